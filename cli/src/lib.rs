@@ -1,0 +1,2 @@
+//! The command-line programs.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! What every program shares.
+#![forbid(unsafe_code)]

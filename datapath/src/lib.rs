@@ -1,0 +1,2 @@
+//! The datapath trait and its implementations.
+#![forbid(unsafe_code)]

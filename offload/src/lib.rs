@@ -1,0 +1,2 @@
+//! Hardware offload over any datapath.
+#![forbid(unsafe_code)]

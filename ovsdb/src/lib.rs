@@ -1,0 +1,2 @@
+//! RFC 7047 and the OVS extensions.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! An sFlow v5 agent and reader.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Moves bytes; the only home of unsafe.

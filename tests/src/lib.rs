@@ -1,0 +1,2 @@
+//! Suites that need more than one crate.
+#![forbid(unsafe_code)]
