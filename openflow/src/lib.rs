@@ -2,11 +2,15 @@
 //!
 //! A tour, in the order to read it:
 //!
-//! * [`version`]: the protocol versions.
+//! * [`version`]: the protocol versions; [`protocol`]: flow formats, and sets of them.
 //! * [`wire`]: big-endian bytes; [`error`]: the table of errors; [`header`]: the table of message formats.
+//! * [`text`]: numbers and `key=value` lists, what all our text has in common; [`names`]: ports and tables by name.
 #![forbid(unsafe_code)]
 
 pub mod version;
+pub mod protocol;
 pub mod wire;
 pub mod error;
 pub mod header;
+pub mod text;
+pub mod names;
