@@ -1,2 +1,8 @@
-//! The switch.
+//! The switch: from configuration to datapath flows.
+//!
+//! A tour, in the order to read it:
+//!
+//! * [`ofproto`]: one bridge as an OpenFlow switch: tables, rules, classifier, groups, meters, ports.
 #![forbid(unsafe_code)]
+
+pub mod ofproto;
