@@ -1,0 +1,258 @@
+//! Network devices by name and type, as the `Interface` table configures them.
+//!
+//! A device exists before and apart from the datapath port that it becomes: the bridge opens it ([`Netdevs::open`]),
+//! configures it, and hands it to [`crate::Datapath::port_add`]. One name is one device, whoever opens it; a device
+//! goes when its last holder lets go, and with it what was made for it (a tap interface, an open file).
+//!
+//! Statistics keys and status keys are those of the `Interface` table (ovs-vswitchd.conf.db(5)).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bitflags::bitflags;
+use flow::key::EthAddr;
+use sys::errno::Errno;
+
+use crate::Error;
+
+bitflags! {
+    /// Link modes (`OFPPF_*` of OpenFlow 1.1 and later, with 40 Gb and up).
+    #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+    pub struct LinkModes: u32 {
+        const MB10_HD = 1 << 0;
+        const MB10_FD = 1 << 1;
+        const MB100_HD = 1 << 2;
+        const MB100_FD = 1 << 3;
+        const GB1_HD = 1 << 4;
+        const GB1_FD = 1 << 5;
+        const GB10_FD = 1 << 6;
+        const GB40_FD = 1 << 7;
+        const GB100_FD = 1 << 8;
+        const TB1_FD = 1 << 9;
+        const OTHER = 1 << 10;
+        const COPPER = 1 << 11;
+        const FIBER = 1 << 12;
+        const AUTONEG = 1 << 13;
+        const PAUSE = 1 << 14;
+        const PAUSE_ASYM = 1 << 15;
+    }
+}
+
+bitflags! {
+    /// Device flags.
+    #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+    pub struct Flags: u8 {
+        /// Administratively up.
+        const UP = 1;
+        /// Receives what is not addressed to it.
+        const PROMISC = 2;
+        const LOOPBACK = 4;
+    }
+}
+
+/// What a link can do and does.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Link {
+    pub current: LinkModes,
+    pub advertised: LinkModes,
+    pub supported: LinkModes,
+    pub peer: LinkModes,
+    /// Present speed in Mbit/s, 0 if unknown.
+    pub speed: u32,
+    /// Highest speed in Mbit/s, 0 if unknown.
+    pub max_speed: u32,
+    /// `None` if unknown.
+    pub full_duplex: Option<bool>,
+}
+
+/// A device's counters; what it does not count is `None`. [`Counters::rows`] gives the `statistics` column.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counters {
+    pub rx_packets: Option<u64>,
+    pub tx_packets: Option<u64>,
+    pub rx_bytes: Option<u64>,
+    pub tx_bytes: Option<u64>,
+    pub rx_dropped: Option<u64>,
+    pub tx_dropped: Option<u64>,
+    pub rx_errors: Option<u64>,
+    pub tx_errors: Option<u64>,
+    pub rx_frame_errors: Option<u64>,
+    pub rx_over_errors: Option<u64>,
+    pub rx_crc_errors: Option<u64>,
+    pub rx_missed_errors: Option<u64>,
+    pub collisions: Option<u64>,
+    pub rx_multicast: Option<u64>,
+    pub upcall_packets: Option<u64>,
+    pub upcall_errors: Option<u64>,
+}
+
+impl Counters {
+    /// Present counters by their key in the `statistics` column.
+    pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("rx_packets", self.rx_packets),
+            ("tx_packets", self.tx_packets),
+            ("rx_bytes", self.rx_bytes),
+            ("tx_bytes", self.tx_bytes),
+            ("rx_dropped", self.rx_dropped),
+            ("tx_dropped", self.tx_dropped),
+            ("rx_errors", self.rx_errors),
+            ("tx_errors", self.tx_errors),
+            ("rx_frame_err", self.rx_frame_errors),
+            ("rx_over_err", self.rx_over_errors),
+            ("rx_crc_err", self.rx_crc_errors),
+            ("rx_missed_errors", self.rx_missed_errors),
+            ("collisions", self.collisions),
+            ("rx_multicast_packets", self.rx_multicast),
+            ("upcall_packets", self.upcall_packets),
+            ("upcall_errors", self.upcall_errors),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+/// An address of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Address {
+    pub ip: IpAddr,
+    pub prefix: u8,
+}
+
+/// A network device. Methods take `&self` and may be called from any thread.
+pub trait Netdev: Send + Sync {
+    fn name(&self) -> &str;
+
+    /// The type: `system`, `internal`, `tap`, `dummy`, `dummy-internal`, `dummy-pmd`, `patch`.
+    fn kind(&self) -> &'static str;
+
+    /// Whether worker threads poll the device (`dummy-pmd`, `system`, …) rather than the main thread.
+    fn is_pmd(&self) -> bool {
+        false
+    }
+
+    /// The options in force, as `dpctl/show` prints them.
+    fn config(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
+    /// Applies the `options` column. Unknown options are left alone, as OVS does.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the text for the `error` column.
+    fn set_config(&self, _options: &BTreeMap<String, String>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn mac(&self) -> Result<EthAddr, Error>;
+
+    fn set_mac(&self, mac: EthAddr) -> Result<(), Error>;
+
+    fn mtu(&self) -> Result<u16, Error>;
+
+    fn set_mtu(&self, mtu: u16) -> Result<(), Error>;
+
+    /// `None` for a device that the kernel does not know.
+    fn ifindex(&self) -> Option<u32> {
+        None
+    }
+
+    /// Whether there is a link; devices that cannot tell say yes.
+    fn carrier(&self) -> bool {
+        true
+    }
+
+    /// How often the link came or went.
+    fn carrier_resets(&self) -> u64 {
+        0
+    }
+
+    fn flags(&self) -> Result<Flags, Error>;
+
+    /// Sets the flags of `on`, clears those of `off`.
+    fn update_flags(&self, off: Flags, on: Flags) -> Result<(), Error>;
+
+    fn link(&self) -> Result<Link, Error> {
+        Err(Error::Unsupported("link modes"))
+    }
+
+    fn counters(&self) -> Result<Counters, Error>;
+
+    /// Counters of the device's own, by the key in the `statistics` column.
+    fn custom_counters(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    /// The `status` column (`driver_name`, …).
+    fn status(&self) -> Result<BTreeMap<String, String>, Error> {
+        Ok(BTreeMap::new())
+    }
+
+    fn addresses(&self) -> Vec<Address> {
+        Vec::new()
+    }
+
+    /// Changes whenever status, flags, addresses or configuration do; never 0.
+    fn change_seq(&self) -> u64;
+}
+
+/// How a type of device is made. `kind` is the type asked for: one maker may serve several (`--enable-dummy=override`).
+pub type Open = fn(name: &str, kind: &'static str) -> Result<Arc<dyn Netdev>, Error>;
+
+/// The devices that are open, and the types that can be opened. The switch has one.
+#[derive(Default)]
+pub struct Netdevs {
+    kinds: Mutex<BTreeMap<&'static str, Open>>,
+    open: Mutex<BTreeMap<String, Weak<dyn Netdev>>>,
+}
+
+impl Netdevs {
+    /// Knows no type yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes `kind` a type that can be opened, in place of what it was before.
+    pub fn register(&self, kind: &'static str, open: Open) {
+        lock(&self.kinds).insert(kind, open);
+    }
+
+    /// The types that can be opened (`iface_types`).
+    pub fn kinds(&self) -> Vec<&'static str> {
+        lock(&self.kinds).keys().copied().collect()
+    }
+
+    /// Opens a device, or gives the one that is open under this name. An empty `kind` is `system`.
+    ///
+    /// # Errors
+    /// `EAFNOSUPPORT` for an unknown type, `EEXIST` if the name is open as another type, or what making it gave.
+    pub fn open(&self, name: &str, kind: &str) -> Result<Arc<dyn Netdev>, Error> {
+        let kind = if kind.is_empty() { "system" } else { kind };
+        let maker = lock(&self.kinds).get_key_value(kind).map(|(kind, open)| (*kind, *open));
+        let mut devices = lock(&self.open);
+        if let Some(device) = devices.get(name).and_then(Weak::upgrade) {
+            return if device.kind() == kind { Ok(device) } else { Err(Errno::EEXIST.into()) };
+        }
+        let (kind, open) = maker.ok_or(Errno::EAFNOSUPPORT)?;
+        let device = open(name, kind)?;
+        devices.retain(|_, device| device.strong_count() > 0);
+        devices.insert(name.to_owned(), Arc::downgrade(&device));
+        Ok(device)
+    }
+
+    /// The open device of this name.
+    pub fn find(&self, name: &str) -> Option<Arc<dyn Netdev>> {
+        lock(&self.open).get(name)?.upgrade()
+    }
+
+    /// All open devices, by name.
+    pub fn all(&self) -> Vec<Arc<dyn Netdev>> {
+        lock(&self.open).values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Locks; a panic elsewhere while the lock was held leaves the maps whole, for every change to them is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
