@@ -155,3 +155,21 @@ pub fn operate_one<D: Datapath + ?Sized>(datapath: &D, op: &Op<'_>) -> OpResult 
         Op::Execute(execute) => datapath.execute(execute).map(|()| OpDone::Execute),
     }
 }
+
+/// The UFID of a flow by the attribute bytes of its key: two different 64-bit mixes side by side.
+pub fn ufid_of(key: &[u8]) -> Ufid {
+    let mut halves = [0x9e37_79b9_7f4a_7c15_u64, 0xc2b2_ae3d_27d4_eb4f];
+    for chunk in key.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let word = u64::from_le_bytes(word);
+        for (half, multiplier) in halves.iter_mut().zip([0xff51_afd7_ed55_8ccd_u64, 0x9fb2_1c65_1e98_df25]) {
+            *half = (*half ^ word).wrapping_mul(multiplier).rotate_left(29);
+            *half ^= *half >> 31;
+        }
+    }
+    let mut ufid = Ufid::default();
+    ufid.0[..8].copy_from_slice(&(halves[0] ^ key.len() as u64).to_be_bytes());
+    ufid.0[8..].copy_from_slice(&halves[1].to_be_bytes());
+    ufid
+}

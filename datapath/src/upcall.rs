@@ -12,7 +12,7 @@ use flow::odp::RawKey;
 use crate::PmdId;
 
 /// Why the packet is handed up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum Kind<'a> {
     /// It matched no flow.
     Miss,
@@ -52,7 +52,7 @@ pub struct Upcall<'a> {
 }
 
 /// A flow to install.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Install {
     /// Every bit that translation looked at.
     pub mask: Box<Mask>,
@@ -61,7 +61,7 @@ pub struct Install {
 }
 
 /// What to do with a packet handed up.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default)]
 pub struct Answer {
     /// Done to this packet now; empty drops it.
     pub execute: Vec<Action>,

@@ -51,7 +51,10 @@ pub fn cores() -> Vec<u32> {
         return vec![0];
     }
     // SAFETY: every index is below CPU_SETSIZE.
-    (0..libc::CPU_SETSIZE).filter(|&core| unsafe { libc::CPU_ISSET(core as usize, &set) }).map(|c| c as u32).collect()
+    (0..libc::CPU_SETSIZE)
+        .filter(|&core| unsafe { libc::CPU_ISSET(core as usize, &set) })
+        .map(|c| c as u32)
+        .collect()
 }
 
 /// Binds the calling thread to one core.

@@ -3,7 +3,13 @@
 //! A tour, in the order to read it:
 //!
 //! * [`errno`]: the kernel's error numbers and their words.
+//! * [`cpu`]: prefetch, the time-stamp counter, cores and affinity.
+//! * [`poll`]: waiting for file descriptors, and bells that wake a waiting thread.
+//! * [`pool`]: packet memory behind owning handles.
 #![warn(unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod errno;
+pub mod cpu;
+pub mod poll;
+pub mod pool;

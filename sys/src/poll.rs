@@ -43,7 +43,8 @@ impl AsRawFd for Bell {
 
 /// Waits until one of `fds` is readable or broken, or `timeout` is over. Whether one is.
 pub fn wait_readable(fds: &[RawFd], timeout: Duration) -> bool {
-    let mut set: Vec<_> = fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    let mut set: Vec<_> =
+        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     let limit = libc::timespec {
         tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(timeout.subsec_nanos()),
