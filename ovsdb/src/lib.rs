@@ -1,2 +1,15 @@
 //! RFC 7047 and the OVS extensions.
+//!
+//! In reading order: what a database is made of ([`value`], [`types`], [`schema`] and their text forms), how it
+//! changes ([`condition`], [`transact`]), who hears of it ([`monitor`]), where it is kept ([`storage`]), who serves it
+//! ([`server`]) and how a program uses one ([`idl`]).
 #![forbid(unsafe_code)]
+
+pub mod error;
+pub mod json;
+pub mod parser;
+pub mod value;
+pub mod types;
+pub mod symbols;
+pub mod text;
+pub mod schema;

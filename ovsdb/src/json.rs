@@ -1,0 +1,203 @@
+//! JSON as OVS prints it: members sorted, reals with 15 digits, and its indented form.
+
+use std::fmt::Write as _;
+
+use serde_json::{Number, Value};
+
+/// `value` on one line, members sorted.
+pub fn text(value: &Value) -> String {
+    let mut out = String::new();
+    write_value(&mut out, value, None);
+    out
+}
+
+/// `value` over several lines, two spaces a level.
+pub fn pretty(value: &Value) -> String {
+    let mut out = String::new();
+    write_value(&mut out, value, Some(0));
+    out
+}
+
+/// A JSON string with its quotes.
+pub fn quoted(s: &str) -> String {
+    let mut out = String::with_capacity(s.len() + 2);
+    write_string(&mut out, s);
+    out
+}
+
+/// The integer that `value` holds. A real without a fraction counts as one, as it does in OVS's reader.
+pub fn integer(value: &Value) -> Option<i64> {
+    let Value::Number(number) = value else { return None };
+    number.as_i64().or_else(|| {
+        let real = number.as_f64()?;
+        let whole =
+            real.trunc() == real && (-9.223_372_036_854_776e18..9.223_372_036_854_776e18).contains(&real);
+        // A number past u63 that serde keeps as u64 is a real for OVS.
+        (whole && !number.is_u64()).then_some(real as i64)
+    })
+}
+
+/// The name of a JSON value's type in OVS's error messages.
+pub fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(false) => "false",
+        Value::Bool(true) => "true",
+        Value::Object(_) => "object",
+        Value::Array(_) => "array",
+        Value::Number(_) if integer(value).is_some() => "integer",
+        Value::Number(_) => "real",
+        Value::String(_) => "string",
+    }
+}
+
+/// A finite real as a JSON number: an integer where it has no fraction and fits one.
+pub fn real(value: f64) -> Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.trunc() == value && value.abs() < EXACT {
+        return Value::from(value as i64);
+    }
+    Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+/// C's `%.*g`.
+pub fn format_g(value: f64, precision: usize) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let precision = precision.max(1);
+    let scientific = format!("{value:.*e}", precision - 1);
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let limit = i32::try_from(precision).unwrap_or(i32::MAX);
+    if exponent < -4 || exponent >= limit {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{}e{sign}{:02}", trim_zeros(mantissa), exponent.abs());
+    }
+    let decimals = usize::try_from(limit - 1 - exponent).unwrap_or(0);
+    trim_zeros(&format!("{value:.decimals$}")).to_owned()
+}
+
+fn trim_zeros(digits: &str) -> &str {
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
+}
+
+fn write_value(out: &mut String, value: &Value, indent: Option<usize>) {
+    match value {
+        Value::Null => out.push_str("null"),
+        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
+        Value::Number(n) => write_number(out, n),
+        Value::String(s) => write_string(out, s),
+        Value::Array(items) => {
+            out.push('[');
+            let inner = indent.map(|depth| depth + 1);
+            for (i, item) in items.iter().enumerate() {
+                separate(out, i, inner);
+                write_value(out, item, inner);
+            }
+            out.push(']');
+        }
+        Value::Object(members) => {
+            out.push('{');
+            let inner = indent.map(|depth| depth + 1);
+            if members.is_empty() {
+                separate(out, 0, inner);
+            }
+            for (i, (name, member)) in members.iter().enumerate() {
+                separate(out, i, inner);
+                write_string(out, name);
+                out.push_str(if indent.is_some() { ": " } else { ":" });
+                write_value(out, member, inner);
+            }
+            out.push('}');
+        }
+    }
+}
+
+fn separate(out: &mut String, index: usize, indent: Option<usize>) {
+    if index > 0 {
+        out.push(',');
+    }
+    if let Some(depth) = indent {
+        out.push('\n');
+        out.extend(std::iter::repeat_n(' ', 2 * depth));
+    }
+}
+
+fn write_number(out: &mut String, number: &Number) {
+    if let Some(i) = number.as_i64() {
+        let _ = write!(out, "{i}");
+        return;
+    }
+    let real = number.as_f64().unwrap_or(0.0);
+    out.push_str(&format_g(real, 15));
+}
+
+fn write_string(out: &mut String, s: &str) {
+    out.push('"');
+    for c in s.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if u32::from(c) < 32 => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_line_is_sorted_and_escaped() {
+        let value = json!({"b": [1, 2.5, "x\"\n\u{1}é"], "a": {}, "c": null, "d": true});
+        assert_eq!(text(&value), r#"{"a":{},"b":[1,2.5,"x\"\n\u0001é"],"c":null,"d":true}"#);
+    }
+
+    #[test]
+    fn indented_form_closes_on_the_last_line() {
+        let value = json!({"a": [1, {"b": 2}], "c": [], "d": {}});
+        assert_eq!(
+            pretty(&value),
+            "{\n  \"a\": [\n    1,\n    {\n      \"b\": 2}],\n  \"c\": [],\n  \"d\": {\n    }}"
+        );
+    }
+
+    #[test]
+    fn reals_print_as_c_does() {
+        let cases = [
+            (0.0, "0"),
+            (1.0, "1"),
+            (-1.5, "-1.5"),
+            (1e37, "1e+37"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (123_456_789_012_345_680.0, "1.23456789012346e+17"),
+            (0.1, "0.1"),
+        ];
+        for (real, expected) in cases {
+            assert_eq!(format_g(real, 15), expected);
+        }
+        assert_eq!(text(&json!([0.1 + 0.2])), "[0.3]");
+    }
+
+    #[test]
+    fn whole_reals_are_integers() {
+        assert_eq!(integer(&json!(3.0)), Some(3));
+        assert_eq!(integer(&json!(3.5)), None);
+        assert_eq!(integer(&json!(u64::MAX)), None);
+        assert_eq!(integer(&json!(1e30)), None);
+        assert_eq!(text(&real(4.0)), "4");
+    }
+}

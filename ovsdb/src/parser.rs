@@ -1,0 +1,160 @@
+//! Reads the members of a JSON object once each, in OVS's words when one is missing, wrong or left over.
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::json;
+use crate::value::is_id;
+
+/// What a member may be; kinds are added with `|`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// `true` or `false`.
+    pub const BOOLEAN: Self = Self(1);
+    /// A whole number.
+    pub const INTEGER: Self = Self(2);
+    /// Any number.
+    pub const NUMBER: Self = Self(2 | 4);
+    /// A string.
+    pub const STRING: Self = Self(8);
+    /// An object.
+    pub const OBJECT: Self = Self(16);
+    /// An array.
+    pub const ARRAY: Self = Self(32);
+    /// A string that is an `<id>`.
+    pub const ID: Self = Self(64);
+    /// Anything, null included.
+    pub const ANY: Self = Self(0xff);
+
+    fn admit(self, value: &Value) -> bool {
+        let own = match value {
+            Value::Null => 128,
+            Value::Bool(_) => 1,
+            Value::Number(_) if json::integer(value).is_some() => 2,
+            Value::Number(_) => 4,
+            Value::String(s) if is_id(s) => 8 | 64,
+            Value::String(_) => 8,
+            Value::Object(_) => 16,
+            Value::Array(_) => 32,
+        };
+        self.0 & own != 0
+    }
+}
+
+impl std::ops::BitOr for Kinds {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A reader of one object. Errors are kept: the first is what [`Parser::finish`] returns.
+#[derive(Debug)]
+pub struct Parser<'a> {
+    value: &'a Value,
+    what: String,
+    members: Option<&'a Map<String, Value>>,
+    used: Vec<&'static str>,
+    error: Option<Error>,
+}
+
+impl<'a> Parser<'a> {
+    /// Starts reading `value`, called `what` in errors.
+    pub fn new(value: &'a Value, what: impl Into<String>) -> Self {
+        let members = value.as_object();
+        let mut parser = Self { value, what: what.into(), members, used: Vec::new(), error: None };
+        if members.is_none() {
+            parser.fail("Object expected.");
+        }
+        parser
+    }
+
+    /// A member that must be there.
+    pub fn required(&mut self, name: &'static str, kinds: Kinds) -> Option<&'a Value> {
+        let known = self.members?.contains_key(name);
+        if !known {
+            self.fail(format!("Required '{name}' member is missing."));
+        }
+        self.optional(name, kinds)
+    }
+
+    /// A member that may be missing.
+    pub fn optional(&mut self, name: &'static str, kinds: Kinds) -> Option<&'a Value> {
+        let member = self.members?.get(name)?;
+        if !self.used.contains(&name) {
+            self.used.push(name);
+        }
+        if !kinds.admit(member) {
+            self.fail(format!("Type mismatch for member '{name}'."));
+            return None;
+        }
+        Some(member)
+    }
+
+    /// Notes an error of the caller's, in the words of this object.
+    pub fn fail(&mut self, details: impl AsRef<str>) {
+        if self.error.is_none() {
+            let details = format!("Parsing {} failed: {}", self.what, details.as_ref());
+            self.error = Some(Error::syntax(self.value, details));
+        }
+    }
+
+    /// True once something went wrong.
+    pub fn failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// The first error, or one about members that nobody asked for.
+    pub fn finish(mut self) -> Result<()> {
+        if self.error.is_none()
+            && let Some(members) = self.members
+        {
+            let left: Vec<&String> =
+                members.keys().filter(|name| !self.used.contains(&name.as_str())).collect();
+            match left.as_slice() {
+                [] => {}
+                [one] => self.fail(format!("Member '{one}' is present but not allowed here.")),
+                [first, rest @ ..] => self.fail(format!(
+                    "Member '{first}' and {} other member{} are present but not allowed here.",
+                    rest.len(),
+                    if rest.len() > 1 { "s" } else { "" }
+                )),
+            }
+        }
+        self.error.map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn outcome(value: Value) -> String {
+        let mut parser = Parser::new(&value, "thing");
+        parser.required("a", Kinds::INTEGER);
+        parser.optional("b", Kinds::ID | Kinds::BOOLEAN);
+        parser.finish().map_or_else(|error| error.details.unwrap_or_default(), |()| "ok".to_owned())
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        assert_eq!(outcome(json!({"a": 1, "b": "x"})), "ok");
+        assert_eq!(outcome(json!([])), "Parsing thing failed: Object expected.");
+        assert_eq!(outcome(json!({})), "Parsing thing failed: Required 'a' member is missing.");
+        assert_eq!(outcome(json!({"a": 1.5})), "Parsing thing failed: Type mismatch for member 'a'.");
+        assert_eq!(outcome(json!({"a": 1, "b": "0"})), "Parsing thing failed: Type mismatch for member 'b'.");
+        assert_eq!(
+            outcome(json!({"a": 1, "c": 2})),
+            "Parsing thing failed: Member 'c' is present but not allowed here."
+        );
+        assert_eq!(
+            outcome(json!({"a": 1, "c": 2, "d": 3, "e": 4})),
+            "Parsing thing failed: Member 'c' and 2 other members are present but not allowed here."
+        );
+    }
+}
