@@ -6,6 +6,8 @@
 //! * [`cpu`]: prefetch, the time-stamp counter, cores and affinity.
 //! * [`poll`]: waiting for file descriptors, and bells that wake a waiting thread.
 //! * [`pool`]: packet memory behind owning handles.
+//! * [`packet`], [`tap`]: frames from and to the kernel.
+//! * [`link`]: flags, addresses, counters and settings of interfaces.
 #![warn(unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
@@ -13,3 +15,6 @@ pub mod errno;
 pub mod cpu;
 pub mod poll;
 pub mod pool;
+pub mod packet;
+pub mod tap;
+pub mod link;
