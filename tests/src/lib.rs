@@ -1,2 +1,12 @@
-//! Suites that need more than one crate.
+//! Suites that need more than one crate: ours beside the real peer, real clients, real traffic.
+//!
+//! * [`kit`]: whose programs run.
+//! * [`sandbox`]: a private run directory with daemons in it.
+//! * [`scenario`]: a scripted session, played on a sandbox into a transcript.
+//! * [`compare`]: transcripts held against each other, but for the rows of `interop/since-3.1`.
 #![forbid(unsafe_code)]
+
+pub mod kit;
+pub mod sandbox;
+pub mod scenario;
+pub mod compare;

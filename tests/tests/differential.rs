@@ -1,0 +1,70 @@
+//! One scenario, two switches: ours and the peer's must leave the same transcript — traces, dumps, datapath flows with
+//! their masks, and every frame that left a port.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use tests::compare::differences;
+use tests::kit::Kit;
+use tests::scenario::Scenario;
+
+fn check(group: &str) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(group);
+    let mut files: Vec<_> = fs::read_dir(&dir)
+        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+        .map(|entry| entry.expect("the folder can be listed").path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no scenario in {group}");
+    let wanted = std::env::var("TURNOUT_SCENARIO").ok();
+    let (peer, ours) = (Kit::peer(), Kit::ours());
+    let failures = Mutex::new(Vec::new());
+    for file in files {
+        let scenario = Scenario::read(&file);
+        if wanted.as_ref().is_some_and(|name| *name != scenario.name) {
+            continue;
+        }
+        let (theirs, mine) = std::thread::scope(|scope| {
+            let theirs = scope.spawn(|| scenario.play(&peer, &peer));
+            let mine = scenario.play(&peer, &ours);
+            (theirs.join().expect("the peer plays the scenario"), mine)
+        });
+        let text = differences(&scenario.name, &theirs, &mine);
+        if !text.is_empty() {
+            failures.lock().expect("no holder panics").push(text);
+        }
+    }
+    let failures = failures.into_inner().expect("no holder panics");
+    assert!(failures.is_empty(), "{} scenarios differ\n{}", failures.len(), failures.concat());
+}
+
+macro_rules! groups {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            check(stringify!($name).trim_end_matches('_'));
+        })*
+
+        #[test]
+        fn every_folder_is_a_group() {
+            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+            for entry in fs::read_dir(dir).expect("the folder is part of the checkout") {
+                let name = entry.expect("the folder can be listed").file_name();
+                let known = [$(stringify!($name).trim_end_matches('_')),*];
+                assert!(known.contains(&name.to_string_lossy().as_ref()), "{name:?} is not run");
+            }
+        }
+    };
+}
+
+groups! { ct frag groups_ l2 malformed match_ output pipeline ports set stats table ttl vlan }
+
+#[test]
+#[ignore = "prints the peer's transcript of the scenario file that TURNOUT_FILE names"]
+fn transcript_of_the_peer() {
+    let file = std::env::var("TURNOUT_FILE").expect("TURNOUT_FILE names a scenario file");
+    for step in Scenario::read(Path::new(&file)).play(&Kit::peer(), &Kit::peer()) {
+        println!("$ {}\n{}", step.command, step.output);
+    }
+}
