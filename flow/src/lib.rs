@@ -4,7 +4,14 @@
 //!
 //! * [`id`]: newtypes for every number that names something.
 //! * [`time`]: instants and the injected clock.
+//! * [`proto`]: EtherTypes, IP protocols, flags.
 //! * [`key`]: what the switch knows of a packet, and masks over it.
+//! * [`field`]: the registry of the fields of a key: names, widths, text, OpenFlow ids.
+//! * [`mini`]: compressed keys and matches, as they are stored.
+//! * [`tlv`]: tunnel options mapped to fields.
+//! * [`wildcards`]: masks that follow from what a packet is.
+//! * [`hash`]: hashes of words and of flows.
+//! * [`describe`]: keys and matches as OVS prints them.
 //! * [`attr`]: netlink attributes.
 //! * [`odp`]: datapath flows: keys and masks as attributes and as text.
 //! * [`action`]: datapath actions; [`cookie`]: what userspace writes into them; [`drop`]: why packets are dropped.
@@ -13,7 +20,14 @@
 
 pub mod id;
 pub mod time;
+pub mod proto;
 pub mod key;
+pub mod field;
+pub mod mini;
+pub mod tlv;
+pub mod wildcards;
+pub mod hash;
+pub mod describe;
 pub mod attr;
 pub mod odp;
 pub mod action;

@@ -1,0 +1,198 @@
+//! Compressed keys: what is stored of keys and masks is a bitmap and the words that are not zero.
+
+use std::hash::{Hash, Hasher};
+
+use smallvec::SmallVec;
+
+use crate::hash;
+use crate::key::{Key, Mask};
+
+/// Bitmap words.
+const MAPS: usize = Key::WORDS.div_ceil(64);
+
+/// A key or mask, compressed: which of its words are not zero, and those words in order.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Mini {
+    map: [u64; MAPS],
+    words: SmallVec<[u64; 4]>,
+}
+
+impl Mini {
+    /// Compresses a key.
+    pub fn new(key: &Key) -> Self {
+        let mut mini = Self::default();
+        for (index, &word) in key.words().iter().enumerate().filter(|&(_, &word)| word != 0) {
+            mini.map[index / 64] |= 1 << (index % 64);
+            mini.words.push(word);
+        }
+        mini
+    }
+
+    /// The key again.
+    pub fn expand(&self) -> Key {
+        let mut key = Key::default();
+        let words = key.words_mut();
+        for (index, word) in self.iter() {
+            words[index] = word;
+        }
+        key
+    }
+
+    /// Whether every word is zero.
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// How many words are not zero.
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Index and value of the words that are not zero, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.indices().zip(self.words.iter().copied())
+    }
+
+    /// Indices of the words that are not zero, in order.
+    pub fn indices(&self) -> impl Iterator<Item = usize> + '_ {
+        self.map.iter().enumerate().flat_map(|(i, &map)| {
+            let mut map = map;
+            std::iter::from_fn(move || {
+                (map != 0).then(|| {
+                    let bit = map.trailing_zeros() as usize;
+                    map &= map - 1;
+                    i * 64 + bit
+                })
+            })
+        })
+    }
+
+    /// The words that are not zero, in order.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// The word at `index`.
+    pub fn get(&self, index: usize) -> u64 {
+        let (at, bit) = (index / 64, index % 64);
+        if self.map.get(at).is_none_or(|map| map >> bit & 1 == 0) {
+            return 0;
+        }
+        let before: u32 = self.map[..at].iter().map(|map| map.count_ones()).sum();
+        self.words[before as usize + (self.map[at] & ((1 << bit) - 1)).count_ones() as usize]
+    }
+
+    /// With `self` a mask: whether `a` and `b` agree in its bits.
+    pub fn agree(&self, a: &Key, b: &Key) -> bool {
+        let (a, b) = (a.words(), b.words());
+        self.iter().all(|(index, mask)| (a[index] ^ b[index]) & mask == 0)
+    }
+
+    /// Whether every bit of `other` is also in `self`.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.iter().all(|(index, word)| word & !self.get(index) == 0)
+    }
+
+    /// A hash of the whole.
+    pub fn hash(&self, basis: u32) -> u32 {
+        hash::words(self.iter().flat_map(|(index, word)| [index as u64, word]), basis)
+    }
+}
+
+impl Hash for Mini {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.map.hash(state);
+        self.words.hash(state);
+    }
+}
+
+/// A stored match: the key has no bit that the mask lacks.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct Match {
+    pub key: Mini,
+    pub mask: Mini,
+}
+
+impl Match {
+    /// Compresses a match.
+    pub fn new(full: &FullMatch) -> Self {
+        Self { key: Mini::new(&full.mask.apply(&full.key)), mask: Mini::new(&full.mask.0) }
+    }
+
+    /// The match again.
+    pub fn expand(&self) -> FullMatch {
+        FullMatch { key: self.key.expand(), mask: Mask(self.mask.expand()) }
+    }
+
+    /// Whether `key` matches.
+    pub fn matches(&self, key: &Key) -> bool {
+        let words = key.words();
+        self.mask.iter().all(|(index, mask)| (words[index] & mask) == self.key.get(index))
+    }
+}
+
+impl From<&FullMatch> for Match {
+    fn from(full: &FullMatch) -> Self {
+        Self::new(full)
+    }
+}
+
+/// A match, not compressed: for the stack. [`Default`] matches every packet.
+///
+/// Set fields by [`crate::field::Field::set_match`], or the key and the mask directly; keep the key within the mask by
+/// [`FullMatch::normalize`].
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct FullMatch {
+    pub key: Key,
+    pub mask: Mask,
+}
+
+impl FullMatch {
+    /// A match on all of `mask`'s bits of `key`.
+    pub fn new(key: &Key, mask: &Mask) -> Self {
+        Self { key: mask.apply(key), mask: *mask }
+    }
+
+    /// Clears the key's bits that are not significant.
+    pub fn normalize(&mut self) {
+        self.key = self.mask.apply(&self.key);
+    }
+
+    /// Whether `key` matches.
+    pub fn matches(&self, key: &Key) -> bool {
+        let pairs = self.key.words().iter().zip(key.words()).zip(self.mask.0.words());
+        pairs.into_iter().all(|((&mine, &its), &mask)| (mine ^ its) & mask == 0)
+    }
+
+    /// Whether the match is the catch-all.
+    pub fn is_catch_all(&self) -> bool {
+        self.mask.is_catch_all()
+    }
+}
+
+impl std::fmt::Debug for FullMatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::describe::match_to_string(self, None, &crate::field::NoNames))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn compression_is_lossless(set in proptest::collection::vec((0..Key::WORDS, any::<u64>()), 0..20)) {
+            let mut key = Key::default();
+            for (index, word) in set {
+                key.words_mut()[index] = word;
+            }
+            let mini = Mini::new(&key);
+            prop_assert!(mini.expand() == key);
+            for (index, &word) in key.words().iter().enumerate() {
+                prop_assert_eq!(mini.get(index), word);
+            }
+        }
+    }
+}
