@@ -15,7 +15,8 @@ pub fn normalise(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let mut line = uuids(line);
-        for (label, stop) in [("duration=", ",s"), ("used:", ",) "), ("idle_age=", ", "), ("hard_age=", ", ")] {
+        for (label, stop) in [("duration=", ",s"), ("used:", ",) "), ("idle_age=", ", "), ("hard_age=", ", ")]
+        {
             line = mask_after(&line, label, stop);
         }
         out.push_str(&line);

@@ -17,7 +17,8 @@ impl Kit {
     /// If they were not built: `cargo build --workspace` comes first.
     pub fn ours() -> Self {
         let exe = std::env::current_exe().expect("a test knows its own path");
-        let dir = exe.parent().and_then(Path::parent).expect("tests run from target/PROFILE/deps").to_path_buf();
+        let dir =
+            exe.parent().and_then(Path::parent).expect("tests run from target/PROFILE/deps").to_path_buf();
         assert!(dir.join("ovs-vswitchd").exists(), "build the programs first: cargo build --workspace");
         Self { name: "ours", dirs: vec![dir] }
     }

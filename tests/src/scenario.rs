@@ -104,7 +104,12 @@ impl Player<'_> {
         let id = format!("other-config:datapath-id=fedcba987654321{number}");
         let mac = format!("other-config:hwaddr=aa:55:aa:55:00:0{number}");
         let mut args = vec!["--", "add-br", bridge, "--", "set", "bridge", bridge, "datapath-type=dummy"];
-        args.extend(["fail-mode=secure", &id, &mac, "protocols=[OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15]"]);
+        args.extend([
+            "fail-mode=secure",
+            &id,
+            &mac,
+            "protocols=[OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15]",
+        ]);
         args.extend(settings);
         self.tool("ovs-vsctl", &args)
     }
@@ -124,7 +129,10 @@ impl Player<'_> {
     fn patch(&self, words: &[&str]) -> String {
         let [bridge, port, peer] = words else { panic!("patch BR NAME PEER") };
         let peer = format!("options:peer={peer}");
-        self.tool("ovs-vsctl", &["--", "add-port", bridge, port, "--", "set", "interface", port, "type=patch", &peer])
+        self.tool(
+            "ovs-vsctl",
+            &["--", "add-port", bridge, port, "--", "set", "interface", port, "type=patch", &peer],
+        )
     }
 
     fn tool(&self, program: &str, args: &[&str]) -> String {
