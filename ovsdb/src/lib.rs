@@ -13,3 +13,4 @@ pub mod types;
 pub mod symbols;
 pub mod text;
 pub mod schema;
+pub mod output;
