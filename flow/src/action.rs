@@ -6,10 +6,12 @@
 //! * [`wire`]: netlink, both ways.
 //! * [`ct`]: connection tracking and its NAT.
 //! * [`push`]: headers of tunnels that `tnl_push` prepends.
+//! * [`format`]: text.
 
 pub mod ct;
 pub mod push;
 pub mod wire;
+pub mod format;
 
 pub use ct::{Ct, Nat, NatKind, NatRange};
 pub use push::TunnelPush;

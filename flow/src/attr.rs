@@ -149,9 +149,9 @@ impl<'a> Attrs<'a> {
         self.at
     }
 
-    /// The last attribute of type `kind`, if all attributes are well-formed up to the first bad one.
+    /// The first attribute of type `kind`, of those before anything malformed.
     pub fn find(self, kind: u16) -> Option<Attr<'a>> {
-        self.map_while(Result::ok).filter(|attr| attr.kind == kind).last()
+        self.map_while(Result::ok).find(|attr| attr.kind == kind)
     }
 
     /// Skips bytes that are not attributes (a fixed structure before them).

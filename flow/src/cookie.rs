@@ -97,7 +97,9 @@ mod kind {
 }
 
 /// Where the part of a kind begins.
-const BODY: usize = 20;
+const BODY: usize = 24;
+/// Where the ofproto's UUID begins.
+const UUID: usize = 8;
 
 impl UserCookie {
     /// The cookie in `userdata`; `None` if it is none of ours (another length or type).
@@ -137,8 +139,10 @@ impl UserCookie {
             },
             _ => return None,
         };
-        let ofproto = bytes[4..BODY].try_into().ok()?;
-        Some(Self { in_port: OfPort(u16_at(2)), ofproto, kind })
+        let ofproto = bytes[UUID..BODY].try_into().ok()?;
+        // A port beyond 16 bits is none that we wrote.
+        let in_port = u16::try_from(u32_at(4)).map_or(OfPort::NONE, OfPort);
+        Some(Self { in_port, ofproto, kind })
     }
 
     /// The bytes for `OVS_USERSPACE_ATTR_USERDATA`.
@@ -193,8 +197,8 @@ impl UserCookie {
             }
         };
         put(0, &number.to_ne_bytes());
-        put(2, &self.in_port.0.to_ne_bytes());
-        put(4, &self.ofproto);
+        put(4, &u32::from(self.in_port.0).to_ne_bytes());
+        put(UUID, &self.ofproto);
         bytes
     }
 }
@@ -218,5 +222,59 @@ impl SlowReasons {
             .iter()
             .find(|(reason, ..)| *reason == self)
             .map_or("<unknown>", |(.., explanation)| explanation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn cookie(kind: CookieKind) -> UserCookie {
+        UserCookie { in_port: OfPort(3), ofproto: *b"0123456789abcdef", kind }
+    }
+
+    #[test]
+    fn every_kind_survives() {
+        let kinds = [
+            CookieKind::Sflow { vlan_tci: 0x1005, output: 72 },
+            CookieKind::SlowPath { reasons: SlowReasons::LACP | SlowReasons::ACTION },
+            CookieKind::FlowSample {
+                probability: 1,
+                collector_set_id: 2,
+                obs_domain_id: 3,
+                obs_point_id: 4,
+                output_port: DpPort(5),
+                direction: SampleDirection::Egress,
+            },
+            CookieKind::Ipfix { output_port: DpPort(9) },
+            CookieKind::Controller {
+                dont_send: false,
+                continuation: true,
+                reason: 7,
+                recirc_id: RecircId(8),
+                rule_cookie: 0x0102_0304_0506_0708,
+                controller_id: 10,
+                max_len: 65535,
+            },
+        ];
+        for kind in kinds {
+            assert_eq!(UserCookie::decode(&cookie(kind).encode()), Some(cookie(kind)));
+        }
+    }
+
+    #[test]
+    fn reasons_as_text() {
+        assert_eq!((SlowReasons::BFD | SlowReasons::MATCH).to_string(), "bfd,match");
+        assert_eq!(SlowReasons::empty().to_string(), "0");
+        assert_eq!(SlowReasons::ACTION.explanation(), "Uses action(s) not supported by datapath");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 46..50)) {
+            UserCookie::decode(&bytes);
+        }
     }
 }

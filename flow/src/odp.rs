@@ -7,9 +7,13 @@
 //!
 //! * [`attrs`]: one attribute, typed ([`KeyAttr`]), and the codec.
 //! * [`tunnel`]: the attributes within `OVS_KEY_ATTR_TUNNEL`.
+//! * [`rows`]: the table of attributes and their fields that text is made and read by.
+//! * [`format`]: text.
 
 pub mod attrs;
 pub mod tunnel;
+pub mod rows;
+pub mod format;
 
 pub use attrs::{
     ArpKey, CtTuple4Key, CtTuple6Key, EthernetKey, IcmpKey, Ipv4Key, Ipv6Key, KeyAttr, NdExtKey, NdKey,

@@ -18,6 +18,13 @@ pub mod vport {
     pub const SRV6: u32 = 112;
 }
 
+/// Flags of a GRE header, which say what follows it (RFC 2890).
+pub mod gre {
+    pub const CSUM: u16 = 0x8000;
+    pub const KEY: u16 = 0x2000;
+    pub const SEQ: u16 = 0x1000;
+}
+
 /// Encapsulates the packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelPush {

@@ -542,3 +542,48 @@ fn encode_tunnel_push(push: &TunnelPush, writer: &mut Writer) {
         },
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::format;
+    use crate::odp::NoNames;
+    use std::collections::BTreeMap;
+
+    /// Actions of one sampled flow as the kernel held them.
+    const STORED: &str = "54000600 0c000400 01582593 99999919 44000200 08000100 09d107aa 34000200 01000000 03000000 \
+        02f2cd6b e54cf699 303863bf 2e63ebd1 00000000 48000000 00000000 00000000 00000000 00000000 04000400 08000100 \
+        05000000";
+
+    fn stored() -> Vec<u8> {
+        let digits: String = STORED.chars().filter(char::is_ascii_hexdigit).collect();
+        digits
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn stored_sample_decodes_and_prints() {
+        let actions = Action::decode_all(&stored()).unwrap();
+        let names: BTreeMap<_, _> = [(DpPort(5), "enp4s0f0_1".to_owned())].into();
+        assert_eq!(
+            format::actions(&actions, &names),
+            "sample(sample=10.0%,actions(userspace(pid=2852638985,sFlow(vid=0,pcp=0,output=72),actions))),enp4s0f0_1"
+        );
+        let wire = Action::encode_all(&actions);
+        assert_eq!(Action::decode_all(&wire).unwrap(), actions);
+        assert_eq!(&wire[..16], [0x50, 0, 6, 0, 8, 0, 1, 0, 0x99, 0x99, 0x99, 0x19, 0x44, 0, 2, 0]);
+        assert_eq!(wire[16..20], [0x40, 0, 2, 0]);
+    }
+
+    #[test]
+    fn unknown_actions_survive() {
+        let unknown = vec![Action::Unknown(77, vec![1, 2, 3]), Action::Unknown(78, vec![])];
+        let wire = Action::encode_all(&unknown);
+        assert_eq!(Action::decode_all(&wire).unwrap(), unknown);
+        assert_eq!(format::actions(&unknown, &NoNames), "action77(01 02 03),action78");
+    }
+}
