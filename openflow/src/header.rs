@@ -8,7 +8,7 @@
 
 use crate::error::OfError;
 use crate::version::Version;
-use crate::wire::{Put, Reader, pad8, set_u16};
+use crate::wire::{Put, Reader, set_u16};
 use std::ops::RangeInclusive;
 
 /// Nicira's vendor (experimenter) id.
@@ -607,20 +607,6 @@ impl Multipart {
         self.done.push(self.last);
         self.done
     }
-}
-
-/// Appends a property's header (type and a length to be set by [`end_prop`]) and returns where the property starts.
-pub fn start_prop(msg: &mut Vec<u8>, kind: u16) -> usize {
-    let at = msg.len();
-    msg.u16(kind).u16(0);
-    at
-}
-
-/// Sets the length of the property that starts at `at`, and pads it.
-pub fn end_prop(msg: &mut Vec<u8>, at: usize) {
-    let len = u16::try_from(msg.len() - at).unwrap_or(u16::MAX);
-    set_u16(msg, at + 2, len);
-    pad8(msg, at);
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! * [`version`]: the protocol versions; [`protocol`]: flow formats, and sets of them.
 //! * [`wire`]: big-endian bytes; [`error`]: the table of errors; [`header`]: the table of message formats.
 //! * [`text`]: numbers and `key=value` lists, what all our text has in common; [`names`]: ports and tables by name.
+//! * [`prop`]: properties; [`msg`]: the messages, a file each.
 #![forbid(unsafe_code)]
 
 pub mod version;
@@ -14,3 +15,5 @@ pub mod error;
 pub mod header;
 pub mod text;
 pub mod names;
+pub mod prop;
+pub mod msg;

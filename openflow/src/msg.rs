@@ -1,0 +1,155 @@
+//! OpenFlow messages: each has a version-independent form, its wire format in every version, and its text.
+//!
+//! A message's `decode` takes the whole message, header included; `encode` makes a whole message; `text` appends
+//! what `ovs-ofctl ofp-print` shows after the header line's colon.
+
+pub mod hello;
+pub mod switch;
+pub mod port;
+pub mod port_stats;
+pub mod queue;
+pub mod meter;
+pub mod role;
+pub mod async_config;
+pub mod nicira;
+pub mod tlv;
+pub mod ct_flush;
+pub mod ipfix;
+pub mod table;
+
+use crate::error::OfError;
+use crate::header::{Header, Raw};
+use crate::names::{port_from_wire32, port_to_wire32};
+use crate::version::Version;
+use crate::wire::{Put, Reader};
+use flow::id::OfPort;
+
+/// Appends formatted text to a string, which cannot fail.
+macro_rules! w {
+    ($out:expr, $($arg:tt)*) => {
+        let _ = ::std::fmt::Write::write_fmt($out, format_args!($($arg)*));
+    };
+}
+pub(crate) use w;
+
+/// Seconds and nanoseconds since something was made, as messages carry them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub struct Age {
+    pub sec: u32,
+    pub nsec: u32,
+}
+
+impl Age {
+    /// Not known: all ones on the wire.
+    pub const UNKNOWN: Self = Self { sec: u32::MAX, nsec: u32::MAX };
+
+    /// The age of `duration`; past 136 years it stays there.
+    pub fn new(duration: std::time::Duration) -> Self {
+        Self { sec: u32::try_from(duration.as_secs()).unwrap_or(u32::MAX), nsec: duration.subsec_nanos() }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, OfError> {
+        Ok(Self { sec: reader.u32()?, nsec: reader.u32()? })
+    }
+
+    fn put(self, msg: &mut Vec<u8>) {
+        msg.u32(self.sec).u32(self.nsec);
+    }
+}
+
+impl std::fmt::Display for Age {
+    /// `4.200s`: no decimals for whole seconds, three for whole milliseconds, else as many as are needed.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { sec, nsec } = *self;
+        if nsec == 0 {
+            write!(f, "{sec}s")
+        } else if nsec.is_multiple_of(1_000_000) {
+            write!(f, "{sec}.{:03}s", nsec / 1_000_000)
+        } else {
+            write!(f, "{sec}.{}s", format!("{nsec:09}").trim_end_matches('0'))
+        }
+    }
+}
+
+/// A counter that all ones say is unknown: printed `?`.
+#[derive(Clone, Copy)]
+struct Count(u64);
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            u64::MAX => f.write_str("?"),
+            known => write!(f, "{known}"),
+        }
+    }
+}
+
+/// Appends the names of the set bits of `bits`, and in hexadecimal those without a name; `0` if none is set.
+pub(crate) fn bit_names(out: &mut String, bits: u32, names: &[(u32, &str)], separator: char) {
+    if bits == 0 {
+        out.push('0');
+        return;
+    }
+    let mut rest = bits;
+    let mut first = true;
+    for bit in (0..32).map(|n| 1 << n).filter(|bit| bits & bit != 0) {
+        let Some((_, name)) = names.iter().find(|(named, _)| *named == bit) else { continue };
+        if !std::mem::take(&mut first) {
+            out.push(separator);
+        }
+        out.push_str(name);
+        rest &= !bit;
+    }
+    if rest != 0 {
+        if !first {
+            out.push(separator);
+        }
+        w!(out, "0x{rest:x}");
+    }
+}
+
+/// Reads a port number as OpenFlow 1.1 and later have it.
+pub(crate) fn read_port32(reader: &mut Reader<'_>) -> Result<OfPort, OfError> {
+    let number = reader.u32()?;
+    port_from_wire32(number).ok_or_else(|| {
+        tracing::warn!(
+            target: "ofp_port",
+            "port {number} is outside the supported range 0 through ffff or 0xffffff00 through 0xffffffff"
+        );
+        OfError::BrcBadPort
+    })
+}
+
+/// Appends a port number as OpenFlow 1.1 and later have it.
+pub(crate) fn put_port32(msg: &mut Vec<u8>, port: OfPort) {
+    msg.u32(port_to_wire32(port));
+}
+
+/// The headers and body of a message that must be of one of the formats `raws`.
+fn open<'a>(msg: &'a [u8], raws: &[Raw]) -> Result<(Header, Version, Reader<'a>), OfError> {
+    let (header, body) = Header::parse(msg)?;
+    if raws.contains(&header.raw) { Ok((header, header.version()?, body)) } else { Err(OfError::BrcBadType) }
+}
+
+/// Appends bytes as OVS dumps them: 16 a line, with offsets, and with the printable ASCII if `ascii`.
+pub fn hex_dump(out: &mut String, bytes: &[u8], ascii: bool) {
+    for (line, chunk) in bytes.chunks(16).enumerate() {
+        w!(out, "{:08x} ", line * 16);
+        for (column, byte) in chunk.iter().enumerate() {
+            w!(out, "{}{byte:02x}", if column == 8 { '-' } else { ' ' });
+        }
+        if chunk.len() == 8 {
+            out.push('-');
+        } else if ascii {
+            out.push(' ');
+        }
+        if ascii {
+            let shown: String = chunk
+                .iter()
+                .map(|&byte| if (0x20..0x7f).contains(&byte) { char::from(byte) } else { '.' })
+                .collect();
+            w!(out, "{:1$}|{shown:<16}|", "", (16 - chunk.len()) * 3);
+        }
+        out.push('\n');
+    }
+}
