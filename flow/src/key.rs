@@ -191,10 +191,10 @@ impl Key {
 }
 
 const _: () = {
-    assert!(size_of::<Key>() % 8 == 0);
-    assert!(core::mem::offset_of!(Key, dl_dst) % 8 == 0);
-    assert!(core::mem::offset_of!(Key, nw_src) % 8 == 0);
-    assert!(core::mem::offset_of!(Key, nd_target) % 8 == 0);
+    assert!((size_of::<Key>()).is_multiple_of(8));
+    assert!((core::mem::offset_of!(Key, dl_dst)).is_multiple_of(8));
+    assert!((core::mem::offset_of!(Key, nw_src)).is_multiple_of(8));
+    assert!((core::mem::offset_of!(Key, nd_target)).is_multiple_of(8));
 };
 
 impl Default for Key {

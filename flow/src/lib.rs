@@ -12,6 +12,7 @@
 //! * [`wildcards`]: masks that follow from what a packet is.
 //! * [`hash`]: hashes of words and of flows.
 //! * [`describe`]: keys and matches as OVS prints them.
+//! * [`extract`]: frame to key; [`compose`]: key to frame; [`packet`]: edits of frames; [`checksum`].
 //! * [`attr`]: netlink attributes.
 //! * [`odp`]: datapath flows: keys and masks as attributes and as text.
 //! * [`action`]: datapath actions; [`cookie`]: what userspace writes into them; [`drop`]: why packets are dropped.
@@ -28,6 +29,10 @@ pub mod tlv;
 pub mod wildcards;
 pub mod hash;
 pub mod describe;
+pub mod extract;
+pub mod checksum;
+pub mod packet;
+pub mod compose;
 pub mod attr;
 pub mod odp;
 pub mod action;

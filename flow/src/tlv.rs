@@ -58,7 +58,7 @@ impl Table {
     /// # Errors
     /// [`TlvError`] says what does not fit.
     pub fn add(&mut self, index: usize, class: u16, opt_type: u8, len: u8) -> Result<(), TlvError> {
-        if len == 0 || len > 124 || len % 4 != 0 {
+        if len == 0 || len > 124 || !len.is_multiple_of(4) {
             return Err(TlvError::BadLength);
         }
         let taken = |e: &Entry| (e.class, e.opt_type) == (class, opt_type);

@@ -310,7 +310,7 @@ pub(crate) fn put_ipv4(ip: u32, mask: u32, out: &mut String) {
     let _ = match mask {
         u32::MAX => Ok(()),
         mask if mask.leading_ones() + mask.trailing_zeros() == 32 => write!(out, "/{}", mask.leading_ones()),
-        mask if mask == 0 => out.write_str("/0"),
+        0 => out.write_str("/0"),
         mask => write!(out, "/{}", std::net::Ipv4Addr::from(mask)),
     };
 }
