@@ -1,0 +1,455 @@
+//! The `transact` method (RFC 7047 sections 4.1.3 and 5.2): a list of operations, all or none.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::{Map, Value};
+
+use crate::condition::Condition;
+use crate::database::{Change, Database, Row, TableId};
+use crate::error::{Error, Result};
+use crate::json as js;
+use crate::mutation::Mutation;
+use crate::parser::{Kinds, Parser};
+use crate::schema::{TableSchema, UUID, VERSION};
+use crate::symbols::Symbols;
+use crate::transaction::Transaction;
+use crate::value::{Datum, Uuid};
+
+/// Who asks, and under which circumstances.
+pub struct Context<'a> {
+    /// The locks that the client holds.
+    pub locks: &'a BTreeSet<String>,
+    /// Only reading is allowed.
+    pub read_only: bool,
+    /// How long the request has waited already, in milliseconds.
+    pub elapsed_ms: i64,
+    /// An unsatisfied `wait` may be tried again later; without, it fails at once.
+    pub can_wait: bool,
+    /// Gives fresh UUIDs.
+    pub new_uuid: fn() -> Uuid,
+}
+
+/// What a committed transaction is made of.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Commit {
+    /// What changed; empty if nothing did.
+    pub changes: Vec<Change>,
+    /// The client's comments, a line each.
+    pub comment: Option<String>,
+    /// The reply waits until the changes survive a power failure.
+    pub durable: bool,
+}
+
+/// How an attempt ended.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// The results for the client and, unless an operation failed, what to commit.
+    Done {
+        /// One element an operation, and one more if the commit failed.
+        results: Value,
+        /// What changed.
+        commit: Option<Commit>,
+    },
+    /// A `wait` is not satisfied: try again when the database has changed.
+    Blocked {
+        /// Fails after so many milliseconds from its start, if that was asked for.
+        timeout_ms: Option<i64>,
+    },
+}
+
+struct Execution<'a> {
+    txn: Transaction<'a>,
+    symbols: Symbols,
+    context: &'a Context<'a>,
+    comments: Vec<String>,
+    durable: bool,
+    timeout_ms: Option<i64>,
+    blocked: bool,
+}
+
+type Operation = fn(&mut Execution<'_>, &mut Parser<'_>, &Value) -> Result<Map<String, Value>>;
+
+/// Name, whether it only reads, and what does it.
+const OPERATIONS: [(&str, bool, Operation); 10] = [
+    ("abort", true, |x, parser, operation| x.abort(parser, operation)),
+    ("assert", true, |x, parser, operation| x.assert(parser, operation)),
+    ("comment", true, |x, parser, operation| x.comment(parser, operation)),
+    ("commit", false, |x, parser, operation| x.commit(parser, operation)),
+    ("delete", false, |x, parser, operation| x.delete(parser, operation)),
+    ("insert", false, |x, parser, operation| x.insert(parser, operation)),
+    ("mutate", false, |x, parser, operation| x.mutate(parser, operation)),
+    ("select", true, |x, parser, operation| x.select(parser, operation)),
+    ("update", false, |x, parser, operation| x.update(parser, operation)),
+    ("wait", true, |x, parser, operation| x.wait(parser, operation)),
+];
+
+/// Executes the parameters of a `transact` request on `db`, without changing it.
+pub fn execute(db: &Database, params: &Value, context: &Context<'_>) -> Outcome {
+    let failed = |error: Error| Outcome::Done { results: error.to_json(), commit: None };
+    let Some(array) = params.as_array() else { return failed(Error::syntax(params, "array expected")) };
+    let Some((_, operations)) = array.split_first().filter(|(name, _)| **name == *db.schema().name) else {
+        return failed(Error::syntax(params, "database name expected as first parameter"));
+    };
+    let mut execution = Execution {
+        txn: Transaction::new(db),
+        symbols: Symbols::new(context.new_uuid),
+        context,
+        comments: Vec::new(),
+        durable: false,
+        timeout_ms: None,
+        blocked: false,
+    };
+    let mut results = Vec::with_capacity(operations.len());
+    let mut failure = false;
+    for (i, operation) in operations.iter().enumerate() {
+        match execution.operation(operation, i + 1, operations.len()) {
+            Ok(result) => results.push(Value::Object(result)),
+            Err(_) if execution.blocked => return Outcome::Blocked { timeout_ms: execution.timeout_ms },
+            Err(error) => {
+                results.push(error.to_json());
+                failure = true;
+                break;
+            }
+        }
+    }
+    results.resize(operations.len(), Value::Null);
+    if failure {
+        return Outcome::Done { results: results.into(), commit: None };
+    }
+    let comment = (!execution.comments.is_empty()).then(|| execution.comments.join("\n"));
+    let durable = execution.durable;
+    let mut new_uuid = context.new_uuid;
+    match execution.txn.finish(&mut new_uuid) {
+        Ok(changes) => {
+            Outcome::Done { results: results.into(), commit: Some(Commit { changes, comment, durable }) }
+        }
+        Err(error) => {
+            results.push(error.to_json());
+            Outcome::Done { results: results.into(), commit: None }
+        }
+    }
+}
+
+impl Execution<'_> {
+    fn operation(&mut self, operation: &Value, number: usize, of: usize) -> Result<Map<String, Value>> {
+        let mut parser = Parser::new(operation, format!("ovsdb operation {number} of {of}"));
+        let name = parser.required("op", Kinds::ID).and_then(Value::as_str);
+        let row = name.and_then(|name| OPERATIONS.iter().find(|row| row.0 == name));
+        let mut result = Ok(Map::new());
+        match (name, row) {
+            (Some(_), Some((_, _, run))) => result = run(self, &mut parser, operation),
+            (Some(name), None) => parser.fail(format!("No operation \"{name}\"")),
+            (None, _) => {}
+        }
+        // An error of the parser's overrides others, also when they came of it.
+        if let Err(error) = parser.finish() {
+            self.blocked = false;
+            return Err(error);
+        }
+        let result = result?;
+        let name = name.unwrap_or_default();
+        if !row.is_none_or(|row| row.1) {
+            self.check_writable(name)?;
+        }
+        Ok(result)
+    }
+
+    fn check_writable(&self, operation: &str) -> Result<()> {
+        let database = &self.txn.database().schema().name;
+        if self.context.read_only {
+            let details =
+                format!("{operation} operation not allowed when database server is in read only mode");
+            return Err(Error::new("not allowed", details));
+        }
+        if database.starts_with('_') {
+            let details =
+                format!("{operation} operation not allowed on table in reserved database {database}");
+            return Err(Error::new("not allowed", details));
+        }
+        Ok(())
+    }
+
+    fn table(&self, parser: &mut Parser<'_>) -> Option<(TableId, std::sync::Arc<TableSchema>)> {
+        let name = parser.required("table", Kinds::ID)?.as_str()?;
+        let found = self.txn.database().table_id(name);
+        if found.is_none() {
+            parser.fail(format!("No table named {name}."));
+        }
+        found.map(|id| (id, self.txn.database().table(id).schema().clone()))
+    }
+
+    /// The rows that meet every clause.
+    fn query(&self, table: TableId, condition: &Condition) -> Vec<Uuid> {
+        if let Some(uuid) = condition.uuid() {
+            let row = self.txn.row(table, uuid).filter(|row| condition.all_hold(row));
+            return row.map(|row| row.uuid()).into_iter().collect();
+        }
+        if self.txn.is_untouched(table)
+            && let Some(hit) = by_index(self.txn.database(), table, condition)
+        {
+            return hit;
+        }
+        self.txn.rows(table).filter(|row| condition.all_hold(row)).map(|row| row.uuid()).collect()
+    }
+
+    fn insert(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+        let table = self.table(parser);
+        let uuid_json = parser.optional("uuid", Kinds::STRING);
+        let name = parser.optional("uuid-name", Kinds::ID);
+        let row = parser.required("row", Kinds::OBJECT);
+        let (Some((table, schema)), Some(row), false) = (table, row, parser.failed()) else {
+            return Ok(Map::new());
+        };
+        let mut uuid = None;
+        if let Some(value) = uuid_json {
+            let wanted: Uuid =
+                value.as_str().unwrap_or_default().parse().map_err(|_| Error::syntax(value, "bad uuid"))?;
+            if self.txn.is_taken(table, wanted) {
+                return Err(Error::tagged(
+                    "duplicate uuid",
+                    value,
+                    "This UUID would duplicate a UUID already present within the table or deleted within the same \
+                     transaction.",
+                ));
+            }
+            uuid = Some(wanted);
+        }
+        if let Some(value) = name {
+            let symbol = self.symbols.entry(value.as_str().unwrap_or_default());
+            if symbol.created {
+                return Err(Error::tagged(
+                    "duplicate uuid-name",
+                    value,
+                    "This \"uuid-name\" appeared on an earlier \"insert\" operation.",
+                ));
+            }
+            symbol.created = true;
+            symbol.uuid = uuid.unwrap_or(symbol.uuid);
+            uuid = Some(symbol.uuid);
+        }
+        let uuid = uuid.unwrap_or_else(self.context.new_uuid);
+        let (mut row, _) = parse_row(&schema, row, &mut self.symbols)?;
+        // A default value need not keep the constraints of its column.
+        for (at, column) in schema.own_columns() {
+            column.kind.check(row.get(at))?;
+        }
+        row.set_uuid(uuid);
+        row.set_version((self.context.new_uuid)());
+        self.txn.insert(table, row);
+        Ok(object([("uuid", uuid.to_json())]))
+    }
+
+    fn select(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+        let table = self.table(parser);
+        let condition = parser.required("where", Kinds::ARRAY);
+        let columns = parser.optional("columns", Kinds::ARRAY);
+        let sort = parser.optional("sort", Kinds::ARRAY);
+        let (Some((table, schema)), Some(condition), false) = (table, condition, parser.failed()) else {
+            return Ok(Map::new());
+        };
+        let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
+        let columns = schema.columns_from_json(columns)?;
+        let sort = sort.map(|sort| schema.columns_from_json(Some(sort))).transpose()?;
+        let hits = self.query(table, &condition);
+        let mut rows: Vec<&Row> =
+            hits.iter().filter_map(|&uuid| self.txn.row(table, uuid)).map(AsRef::as_ref).collect();
+        if !columns.contains(&UUID) {
+            let mut seen = HashSet::new();
+            rows.retain(|row| seen.insert(row.project(&columns)));
+        }
+        if let Some(sort) = sort {
+            rows.sort_by_cached_key(|row| row.project(&sort));
+        }
+        let rows: Value = rows.iter().map(|row| row.to_json(&schema, &columns)).collect();
+        Ok(object([("rows", rows)]))
+    }
+
+    fn update(&mut self, parser: &mut Parser<'_>, operation: &Value) -> Result<Map<String, Value>> {
+        let table = self.table(parser);
+        let condition = parser.required("where", Kinds::ARRAY);
+        let row = parser.required("row", Kinds::OBJECT);
+        let (Some((table, schema)), Some(condition), Some(row), false) =
+            (table, condition, row, parser.failed())
+        else {
+            return Ok(Map::new());
+        };
+        let (row, columns) = parse_row(&schema, row, &mut self.symbols)?;
+        if let Some(column) = columns.iter().map(|&at| &schema.columns[at]).find(|column| !column.mutable) {
+            let details = format!("Cannot update immutable column {} in table {}.", column.name, schema.name);
+            return Err(Error::tagged("constraint violation", operation, details));
+        }
+        let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
+        let hits = self.query(table, &condition);
+        for &uuid in &hits {
+            let same = |old: &Row| columns.iter().all(|&at| old.get(at) == row.get(at));
+            if self.txn.row(table, uuid).is_some_and(|old| same(old)) {
+                continue;
+            }
+            if let Some(target) = self.txn.modify(table, uuid) {
+                for &at in &columns {
+                    target.set(at, row.get(at).clone());
+                }
+            }
+        }
+        Ok(object([("count", hits.len().into())]))
+    }
+
+    fn mutate(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+        let table = self.table(parser);
+        let condition = parser.required("where", Kinds::ARRAY);
+        let mutations = parser.required("mutations", Kinds::ARRAY);
+        let (Some((table, schema)), Some(condition), Some(mutations), false) =
+            (table, condition, mutations, parser.failed())
+        else {
+            return Ok(Map::new());
+        };
+        let mutations = Mutation::list(&schema, mutations, Some(&mut self.symbols))?;
+        let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
+        let hits = self.query(table, &condition);
+        for &uuid in &hits {
+            if let Some(row) = self.txn.modify(table, uuid) {
+                mutations.iter().try_for_each(|mutation| mutation.execute(&schema, row))?;
+            }
+        }
+        Ok(object([("count", hits.len().into())]))
+    }
+
+    fn delete(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+        let condition = parser.required("where", Kinds::ARRAY);
+        let table = self.table(parser);
+        let (Some((table, schema)), Some(condition), false) = (table, condition, parser.failed()) else {
+            return Ok(Map::new());
+        };
+        let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
+        let hits = self.query(table, &condition);
+        for &uuid in &hits {
+            self.txn.delete(table, uuid);
+        }
+        Ok(object([("count", hits.len().into())]))
+    }
+
+    fn wait(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+        let timeout = parser.optional("timeout", Kinds::INTEGER);
+        let condition = parser.required("where", Kinds::ARRAY);
+        let columns = parser.optional("columns", Kinds::ARRAY);
+        let until = parser.required("until", Kinds::STRING);
+        let rows = parser.required("rows", Kinds::ARRAY);
+        let table = self.table(parser);
+        let (Some((table, schema)), Some(condition), Some(until), Some(rows), false) =
+            (table, condition, until, rows, parser.failed())
+        else {
+            return Ok(Map::new());
+        };
+        let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
+        let columns = schema.columns_from_json(columns)?;
+        let timeout_ms = timeout.and_then(js::integer);
+        if let (Some(value), Some(..0)) = (timeout, timeout_ms) {
+            return Err(Error::syntax(value, "timeout must be nonnegative"));
+        }
+        if let Some(timeout_ms) = timeout_ms {
+            self.timeout_ms = Some(self.timeout_ms.map_or(timeout_ms, |other| other.min(timeout_ms)));
+        }
+        let Some(want_equal) = [("==", true), ("!=", false)].iter().find(|(name, _)| until == name) else {
+            return Err(Error::syntax(until, "\"until\" must be \"==\" or \"!=\""));
+        };
+        let mut expected = HashSet::new();
+        for row in rows.as_array().into_iter().flatten() {
+            expected.insert(parse_row(&schema, row, &mut self.symbols)?.0.project(&columns));
+        }
+        let hits = self.query(table, &condition);
+        let actual: HashSet<_> = hits
+            .iter()
+            .filter_map(|&uuid| self.txn.row(table, uuid))
+            .map(|row| row.project(&columns))
+            .collect();
+        if (actual == expected) == want_equal.1 {
+            return Ok(Map::new());
+        }
+        Err(self.unsatisfied(timeout_ms))
+    }
+
+    /// The error of a `wait` that does not hold, or a note to try again.
+    fn unsatisfied(&mut self, timeout_ms: Option<i64>) -> Error {
+        let elapsed = self.context.elapsed_ms;
+        if timeout_ms.is_some_and(|timeout_ms| elapsed >= timeout_ms) {
+            return Error::new(
+                "timed out",
+                if elapsed == 0 {
+                    "\"where\" clause test failed".to_owned()
+                } else {
+                    format!("\"wait\" timed out after {elapsed} ms")
+                },
+            );
+        }
+        self.blocked = self.context.can_wait;
+        Error::new("not supported", "triggers not supported")
+    }
+
+    fn commit(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+        let durable = parser.required("durable", Kinds::BOOLEAN);
+        self.durable |= durable == Some(&Value::Bool(true));
+        Ok(Map::new())
+    }
+
+    fn abort(&mut self, _: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+        Err(Error::new("aborted", "aborted by request"))
+    }
+
+    fn comment(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+        if let Some(comment) = parser.required("comment", Kinds::STRING).and_then(Value::as_str) {
+            self.comments.push(comment.to_owned());
+        }
+        Ok(Map::new())
+    }
+
+    fn assert(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+        match parser.required("lock", Kinds::ID).and_then(Value::as_str) {
+            Some(lock) if !self.context.locks.contains(lock) => {
+                Err(Error::new("not owner", format!("Asserted lock {lock} not held.")))
+            }
+            _ => Ok(Map::new()),
+        }
+    }
+}
+
+fn by_index(db: &Database, table: TableId, condition: &Condition) -> Option<Vec<Uuid>> {
+    let table = db.table(table);
+    let all_equal = |columns: &Vec<usize>| {
+        columns.iter().map(|&at| condition.equal_to(at).cloned()).collect::<Option<Box<[Datum]>>>()
+    };
+    let mut indexes = table.schema().indexes.iter().enumerate();
+    let (number, values) = indexes.find_map(|(number, columns)| Some((number, all_equal(columns)?)))?;
+    let row = table.find(number, &values).filter(|row| condition.all_hold(row));
+    Some(row.map(|row| row.uuid()).into_iter().collect())
+}
+
+/// A row with defaults for what `value` does not say, and the columns of which it does.
+fn parse_row(schema: &TableSchema, value: &Value, symbols: &mut Symbols) -> Result<(Row, Vec<usize>)> {
+    let Some(members) = value.as_object() else {
+        return Err(Error::syntax(value, "row must be JSON object"));
+    };
+    let mut row = Row::new(schema);
+    let mut columns = Vec::with_capacity(members.len());
+    for (name, datum) in members {
+        let Some(at) = schema.column(name) else {
+            let details = format!("No column {name} in table {}.", schema.name);
+            return Err(Error::tagged("unknown column", value, details));
+        };
+        row.set(at, Datum::from_json(&schema.columns[at].kind, datum, Some(symbols))?);
+        columns.push(at);
+    }
+    debug_assert!(VERSION < schema.columns.len());
+    Ok((row, columns))
+}
+
+fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A random UUID from the operating system: what [`Context::new_uuid`] is outside tests.
+pub fn random_uuid() -> Uuid {
+    let mut bytes = [0_u8; 16];
+    // The kernel's generator cannot fail once it is seeded, which is before any program of ours starts.
+    getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
+    Uuid::from_random(bytes)
+}
