@@ -13,9 +13,11 @@
 
 mod replica;
 mod txn;
+mod view;
 
 pub use replica::{Record, RowChange};
 pub use txn::{Status, Txn, TxnId};
+pub use view::View;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use crate::database::Row;
 use crate::schema::DatabaseSchema;
-use crate::value::{Datum, Uuid};
+use crate::value::Uuid;
 use replica::Replica;
 use txn::Compiled;
 
@@ -423,12 +425,9 @@ impl Idl {
         self.replica.take_changes()
     }
 
-    /// What a column of a row holds with the changes of `txn` on top.
-    pub fn read<'a>(&'a self, txn: &'a Txn, table: &str, uuid: Uuid, column: &str) -> Option<&'a Datum> {
-        txn.pending(table, uuid, column).or_else(|| {
-            let record = self.row(table, uuid)?;
-            (!txn.is_deleted(table, uuid)).then(|| record.get(column))
-        })
+    /// The rows with the changes of `txn` on top.
+    pub fn view<'a>(&'a self, txn: &'a Txn) -> View<'a> {
+        View { replica: &self.replica, txn }
     }
 
     /// Sends `txn`. Its status is at once final if there is nothing to do, no connection or no lock.

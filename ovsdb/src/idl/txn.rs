@@ -48,10 +48,12 @@ struct Edit {
     insert: BTreeMap<String, Datum>,
     delete: BTreeMap<String, Datum>,
     verify: BTreeSet<String>,
+    /// An insertion insists on its UUID.
+    persistent: bool,
 }
 
 /// Changes to be sent together. It stands apart from the copy, which stays readable meanwhile; see
-/// [`super::Idl::read`] for both together.
+/// [`super::Idl::view`] for both together.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Txn {
     edits: BTreeMap<(String, Uuid), Edit>,
@@ -93,6 +95,13 @@ impl Txn {
         let provisional = random_uuid();
         self.edit(table, provisional).fate = Fate::Inserted;
         provisional
+    }
+
+    /// Inserts a row that shall have exactly this UUID.
+    pub fn insert_as(&mut self, table: &str, uuid: Uuid) -> Uuid {
+        let edit = self.edit(table, uuid);
+        (edit.fate, edit.persistent) = (Fate::Inserted, true);
+        uuid
     }
 
     /// Deletes a row.
@@ -154,9 +163,29 @@ impl Txn {
         self.edits.is_empty() && self.increment.is_none()
     }
 
-    /// What this transaction sets a column to.
-    pub fn pending(&self, table: &str, row: Uuid, column: &str) -> Option<&Datum> {
-        self.edits.get(&(table.to_owned(), row))?.set.get(column)
+    /// What a column that held `before` holds after this transaction; nothing if it leaves the column alone.
+    pub(super) fn after(&self, table: &str, row: Uuid, column: &str, before: &Datum) -> Option<Datum> {
+        let edit = self.edits.get(&(table.to_owned(), row))?;
+        if let Some(whole) = edit.set.get(column) {
+            return Some(whole.clone());
+        }
+        let (gone, come) = (edit.delete.get(column), edit.insert.get(column));
+        if gone.is_none() && come.is_none() {
+            return None;
+        }
+        let mut after = before.clone();
+        if let Some(gone) = gone {
+            after.subtract(gone);
+        }
+        if let Some(come) = come {
+            after.union(come, true);
+        }
+        Some(after)
+    }
+
+    /// True if this transaction inserts the row.
+    pub fn is_inserted(&self, table: &str, row: Uuid) -> bool {
+        self.edits.get(&(table.to_owned(), row)).is_some_and(|edit| edit.fate == Fate::Inserted)
     }
 
     /// True if this transaction deletes the row.
@@ -262,7 +291,12 @@ fn operation(
                 })
                 .map(|(column, datum)| (column.clone(), to_json(datum, new)))
                 .collect();
-            vec![json!({ "op": "insert", "table": table, "uuid-name": uuid.row_name(), "row": row })]
+            let mut operation =
+                json!({ "op": "insert", "table": table, "uuid-name": uuid.row_name(), "row": row });
+            if edit.persistent {
+                operation["uuid"] = uuid.to_string().into();
+            }
+            vec![operation]
         }
         Fate::Exists => {
             let Some(record) = replica.row(table, uuid) else { return Vec::new() };
