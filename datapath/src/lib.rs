@@ -7,12 +7,14 @@
 //! * [`flow`]: datapath flows as they are put, asked for and dumped.
 //! * [`upcall`]: the question a datapath asks for a packet without a flow, and its answer.
 //! * [`Datapath`]: what every datapath can do.
+//! * [`user`]: the userspace datapath, the vector engine.
 #![forbid(unsafe_code)]
 
 pub mod error;
 pub mod netdev;
 pub mod flow;
 pub mod upcall;
+pub mod user;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -188,6 +190,12 @@ pub trait Datapath: Send + Sync {
     /// Applies the `other_config` column of the `Open_vSwitch` table (`pmd-cpu-mask`, …).
     fn configure(&self, _config: &BTreeMap<String, String>) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// The device type that an interface of type `kind` needs here: `internal` is `tap` in `netdev`, `dummy-internal` in
+    /// `dummy`.
+    fn port_open_type<'a>(&self, kind: &'a str) -> &'a str {
+        kind
     }
 
     /// Adds a port under `requested`, or under a number that the datapath chooses.

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bitflags::bitflags;
@@ -15,6 +16,11 @@ use flow::key::EthAddr;
 use sys::errno::Errno;
 
 use crate::Error;
+use crate::user::port::Io;
+use crate::user::port::dummy::Dummy;
+use crate::user::port::kernel::System;
+use crate::user::port::patch::Patch;
+use crate::user::port::tap::TapDevice;
 
 bitflags! {
     /// Link modes (`OFPPF_*` of OpenFlow 1.1 and later, with 40 Gb and up).
@@ -193,24 +199,74 @@ pub trait Netdev: Send + Sync {
         Vec::new()
     }
 
+    /// The packet side, opened anew, for a userspace datapath.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for a device that carries no packets of its own (`patch`), or what the kernel said.
+    fn io(&self) -> Result<Arc<dyn Io>, Error> {
+        Err(Errno::EOPNOTSUPP.into())
+    }
+
+    /// Counts packets that translation received from a device without a packet side (`patch`).
+    fn credit_rx(&self, _packets: u64, _bytes: u64) {}
+
+    /// Counts packets that translation sent to a device without a packet side.
+    fn credit_tx(&self, _packets: u64, _bytes: u64) {}
+
+    /// The dummy device that this is, for `netdev-dummy/*`.
+    fn as_dummy(&self) -> Option<&Dummy> {
+        None
+    }
+
     /// Changes whenever status, flags, addresses or configuration do; never 0.
     fn change_seq(&self) -> u64;
 }
 
 /// How a type of device is made. `kind` is the type asked for: one maker may serve several (`--enable-dummy=override`).
-pub type Open = fn(name: &str, kind: &'static str) -> Result<Arc<dyn Netdev>, Error>;
+pub type Open = fn(devices: &Netdevs, name: &str, kind: &'static str) -> Result<Arc<dyn Netdev>, Error>;
+
+/// Which types dummy devices take the place of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DummyLevel {
+    Plain,
+    System,
+    Override,
+}
 
 /// The devices that are open, and the types that can be opened. The switch has one.
 #[derive(Default)]
 pub struct Netdevs {
     kinds: Mutex<BTreeMap<&'static str, Open>>,
     open: Mutex<BTreeMap<String, Weak<dyn Netdev>>>,
+    dummies: AtomicU32,
 }
 
 impl Netdevs {
-    /// Knows no type yet.
+    /// Knows the types that every switch has: `system`, `tap`, `internal` and `patch`.
     pub fn new() -> Self {
-        Self::default()
+        let netdevs = Self::default();
+        netdevs.register("system", System::open);
+        netdevs.register("tap", TapDevice::open);
+        netdevs.register("internal", TapDevice::open);
+        netdevs.register("patch", Patch::open);
+        netdevs
+    }
+
+    /// Adds the dummy types (`--enable-dummy`). `override` of them take the place of every other type but `patch`
+    /// (`--enable-dummy=override`); `system` of `system` alone (`--enable-dummy=system`).
+    pub fn enable_dummy(&self, level: DummyLevel) {
+        for kind in ["dummy", "dummy-internal", "dummy-pmd"] {
+            self.register(kind, Dummy::open);
+        }
+        match level {
+            DummyLevel::Plain => {}
+            DummyLevel::System => self.register("system", Dummy::open),
+            DummyLevel::Override => {
+                for kind in ["system", "tap", "internal"] {
+                    self.register(kind, Dummy::open);
+                }
+            }
+        }
     }
 
     /// Makes `kind` a type that can be opened, in place of what it was before.
@@ -235,10 +291,15 @@ impl Netdevs {
             return if device.kind() == kind { Ok(device) } else { Err(Errno::EEXIST.into()) };
         }
         let (kind, open) = maker.ok_or(Errno::EAFNOSUPPORT)?;
-        let device = open(name, kind)?;
+        let device = open(self, name, kind)?;
         devices.retain(|_, device| device.strong_count() > 0);
         devices.insert(name.to_owned(), Arc::downgrade(&device));
         Ok(device)
+    }
+
+    /// The last four bytes of the next dummy device's Ethernet address.
+    pub fn dummy_serial(&self) -> u32 {
+        0xaa55_0000_u32.wrapping_add(self.dummies.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The open device of this name.

@@ -107,6 +107,36 @@ impl Pool {
         }
     }
 
+    /// Copies `from[range]` to `to`, beginning at `at`.
+    ///
+    /// # Panics
+    /// If either range lies outside of its buffer.
+    pub fn copy(&mut self, from: &Buffer, range: std::ops::Range<usize>, to: &Buffer, at: usize) {
+        match (from.0 & LARGE_BIT != 0, to.0 & LARGE_BIT != 0) {
+            (false, false) => {
+                let (source, target) = (from.0 as usize * STRIDE, to.0 as usize * STRIDE);
+                assert!(range.end <= STRIDE && at + range.len() <= STRIDE, "a copy within the buffers");
+                self.small.copy_within(source + range.start..source + range.end, target + at);
+            }
+            (false, true) => {
+                let source = from.0 as usize * STRIDE;
+                let source = &self.small[source..source + STRIDE][range.clone()];
+                self.large[(to.0 & !LARGE_BIT) as usize][at..at + range.len()].copy_from_slice(source);
+            }
+            (true, false) => {
+                let target = to.0 as usize * STRIDE;
+                let target = &mut self.small[target..target + STRIDE][at..at + range.len()];
+                target.copy_from_slice(&self.large[(from.0 & !LARGE_BIT) as usize][range]);
+            }
+            (true, true) => {
+                let (source, target) = ((from.0 & !LARGE_BIT) as usize, (to.0 & !LARGE_BIT) as usize);
+                if let Ok([source, target]) = self.large.get_disjoint_mut([source, target]) {
+                    target[at..at + range.len()].copy_from_slice(&source[range]);
+                }
+            }
+        }
+    }
+
     /// How long a frame `buffer` can hold behind [`HEADROOM`].
     pub fn capacity(buffer: &Buffer) -> usize {
         if buffer.0 & LARGE_BIT == 0 { SMALL_FRAME } else { LARGE - HEADROOM }
