@@ -20,3 +20,4 @@ pub mod mutation;
 pub mod transaction;
 pub mod transact;
 pub mod idl;
+pub mod vswitch;
