@@ -6,7 +6,7 @@
 //! * [`wire`]: netlink, both ways.
 //! * [`ct`]: connection tracking and its NAT.
 //! * [`push`]: headers of tunnels that `tnl_push` prepends.
-//! * [`format`]: text.
+//! * [`mod@format`] prints text.
 
 pub mod ct;
 pub mod push;

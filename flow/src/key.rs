@@ -59,6 +59,9 @@ pub mod tnl_flags {
     pub const DONT_FRAGMENT: u16 = 1 << 1;
     pub const CSUM: u16 = 1 << 2;
     pub const KEY: u16 = 1 << 3;
+    /// The options are raw Geneve options, [`Tunnel::opt_present`](super::Tunnel::opt_present) their length in bytes:
+    /// as the datapath has them, before a TLV table maps them.
+    pub const RAW_OPTS: u16 = 1 << 4;
     /// The flags that OpenFlow can match.
     pub const PUBLIC: u16 = OAM;
     pub const ALL: u16 = OAM | DONT_FRAGMENT | CSUM | KEY;

@@ -16,6 +16,7 @@
 //! * [`attr`]: netlink attributes.
 //! * [`odp`]: datapath flows: keys and masks as attributes and as text.
 //! * [`action`]: datapath actions; [`cookie`]: what userspace writes into them; [`drop`]: why packets are dropped.
+//! * [`stack`]: pushing and popping VLAN tags and MPLS labels.
 //! * [`text`]: pieces of text that several of these share.
 #![forbid(unsafe_code)]
 
@@ -39,3 +40,4 @@ pub mod action;
 pub mod cookie;
 pub mod drop;
 pub mod text;
+pub mod stack;

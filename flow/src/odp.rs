@@ -8,17 +8,25 @@
 //! * [`attrs`]: one attribute, typed ([`KeyAttr`]), and the codec.
 //! * [`tunnel`]: the attributes within `OVS_KEY_ATTR_TUNNEL`.
 //! * [`rows`]: the table of attributes and their fields that text is made and read by.
-//! * [`format`]: text.
+//! * [`mod@format`] prints text.
+//! * [`from_flow`] and [`to_flow`]: conversion, with [`Fitness`]; [`convert`] holds the correspondence.
+//! * [`commit`]: the difference of two keys as actions.
 
 pub mod attrs;
 pub mod tunnel;
 pub mod rows;
 pub mod format;
+pub mod convert;
+pub mod from_flow;
+pub mod to_flow;
+pub mod commit;
 
 pub use attrs::{
     ArpKey, CtTuple4Key, CtTuple6Key, EthernetKey, IcmpKey, Ipv4Key, Ipv6Key, KeyAttr, NdExtKey, NdKey,
     NshKey, PortsKey,
 };
+pub use from_flow::{Params, key_from_flow, mask_from_flow};
+pub use to_flow::{KeyError, key_to_flow, mask_to_flow};
 pub use tunnel::TunnelAttr;
 
 use crate::attr::Attrs;

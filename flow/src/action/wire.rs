@@ -65,6 +65,7 @@ struct HashWire {
     basis: u32,
 }
 
+/// What stands before a tunnel header.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct TunnelPushWire {
@@ -72,7 +73,6 @@ struct TunnelPushWire {
     out_port: u32,
     header_len: u32,
     tnl_type: u32,
-    header: [u8; HEADER_SIZE],
 }
 
 impl Action {
@@ -304,9 +304,12 @@ fn decode_psample(attr: &Attr<'_>) -> Result<Action, AttrError> {
 }
 
 fn decode_tunnel_push(attr: &Attr<'_>) -> Result<Action, AttrError> {
-    let wire: TunnelPushWire = attr.read()?;
+    let Ok((wire, room)) = TunnelPushWire::read_from_prefix(attr.data) else {
+        return Err(attr.wrong_size(size_of::<TunnelPushWire>()));
+    };
+    let len = wire.header_len as usize;
     let header =
-        wire.header.get(..wire.header_len as usize).ok_or_else(|| attr.invalid("header too long"))?;
+        room.get(..len).filter(|_| len <= HEADER_SIZE).ok_or_else(|| attr.invalid("header too long"))?;
     Ok(Action::TunnelPush(Box::new(TunnelPush {
         tnl_port: DpPort(wire.tnl_port),
         out_port: DpPort(wire.out_port),
@@ -424,7 +427,7 @@ fn encode(action: &Action, writer: &mut Writer) {
             nest.nest(DEC_TTL_ACTION, |nest| encode_list(actions, nest));
         }),
         Action::Drop(reason) => writer.put_u32(code::DROP, reason.code()),
-        Action::Psample { group, cookie } => writer.nest(code::PSAMPLE, |nest| {
+        Action::Psample { group, cookie } => writer.nest_flagged(code::PSAMPLE, |nest| {
             nest.put_u32(psample::GROUP, *group);
             if !cookie.is_empty() {
                 nest.put(psample::COOKIE, cookie);
@@ -528,19 +531,16 @@ fn encode_nat(nat: &Nat, writer: &mut Writer) {
 }
 
 fn encode_tunnel_push(push: &TunnelPush, writer: &mut Writer) {
-    let len = push.header.len().min(HEADER_SIZE);
-    let mut header = [0; HEADER_SIZE];
-    header[..len].copy_from_slice(&push.header[..len]);
-    writer.put_struct(
-        code::TUNNEL_PUSH,
-        &TunnelPushWire {
-            tnl_port: push.tnl_port.0,
-            out_port: push.out_port.0,
-            header_len: len as u32,
-            tnl_type: push.tnl_type,
-            header,
-        },
-    );
+    let header = &push.header[..push.header.len().min(HEADER_SIZE)];
+    let wire = TunnelPushWire {
+        tnl_port: push.tnl_port.0,
+        out_port: push.out_port.0,
+        header_len: header.len() as u32,
+        tnl_type: push.tnl_type,
+    };
+    let mut payload = wire.as_bytes().to_vec();
+    payload.extend(header);
+    writer.put(code::TUNNEL_PUSH, &payload);
 }
 
 #[cfg(test)]
@@ -575,8 +575,8 @@ mod tests {
         );
         let wire = Action::encode_all(&actions);
         assert_eq!(Action::decode_all(&wire).unwrap(), actions);
-        assert_eq!(&wire[..16], [0x50, 0, 6, 0, 8, 0, 1, 0, 0x99, 0x99, 0x99, 0x19, 0x44, 0, 2, 0]);
-        assert_eq!(wire[16..20], [0x40, 0, 2, 0]);
+        assert_eq!(&wire[..16], [0x54, 0, 6, 0, 8, 0, 1, 0, 0x99, 0x99, 0x99, 0x19, 0x48, 0, 2, 0]);
+        assert_eq!(wire[16..20], [0x44, 0, 2, 0]);
     }
 
     #[test]

@@ -307,7 +307,7 @@ impl Printer<'_> {
     }
 
     fn label(&mut self, data: &[u8], mask: Option<&[u8]>) {
-        if !self.style.verbose && !mask.is_some_and(|mask| !all(Some(mask), 0)) {
+        if !self.style.verbose && mask.is_none_or(|mask| all(Some(mask), 0)) {
             return;
         }
         self.put(u128_text(data));
@@ -365,7 +365,7 @@ impl Printer<'_> {
     }
 
     fn mpls(&mut self, data: &[u8], partial: Option<&[u8]>) {
-        if data.is_empty() || data.len() % 4 != 0 {
+        if data.is_empty() || !data.len().is_multiple_of(4) {
             return self.put(format!("(bad key length {})", data.len()));
         }
         if let Some(mask) = partial.filter(|mask| mask.len() != data.len()) {
@@ -593,7 +593,7 @@ pub fn geneve_options(mut data: &[u8], mut mask: Option<&[u8]>, verbose: bool) -
         }
         let len_mask = mask.map(|mask| if mask[3] & 0x1f == 0x1f { [0xff] } else { [mask[3] & 0x1f] });
         printer.put("{");
-        let class_mask = mask.map(|mask| be16(mask));
+        let class_mask = mask.map(be16);
         if verbose || class_mask != Some(0) {
             printer.put(format!("class={}", hex(be16(data).into())));
             if let Some(mask) = class_mask.filter(|&mask| mask != u16::MAX) {
