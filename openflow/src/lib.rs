@@ -5,6 +5,7 @@
 //! * [`version`]: the protocol versions; [`protocol`]: flow formats, and sets of them.
 //! * [`wire`]: big-endian bytes; [`error`]: the table of errors; [`header`]: the table of message formats.
 //! * [`text`]: numbers and `key=value` lists, what all our text has in common; [`names`]: ports and tables by name.
+//! * [`oxm`]: entries of fields; [`action`]: actions and instructions; [`instruction`]: their frame on the wire.
 //! * [`prop`]: properties; [`msg`]: the messages, a file each.
 #![forbid(unsafe_code)]
 
@@ -15,5 +16,8 @@ pub mod error;
 pub mod header;
 pub mod text;
 pub mod names;
+pub mod oxm;
+pub mod action;
+pub mod instruction;
 pub mod prop;
 pub mod msg;

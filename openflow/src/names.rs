@@ -1,8 +1,10 @@
 //! Names of ports and tables: the reserved ports, and maps that a program may have learned from a switch.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
+use flow::field::PortNames;
 use flow::id::{OfPort, TableId};
 
 /// Names of numbers, where both are unique; what has two names, or a name of two numbers, counts as nameless.
@@ -136,6 +138,16 @@ impl Names {
     /// The table as text.
     pub fn table(&self, table: TableId) -> TableText<'_> {
         TableText { names: self, table }
+    }
+}
+
+impl PortNames for Names {
+    fn name(&self, port: OfPort) -> Option<Cow<'_, str>> {
+        self.ports.name(port.0.into()).map(Cow::Borrowed)
+    }
+
+    fn port(&self, name: &str) -> Option<OfPort> {
+        u16::try_from(self.ports.number(name)?).ok().map(OfPort)
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use flow::field::{Field, Usable, Value};
+
 use crate::version::Version;
 
 bitflags::bitflags! {
@@ -180,6 +182,37 @@ impl fmt::Display for Protocols {
             separator = ",";
         }
         Ok(())
+    }
+}
+
+impl From<Usable> for Protocols {
+    fn from(usable: Usable) -> Self {
+        match usable {
+            Usable::Never => Self::empty(),
+            Usable::NxmOxm => Self::NXM_OXM_ANY,
+            Usable::NxmOf11 => Self::NXM_OF11_UP,
+            Usable::Any => Self::ANY,
+        }
+    }
+}
+
+/// The formats that can match on all of a field.
+pub fn usable_exact(field: Field) -> Protocols {
+    field.info().usable[0].into()
+}
+
+/// The formats that can match on a field under this mask.
+pub fn usable_with_mask(field: Field, mask: &Value) -> Protocols {
+    let [exact, cidr, bitwise] = field.info().usable;
+    let ones = mask.bytes().iter().map(|byte| byte.count_ones()).sum::<u32>();
+    let leading = mask.bytes().iter().take_while(|&&byte| byte == 0xff).count();
+    let partial = mask.bytes().get(leading).map_or(0, |byte| byte.leading_ones());
+    let prefix = leading as u32 * 8 + partial;
+    match mask {
+        mask if mask.is_ones() => exact.into(),
+        mask if mask.is_zero() => Protocols::ANY,
+        _ if matches!(mask.len(), 4 | 16) && ones == prefix => cidr.into(),
+        _ => bitwise.into(),
     }
 }
 

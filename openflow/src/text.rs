@@ -1,6 +1,7 @@
 //! The grammar that flow, action, group and meter text share: numbers as C reads them, lists of `key=value`,
 //! `key:value` and `key(value)`, and what is said of a value that does not fit.
 
+use flow::field::Value;
 use flow::key::EthAddr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -34,7 +35,6 @@ pub type Parsed<T> = Result<T, ParseError>;
 macro_rules! refuse {
     ($($arg:tt)*) => { return Err($crate::text::ParseError(format!($($arg)*))) };
 }
-#[allow(unused_imports)]
 pub(crate) use refuse;
 
 /// What separates keys from each other.
@@ -146,6 +146,38 @@ pub fn parse_uint_radix(text: &str, radix: u32) -> Option<u64> {
     (rest.is_empty() && (!negative || value == 0)).then(|| u64::try_from(value).ok())?
 }
 
+/// A number of at most `width` bytes at the start of `text`, and what follows it: hexadecimal of any length, or
+/// anything that `strtoull` reads.
+pub fn scan_number(text: &str, width: usize) -> Option<(Value, &str)> {
+    let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) else {
+        let (negative, number, rest) = scan_int(text, 0)?;
+        let number = u64::try_from(number).ok()?;
+        let number = if negative { number.wrapping_neg() } else { number };
+        let fits = width >= 8 || number >> (8 * width) == 0;
+        return fits.then(|| (Value::from_u64(number, width), rest));
+    };
+    let mut nibbles = Vec::new();
+    let mut rest = digits.trim_start_matches(SPACE);
+    while let Some(nibble) = rest.chars().next().and_then(|c| c.to_digit(16)) {
+        if nibble != 0 || !nibbles.is_empty() {
+            nibbles.push(nibble as u8);
+        }
+        rest = rest[1..].trim_start_matches(SPACE);
+    }
+    let bytes: Vec<u8> =
+        nibbles.rchunks(2).rev().map(|pair| pair.iter().fold(0, |byte, n| byte << 4 | n)).collect();
+    (bytes.len() <= width).then(|| (Value::resized(&bytes, width), rest))
+}
+
+const SPACE: &[char] = &[' ', '\t', '\r', '\n'];
+
+/// What C's `atoi` makes of `text`: the decimal number at its start, or 0.
+pub fn atoi(text: &str) -> i32 {
+    let Some((negative, value, _)) = scan_int(text, 10) else { return 0 };
+    let value = value as i32;
+    if negative { value.wrapping_neg() } else { value }
+}
+
 fn parse_small(text: &str, name: &str, max: u64) -> Parsed<u64> {
     match parse_uint_radix(text, 0) {
         Some(value) if value <= max => Ok(value),
@@ -242,6 +274,17 @@ pub fn hex(bytes: &[u8], delimiter: &str) -> String {
     digits.join(delimiter)
 }
 
+/// Bytes in lines of 16 with their offset in front, a `-` between the halves, each line ended by a newline.
+pub fn hex_dump(bytes: &[u8]) -> String {
+    let mut dump = String::new();
+    for (n, line) in bytes.chunks(16).enumerate() {
+        let (first, second) = line.split_at(line.len().min(8));
+        let separator = if first.len() == 8 { "-" } else { "" };
+        dump.push_str(&format!("{:08x}  {}{separator}{}\n", n * 16, hex(first, " "), hex(second, " ")));
+    }
+    dump
+}
+
 /// `n` as C's `%#x` prints it: plain `0` for zero.
 pub fn alt_hex(n: u64) -> String {
     if n == 0 { "0".to_owned() } else { format!("{n:#x}") }
@@ -282,6 +325,11 @@ mod tests {
         assert_eq!(parse_hex("11.22 33"), Some(vec![0x11, 0x22, 0x33]));
         assert_eq!(parse_hex("1"), None);
         assert_eq!(parse_hex("x"), None);
+        assert_eq!(hex_dump(&[0; 3]), "00000000  00 00 00\n");
+        assert_eq!(
+            hex_dump(&[1; 18]),
+            "00000000  01 01 01 01 01 01 01 01-01 01 01 01 01 01 01 01\n00000010  01 01\n"
+        );
         assert_eq!(scan_ip("1.2.3.4-5"), Some((Ipv4Addr::new(1, 2, 3, 4), "-5")));
     }
 
