@@ -49,7 +49,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use flow::field::{Field, Subfield};
-use flow::id::{GroupId, TableId};
+use flow::id::{GroupId, OfPort, TableId};
 use flow::key::EthAddr;
 
 use crate::error::OfError;
@@ -402,30 +402,35 @@ impl OfAction {
             _ => None,
         }
     }
+}
 
-    /// Whether the action, or one in it, fits.
-    pub fn any(&self, fits: &mut dyn FnMut(&Self) -> bool) -> bool {
-        fits(self) || self.nested().iter().any(|inner| inner.any(fits))
-    }
+/// The actions and those inside them, in order, an outer one before its inner ones.
+pub fn flattened(actions: &[OfAction]) -> impl Iterator<Item = &OfAction> {
+    let mut stack: Vec<&OfAction> = actions.iter().rev().collect();
+    std::iter::from_fn(move || {
+        let next = stack.pop()?;
+        stack.extend(next.nested().iter().rev());
+        Some(next)
+    })
+}
 
-    /// Whether the action, or one in it, outputs to `port` by number.
-    pub fn outputs_to(&self, port: flow::id::OfPort) -> bool {
-        self.any(&mut |action| match action {
-            Self::Output(output) => output.port == port,
-            Self::Enqueue(enqueue) => enqueue.port == port,
-            Self::Controller(_) => port == flow::id::OfPort::CONTROLLER,
-            _ => false,
-        })
-    }
+/// Whether an action, or one in it, outputs to `port` by number.
+pub fn outputs_to(actions: &[OfAction], port: OfPort) -> bool {
+    flattened(actions).any(|action| match action {
+        OfAction::Output(output) => output.port == port,
+        OfAction::Enqueue(enqueue) => enqueue.port == port,
+        OfAction::Controller(_) => port == OfPort::CONTROLLER,
+        _ => false,
+    })
+}
 
-    /// Whether the action, or one in it, is a `group` action to `group`.
-    pub fn uses_group(&self, group: GroupId) -> bool {
-        self.any(&mut |action| matches!(action, Self::Group(id) if *id == group))
-    }
+/// Whether an action, or one in it, is a `group` action to `group`.
+pub fn outputs_to_group(actions: &[OfAction], group: GroupId) -> bool {
+    flattened(actions).any(|action| matches!(action, OfAction::Group(id) if *id == group))
 }
 
 /// The number of the flow's `meter` instruction, which is the first if there is one.
-pub fn meter_of(actions: &[OfAction]) -> Option<u32> {
+pub fn meter(actions: &[OfAction]) -> Option<u32> {
     match actions.first() {
         Some(OfAction::Meter(id)) => Some(*id),
         _ => None,
