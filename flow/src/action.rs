@@ -6,12 +6,13 @@
 //! * [`wire`]: netlink, both ways.
 //! * [`ct`]: connection tracking and its NAT.
 //! * [`push`]: headers of tunnels that `tnl_push` prepends.
-//! * [`mod@format`] prints text.
+//! * [`mod@format`] prints text, [`parse`] reads it.
 
 pub mod ct;
 pub mod push;
 pub mod wire;
 pub mod format;
+pub mod parse;
 
 pub use ct::{Ct, Nat, NatKind, NatRange};
 pub use push::TunnelPush;

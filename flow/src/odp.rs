@@ -8,7 +8,7 @@
 //! * [`attrs`]: one attribute, typed ([`KeyAttr`]), and the codec.
 //! * [`tunnel`]: the attributes within `OVS_KEY_ATTR_TUNNEL`.
 //! * [`rows`]: the table of attributes and their fields that text is made and read by.
-//! * [`mod@format`] prints text.
+//! * [`mod@format`] prints text, [`parse`] reads it.
 //! * [`from_flow`] and [`to_flow`]: conversion, with [`Fitness`]; [`convert`] holds the correspondence.
 //! * [`commit`]: the difference of two keys as actions.
 
@@ -16,6 +16,7 @@ pub mod attrs;
 pub mod tunnel;
 pub mod rows;
 pub mod format;
+pub mod parse;
 pub mod convert;
 pub mod from_flow;
 pub mod to_flow;

@@ -48,7 +48,7 @@ pub fn hex(value: u64) -> String {
 
 /// Bytes as one big-endian hexadecimal number without leading zeros.
 pub fn hex_bytes(bytes: &[u8]) -> String {
-    let Some(first) = bytes.iter().position(|&byte| byte != 0) else { return "0x0".to_owned() };
+    let Some(first) = bytes.iter().position(|&byte| byte != 0) else { return "0".to_owned() };
     let mut text = format!("0x{:x}", bytes[first]);
     bytes[first + 1..].iter().for_each(|byte| text += &format!("{byte:02x}"));
     text
@@ -370,7 +370,7 @@ mod tests {
             Some("0a:0b:0c:0d:0e:ff")
         );
         assert_eq!(hex_bytes(&[0, 10, 1]), "0xa01");
-        assert_eq!(hex_bytes(&[0, 0]), "0x0");
+        assert_eq!(hex_bytes(&[0, 0]), "0");
     }
 
     proptest! {
