@@ -422,6 +422,20 @@ pub fn is_nd_type(icmp_type: u16) -> bool {
     matches!(icmp_type, icmp6::NEIGHBOR_SOLICIT | icmp6::NEIGHBOR_ADVERT)
 }
 
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&key_to_string(self, &crate::field::NoNames))
+    }
+}
+
+impl std::fmt::Debug for crate::key::Mask {
+    /// The words that have a bit set.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = self.0.words().iter().enumerate().filter(|(_, word)| **word != 0);
+        f.debug_map().entries(words.map(|(place, word)| (place, format!("{:#018x}", word.to_be())))).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -257,7 +257,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Flags up to `)`, which stays: `a|b`, numbers, `+a-b`, or `VALUE/MASK`. Returns bits and mask.
+    /// Flags up to `)`, which stays: `a|b` or `a,b`, numbers, `+a-b`, or `VALUE/MASK`. Returns bits and mask.
     pub fn flags(&mut self, allowed: u32, name: impl Fn(u32) -> Option<&'static str>) -> Option<(u32, u32)> {
         let mut ahead = *self;
         let result = ahead.numeric_flags().or_else(|| {
@@ -308,11 +308,11 @@ impl<'a> Scan<'a> {
             bits |= match self.fit() {
                 Some(number) => number,
                 None => {
-                    let word = self.take_while(|c| !matches!(c, '|' | ')'));
+                    let word = self.take_while(|c| !matches!(c, '|' | ',' | ')'));
                     (0..u32::BITS).map(|shift| 1 << shift).find(|&bit| name(bit) == Some(word))?
                 }
             };
-            self.eat("|");
+            let _ = self.eat("|") || self.eat(",");
         }
         Some((bits, u32::MAX))
     }

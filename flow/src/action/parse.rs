@@ -305,7 +305,13 @@ fn controller(scan: &mut Scan<'_>) -> Option<CookieKind> {
 fn set(scan: &mut Scan<'_>, names: &dyn PortNames) -> Option<Action> {
     let (key, mask) = odp_parse::attribute(scan, names)?;
     let decode = |bytes: &[u8]| Attrs::new(bytes).next()?.ok().and_then(|attr| KeyAttr::decode(&attr).ok());
-    let (value, mask) = (decode(key.bytes())?, decode(mask.bytes())?);
+    let (mut value, mut mask) = (decode(key.bytes())?, decode(mask.bytes())?);
+    if let (KeyAttr::Nsh(value), KeyAttr::Nsh(mask)) = (&mut value, &mut mask)
+        && (value.md1.is_none() || mask.md1 == Some([U32::ZERO; 4]))
+    {
+        // A context that is not set is not told.
+        (value.md1, mask.md1) = (None, None);
+    }
     let bits = mask.payload();
     let exact = match &mask {
         KeyAttr::Nsh(nsh) => nsh_is_exact(nsh),
