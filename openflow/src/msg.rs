@@ -16,6 +16,9 @@ pub mod tlv;
 pub mod ct_flush;
 pub mod ipfix;
 pub mod table;
+pub mod flow_mod;
+pub mod flow_removed;
+pub mod group;
 
 use crate::error::OfError;
 use crate::header::{Header, Raw};

@@ -18,6 +18,8 @@ pub struct Version(pub u64);
 impl Version {
     /// The version of empty tables.
     pub const MIN: Self = Self(1);
+    /// In which everything is visible that is not to be removed, published or not.
+    pub const LATEST: Self = Self(u64::MAX - 1);
     /// The removal version of what is not removed.
     pub const NEVER: Self = Self(u64::MAX);
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use flow::key::{Key, Mask};
 
-use super::subtable::Equals;
+use super::subtable::Subtable;
 use super::{Classifier, Entry};
 use crate::ofproto::version::Version;
 
@@ -21,26 +21,21 @@ pub struct Conjunction {
     pub n_clauses: u8,
 }
 
-/// A soft match: the rules of that match, and which of them is meant.
+/// A soft match, and where it was found.
 pub(super) struct Soft<R> {
-    pub equals: Equals<R>,
-    pub at: usize,
+    pub rule: Arc<R>,
+    pub subtable: Arc<Subtable<R>>,
 }
 
 impl<R: Entry> Soft<R> {
-    fn rule(&self) -> &Arc<R> {
-        &self.equals[self.at]
-    }
-
     fn priority(&self) -> i32 {
-        self.rule().priority()
+        self.rule.priority()
     }
 
     /// The next rule of the same match but a lower priority.
-    fn fall_back(mut self, version: Version) -> Option<Self> {
-        let next = self.equals[self.at + 1..].iter().position(|rule| rule.is_visible(version))?;
-        self.at += 1 + next;
-        Some(self)
+    fn fall_back(self, version: Version, key: &Key) -> Option<Self> {
+        let rule = self.subtable.next_best(version, key, &self.rule)?;
+        Some(Self { rule, ..self })
     }
 }
 
@@ -91,11 +86,11 @@ impl<R: Entry> Classifier<R> {
                     lower.push(soft);
                     continue;
                 }
-                let Some(next) = soft.fall_back(version) else { continue };
-                if !next.rule().conjunctions().is_empty() {
+                let Some(next) = soft.fall_back(version, key) else { continue };
+                if !next.rule.conjunctions().is_empty() {
                     lower.push(next);
                 } else if hard.as_ref().is_none_or(|rule| next.priority() > rule.priority()) {
-                    hard = Some(Arc::clone(next.rule()));
+                    hard = Some(next.rule);
                 }
             }
             soft = lower;
@@ -111,8 +106,7 @@ impl<R: Entry> Classifier<R> {
         soft: &[Soft<R>],
         top: i32,
     ) -> Option<(Arc<R>, u32)> {
-        let best =
-            || soft.iter().filter(|soft| soft.priority() == top).map(|soft| soft.rule().conjunctions());
+        let best = || soft.iter().filter(|soft| soft.priority() == top).map(|soft| soft.rule.conjunctions());
         let limit = best().count();
         let mut clauses = Clauses::default();
         for conjunctions in best() {
@@ -128,10 +122,9 @@ impl<R: Entry> Classifier<R> {
 
 /// The rules among `soft` that take part in conjunction `id` at priority `top`.
 fn parts<R: Entry>(soft: &[Soft<R>], top: i32, id: u32) -> impl Iterator<Item = Arc<R>> {
-    let takes_part = move |soft: &&Soft<R>| {
-        soft.priority() == top && soft.rule().conjunctions().iter().any(|c| c.id == id)
-    };
-    soft.iter().filter(takes_part).map(|soft| Arc::clone(soft.rule()))
+    let takes_part =
+        move |soft: &&Soft<R>| soft.priority() == top && soft.rule.conjunctions().iter().any(|c| c.id == id);
+    soft.iter().filter(takes_part).map(|soft| Arc::clone(&soft.rule))
 }
 
 /// Keeps what `keep` says, filling holes from the end: the order decides which of several complete conjunctions

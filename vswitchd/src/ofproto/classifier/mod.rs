@@ -19,7 +19,7 @@ mod trie;
 use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use flow::key::{Key, Mask};
@@ -117,6 +117,11 @@ impl PrefixField {
     /// The field of that name, if it can have a trie.
     pub fn from_name(name: &str) -> Option<&'static Self> {
         PREFIX_FIELDS.iter().find(|field| field.name == name || !name.is_empty() && field.alias == name)
+    }
+
+    /// The fields that a table has tries for unless told otherwise.
+    pub fn defaults() -> Vec<&'static Self> {
+        DEFAULT_PREFIXES.iter().filter_map(|name| Self::from_name(name)).collect()
     }
 
     /// The field's value, left-aligned.
@@ -316,14 +321,13 @@ impl<R: Entry> Classifier<R> {
                 Some(wildcards) => listed.subtable.find_noting(&mut lookup, listed.prefixes, wildcards),
                 None => listed.subtable.find(version, key),
             };
-            let Some((equals, at)) = found else { continue };
-            if floor.is_some_and(|floor| equals[at].priority() <= floor) {
+            let Some(rule) = found.filter(|rule| floor.is_none_or(|floor| rule.priority() > floor)) else {
                 continue;
-            }
-            if equals[at].conjunctions().is_empty() {
-                best = Some(Arc::clone(&equals[at]));
+            };
+            if rule.conjunctions().is_empty() {
+                best = Some(rule);
             } else {
-                soft(Soft { equals, at });
+                soft(Soft { rule, subtable: Arc::clone(&listed.subtable) });
             }
         }
         best
@@ -401,7 +405,8 @@ impl<R: Entry> Classifier<R> {
     ) -> Option<Arc<R>> {
         let writer = self.writer();
         let equals = writer.by_mask.get(mask)?.subtable.equals(key)?;
-        equals.iter().find(|rule| rule.priority() == priority && rule.is_visible(version)).cloned()
+        let mut rules = equals.iter().filter_map(Weak::upgrade);
+        rules.find(|rule| rule.priority() == priority && rule.is_visible(version))
     }
 
     /// Rules visible in `version` whose match is `mask` and `key` or more specific, in order of subtables, and of age
@@ -455,12 +460,13 @@ impl<R: Entry> Writer<R> {
         });
         let old = book.subtable.equals(&key);
         let equals = old.as_deref().unwrap_or_default();
-        let goes_before = |other: &Arc<R>| {
+        let goes_before = |other: &Weak<R>| {
+            let Some(other) = other.upgrade() else { return false };
             priority > other.priority() || priority == other.priority() && !other.is_ending()
         };
         let at = equals.iter().position(goes_before).unwrap_or(equals.len());
         let with: Equals<R> =
-            equals[..at].iter().chain(std::iter::once(&rule)).chain(&equals[at..]).cloned().collect();
+            equals[..at].iter().chain([&Arc::downgrade(&rule)]).chain(&equals[at..]).cloned().collect();
 
         let prefixes = prefixes(&self.tries, &expand(book.subtable.mask()));
         let before = book.priorities.last_key_value().map(|(&priority, _)| priority);
@@ -492,7 +498,8 @@ impl<R: Entry> Writer<R> {
         book.rules.remove(&place);
         self.n_rules -= 1;
         let equals = book.subtable.equals(&key).unwrap_or_default();
-        let without: Equals<R> = equals.iter().filter(|other| !Arc::ptr_eq(other, rule)).cloned().collect();
+        let without: Equals<R> =
+            equals.iter().filter(|other| other.as_ptr() != Arc::as_ptr(rule)).cloned().collect();
         if book.subtable.set_equals(&key, without) {
             let prefixes = prefixes(&self.tries, &expand(book.subtable.mask()));
             for_tries(&self.tries, prefixes, &key, Trie::remove);
@@ -527,8 +534,10 @@ impl<R: Entry> Writer<R> {
             let Some(book) = self.by_mask.get(listed.subtable.mask()) else { continue };
             for rule in book.rules.values() {
                 let (_, key) = rule.match_words();
-                let first = book.subtable.equals(&key).and_then(|equals| equals.first().cloned());
-                if first.is_some_and(|first| Arc::ptr_eq(&first, rule)) {
+                let equals = book.subtable.equals(&key);
+                if equals.is_some_and(|equals| {
+                    equals.first().is_some_and(|first| first.as_ptr() == Arc::as_ptr(rule))
+                }) {
                     for_tries(&self.tries, listed.prefixes, &key, Trie::insert);
                 }
             }

@@ -6,7 +6,8 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use flow::key::{Key, Mask};
 use papaya::{Equivalent, HashMap};
@@ -24,7 +25,10 @@ pub struct MaskWord {
 }
 
 /// Rules of equal match, by falling priority. At most one of a priority is visible in any version.
-pub type Equals<R> = Arc<[Arc<R>]>;
+///
+/// The concurrent map drops what it held at a time of its own choosing, hence the weak references: that nobody uses a
+/// removed rule must be known soon, for then its counters are final. The writer's books own the rules.
+pub type Equals<R> = Arc<[Weak<R>]>;
 
 /// The values of the masked words, with their hash.
 struct Values {
@@ -122,7 +126,7 @@ pub struct Subtable<R> {
     mask: Box<[MaskWord]>,
     /// Which mask words each stage reads: all but the last have an index.
     stages: SmallVec<[Range<usize>; 4]>,
-    indices: Vec<HashMap<u64, u32, BuildMixed>>,
+    indices: Vec<HashMap<u64, AtomicU32, BuildMixed>>,
     rules: HashMap<Values, Equals<R>, BuildMixed>,
     ports: Option<Ports>,
 }
@@ -194,8 +198,8 @@ impl<R: Entry> Subtable<R> {
         new
     }
 
-    /// The rules of the best match of `key`, and which of them is the best one visible in `version`.
-    pub fn find(&self, version: Version, key: &Key) -> Option<(Equals<R>, usize)> {
+    /// The best rule for `key` that is visible in `version`.
+    pub fn find(&self, version: Version, key: &Key) -> Option<Arc<R>> {
         self.find_hashed(version, key, self.hash(key))
     }
 
@@ -205,7 +209,7 @@ impl<R: Entry> Subtable<R> {
         lookup: &mut Lookup<'_>,
         prefixes: [u8; TRIES],
         wildcards: &mut Mask,
-    ) -> Option<(Equals<R>, usize)> {
+    ) -> Option<Arc<R>> {
         let mut hash = 0;
         for (i, stage) in self.stages.iter().enumerate() {
             let words = &self.mask[stage.clone()];
@@ -243,11 +247,18 @@ impl<R: Entry> Subtable<R> {
         }
     }
 
-    fn find_hashed(&self, version: Version, key: &Key, hash: u64) -> Option<(Equals<R>, usize)> {
+    fn find_hashed(&self, version: Version, key: &Key, hash: u64) -> Option<Arc<R>> {
         let rules = self.rules.pin();
         let equals = rules.get(&Probe { hash, key, mask: &self.mask })?;
-        let best = equals.iter().position(|rule| rule.is_visible(version))?;
-        Some((Arc::clone(equals), best))
+        equals.iter().filter_map(Weak::upgrade).find(|rule| rule.is_visible(version))
+    }
+
+    /// The next best rule of the same match as `rule`, to which `key` belongs.
+    pub fn next_best(&self, version: Version, key: &Key, rule: &R) -> Option<Arc<R>> {
+        let rules = self.rules.pin();
+        let equals = rules.get(&self.probe(key))?;
+        let lower = |other: &Arc<R>| other.priority() < rule.priority() && other.is_visible(version);
+        equals.iter().filter_map(Weak::upgrade).find(lower)
     }
 
     fn probe<'a>(&'a self, key: &'a Key) -> Probe<'a> {
@@ -270,11 +281,12 @@ impl<R: Entry> Subtable<R> {
     fn index(&self, hashes: &[u64], add: bool) {
         for (index, &hash) in self.indices.iter().zip(hashes) {
             let index = index.pin();
-            let count = index.get(&hash).copied().unwrap_or(0);
-            match (add, count) {
-                (true, _) => _ = index.insert(hash, count + 1),
-                (false, 0 | 1) => _ = index.remove(&hash),
-                (false, _) => _ = index.insert(hash, count - 1),
+            match index.get(&hash) {
+                None if add => _ = index.insert(hash, AtomicU32::new(1)),
+                None => {}
+                Some(count) if add => _ = count.fetch_add(1, Ordering::Relaxed),
+                Some(count) if count.fetch_sub(1, Ordering::Relaxed) == 1 => _ = index.remove(&hash),
+                Some(_) => {}
             }
         }
     }
