@@ -1,0 +1,437 @@
+//! A served database: its content, its commits on the way to storage, and the transactions that wait.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use flow::time::Instant;
+use serde_json::{Value, json};
+
+use super::session::{SessionId, Watch};
+use super::{Output, Server};
+use crate::database::{Change, Database};
+use crate::error::Error;
+use crate::monitor::Spec;
+use crate::schema::DatabaseSchema;
+use crate::storage::Record;
+use crate::transact::{self, Commit, Context, Outcome, random_uuid};
+
+/// Numbers the commits of a database.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CommitSeq(pub u64);
+
+/// Something for a database's storage.
+#[derive(Debug)]
+pub struct WriteJob {
+    /// Which database.
+    pub db: Arc<str>,
+    /// Which commit, for [`Server::written`].
+    pub seq: CommitSeq,
+    /// What to append, or to put in place of everything.
+    pub record: Record,
+    /// Must survive a power failure.
+    pub durable: bool,
+}
+
+/// What leaves when a commit is done.
+#[derive(Debug)]
+struct Pending {
+    seq: CommitSeq,
+    changes: Vec<Change>,
+    reply: Option<(SessionId, Value, Value)>,
+    done: bool,
+    /// The commit is a conversion: nobody watches any more, everybody reconnects.
+    conversion: bool,
+    /// To be undone, it needs the database as it was.
+    former: Option<Box<Database>>,
+}
+
+/// A transaction whose `wait` does not hold yet.
+#[derive(Debug)]
+struct Waiting {
+    session: SessionId,
+    id: Value,
+    params: Value,
+    since: Instant,
+    deadline: Instant,
+}
+
+/// A message that shows commits up to `after`.
+#[derive(Debug)]
+struct Held {
+    after: CommitSeq,
+    session: SessionId,
+    message: Value,
+}
+
+/// A served database.
+#[derive(Debug)]
+pub(super) struct Db {
+    pub(super) data: Database,
+    has_storage: bool,
+    last: CommitSeq,
+    pending: VecDeque<Pending>,
+    held: Vec<Held>,
+    waiting: Vec<Waiting>,
+}
+
+impl Db {
+    pub(super) fn new(data: Database, has_storage: bool) -> Self {
+        let last = CommitSeq(0);
+        Self { data, has_storage, last, pending: VecDeque::new(), held: Vec::new(), waiting: Vec::new() }
+    }
+
+    pub(super) fn n_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The newest commit that memory shows.
+    pub(super) fn last(&self) -> CommitSeq {
+        self.last
+    }
+
+    fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The notifications about commits that are not yet on storage and that `watch` has not been told of.
+    pub(super) fn pending_updates(&self, watch: &Watch) -> Vec<Value> {
+        let later = self.pending.iter().filter(|pending| watch.since < pending.seq);
+        let updates = later.filter_map(|pending| watch.spec.update(&self.data, &pending.changes));
+        updates.map(|update| watch.notification(update)).collect()
+    }
+
+    pub(super) fn has_request(&self, session: SessionId, id: &Value) -> bool {
+        self.waiting.iter().any(|waiting| waiting.session == session && waiting.id == *id)
+    }
+}
+
+impl Server {
+    /// Starts a `transact` request of a session.
+    pub(super) fn transact(
+        &mut self,
+        name: &str,
+        session: SessionId,
+        id: Value,
+        params: Value,
+        now: Instant,
+    ) {
+        let waiting = Waiting { session, id, params, since: now, deadline: Instant::NEVER };
+        if self.attempt(name, waiting, now) {
+            self.settle(name, now);
+        }
+    }
+
+    /// Tries a transaction; true if it changed the database. If it must wait, it is kept.
+    fn attempt(&mut self, name: &str, mut waiting: Waiting, now: Instant) -> bool {
+        let locks = self.locks.owned_by(waiting.session);
+        let read_only =
+            self.read_only || self.sessions.get(&waiting.session).is_some_and(|s| s.info.read_only);
+        let Some(db) = self.dbs.get_mut(name) else { return false };
+        let elapsed_ms = i64::try_from(now.since(waiting.since).as_millis()).unwrap_or(i64::MAX);
+        let context = Context { locks: &locks, read_only, elapsed_ms, can_wait: true, new_uuid: random_uuid };
+        match transact::execute(&db.data, &waiting.params, &context) {
+            Outcome::Blocked { timeout_ms } => {
+                waiting.deadline = timeout_ms.map_or(Instant::NEVER, |ms| {
+                    waiting.since + std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+                });
+                db.waiting.push(waiting);
+                false
+            }
+            Outcome::Done { results, commit: None } => {
+                self.reply_after(name, waiting.session, &waiting.id, results);
+                false
+            }
+            Outcome::Done { results, commit: Some(commit) } => {
+                let reply = (waiting.session, waiting.id, results);
+                self.commit(name, commit, Some(reply))
+            }
+        }
+    }
+
+    /// Applies a commit; true if it changed anything.
+    fn commit(&mut self, name: &str, commit: Commit, reply: Option<(SessionId, Value, Value)>) -> bool {
+        let Some(db) = self.dbs.get_mut(name) else { return false };
+        if commit.changes.is_empty() && commit.comment.is_none() {
+            if let Some((session, id, results)) = reply {
+                self.reply_after(name, session, &id, results);
+            }
+            return false;
+        }
+        let record = if db.has_storage { Record::transaction(&db.data, &commit) } else { None };
+        db.data.apply(&commit.changes);
+        db.last = CommitSeq(db.last.0 + 1);
+        let seq = db.last;
+        let (done, conversion) = (record.is_none(), false);
+        let changed = !commit.changes.is_empty();
+        db.pending.push_back(Pending { seq, changes: commit.changes, reply, done, conversion, former: None });
+        if let Some(record) = record {
+            let job = WriteJob { db: db.data.schema().name.clone(), seq, record, durable: commit.durable };
+            self.outputs.push_back(Output::Write(job));
+        }
+        changed || done
+    }
+
+    /// A commit of the server's own.
+    pub(super) fn commit_own(&mut self, name: &str, changes: Vec<Change>) {
+        let commit = Commit { changes, comment: None, durable: false };
+        self.commit(name, commit, None);
+        self.settle(name, Instant::ZERO);
+    }
+
+    /// A write job is done, or failed: then all commits of that database that are not yet on storage are taken back.
+    pub fn written(&mut self, name: &str, seq: CommitSeq, outcome: Result<(), Error>, now: Instant) {
+        match outcome {
+            Ok(()) => {
+                if let Some(db) = self.dbs.get_mut(name) {
+                    db.pending
+                        .iter_mut()
+                        .filter(|pending| pending.seq == seq)
+                        .for_each(|pending| pending.done = true);
+                }
+                self.settle(name, now);
+            }
+            Err(error) => self.take_back(name, seq, &error),
+        }
+    }
+
+    fn take_back(&mut self, name: &str, seq: CommitSeq, error: &Error) {
+        let Some(db) = self.dbs.get_mut(name) else { return };
+        if !db.pending.iter().any(|pending| pending.seq == seq) {
+            return;
+        }
+        let mut replies = Vec::new();
+        while let Some(mut pending) = db.pending.pop_back() {
+            match pending.former.take() {
+                Some(former) => db.data = *former,
+                None => db.data.undo(&pending.changes),
+            }
+            if let Some((session, id, mut results)) = pending.reply {
+                if let Some(results) = results.as_array_mut() {
+                    results.push(error.to_json());
+                }
+                replies.push((session, json!({ "id": id, "result": results, "error": null })));
+            }
+        }
+        // What these messages show never was: their clients must start over.
+        let confused: Vec<SessionId> = db.held.drain(..).map(|held| held.session).collect();
+        for (session, reply) in replies.into_iter().rev() {
+            self.send(session, reply);
+        }
+        for session in confused {
+            self.close(session, "storage failure");
+        }
+    }
+
+    /// Lets out what is done: updates, replies; then tries the transactions that wait.
+    pub(super) fn settle(&mut self, name: &str, now: Instant) {
+        loop {
+            let mut changed = false;
+            while let Some(pending) = self.pop_done(name) {
+                changed |= self.finish(name, pending);
+            }
+            self.release(name);
+            if !changed || !self.retry(name, now) {
+                return;
+            }
+        }
+    }
+
+    fn pop_done(&mut self, name: &str) -> Option<Pending> {
+        let db = self.dbs.get_mut(name)?;
+        if !db.pending.front()?.done {
+            return None;
+        }
+        db.pending.pop_front()
+    }
+
+    /// True if the commit changed rows.
+    fn finish(&mut self, name: &str, pending: Pending) -> bool {
+        self.notify_monitors(name, &pending);
+        if let Some((session, id, results)) = pending.reply {
+            self.send(session, json!({ "id": id, "result": results, "error": null }));
+        }
+        if pending.conversion {
+            self.tell_databases();
+            self.reconnect(&format!("committed {name} database schema conversion"));
+        }
+        !pending.changes.is_empty() || pending.conversion
+    }
+
+    fn notify_monitors(&mut self, name: &str, pending: &Pending) {
+        let Some(db) = self.dbs.get(name) else { return };
+        // Sessions that watch the same share the JSON.
+        let mut cache: BTreeMap<*const Spec, Option<Value>> = BTreeMap::new();
+        for (&session, state) in &mut self.sessions {
+            for watch in state.watches(name).filter(|watch| watch.since < pending.seq) {
+                let update = cache
+                    .entry(Arc::as_ptr(&watch.spec))
+                    .or_insert_with(|| watch.spec.update(&db.data, &pending.changes));
+                if let Some(update) = update {
+                    self.outputs.push_back(Output::Send(session, watch.notification(update.clone())));
+                }
+            }
+        }
+    }
+
+    /// Tries the waiting transactions again; true if one of them changed the database.
+    fn retry(&mut self, name: &str, now: Instant) -> bool {
+        let Some(db) = self.dbs.get_mut(name) else { return false };
+        let waiting = std::mem::take(&mut db.waiting);
+        let mut changed = false;
+        for waiting in waiting {
+            changed |= self.attempt(name, waiting, now);
+        }
+        changed
+    }
+
+    /// Lets waiting transactions time out.
+    pub fn run(&mut self, now: Instant) {
+        let names: Vec<Arc<str>> = self.dbs.keys().cloned().collect();
+        for name in names {
+            let due = self
+                .dbs
+                .get(&name)
+                .is_some_and(|db| db.waiting.iter().any(|waiting| waiting.deadline <= now));
+            if due && self.retry(&name, now) {
+                self.settle(&name, now);
+            }
+        }
+    }
+
+    /// When [`Server::run`] has something to do next.
+    pub fn deadline(&self) -> Instant {
+        let all = self.dbs.values().flat_map(|db| &db.waiting).map(|waiting| waiting.deadline);
+        all.min().unwrap_or(Instant::NEVER)
+    }
+
+    /// Sends a reply as soon as everything that it shows is on storage.
+    pub(super) fn reply_after(&mut self, name: &str, session: SessionId, id: &Value, result: Value) {
+        self.send_after(name, session, json!({ "id": id, "result": result, "error": null }));
+    }
+
+    /// Sends a message as soon as everything that it shows is on storage.
+    pub(super) fn send_after(&mut self, name: &str, session: SessionId, message: Value) {
+        match self.dbs.get_mut(name).filter(|db| !db.is_settled()) {
+            Some(db) => db.held.push(Held { after: db.last, session, message }),
+            None => self.send(session, message),
+        }
+    }
+
+    fn release(&mut self, name: &str) {
+        let Some(db) = self.dbs.get_mut(name) else { return };
+        let first_open = db.pending.front().map_or(CommitSeq(u64::MAX), |pending| pending.seq);
+        let (free, held) = std::mem::take(&mut db.held).into_iter().partition(|held| held.after < first_open);
+        db.held = held;
+        let free: Vec<Held> = free;
+        for held in free {
+            self.send(held.session, held.message);
+        }
+    }
+
+    /// Replaces a database by one of another schema with the same content, for a client or for the operator.
+    pub(super) fn replace(
+        &mut self,
+        name: &str,
+        data: Database,
+        reply: Option<(SessionId, Value, Value)>,
+        now: Instant,
+    ) {
+        self.cancel_monitors(name);
+        self.cancel_waiting(name);
+        let Some(db) = self.dbs.get_mut(name) else { return };
+        let record = db.has_storage.then(|| Record::replacement(&data, Some("converted by ovsdb-server")));
+        let former = Some(Box::new(std::mem::replace(&mut db.data, data)));
+        db.last = CommitSeq(db.last.0 + 1);
+        let seq = db.last;
+        let done = record.is_none();
+        db.pending.push_back(Pending { seq, changes: Vec::new(), reply, done, conversion: true, former });
+        if let Some(record) = record {
+            let job = WriteJob { db: db.data.schema().name.clone(), seq, record, durable: true };
+            self.outputs.push_back(Output::Write(job));
+        }
+        self.settle(name, now);
+    }
+
+    /// Asks for a new journal that holds just the present content; [`Server::written`] with the sequence number that is
+    /// returned tells when it is there.
+    pub fn compact(&mut self, name: &str) -> Option<CommitSeq> {
+        let db = self.dbs.get_mut(name).filter(|db| db.has_storage)?;
+        let record = Record::replacement(&db.data, Some("compacting database online"));
+        db.last = CommitSeq(db.last.0 + 1);
+        let seq = db.last;
+        db.pending.push_back(Pending {
+            seq,
+            changes: Vec::new(),
+            reply: None,
+            done: false,
+            conversion: false,
+            former: None,
+        });
+        let db_name = db.data.schema().name.clone();
+        self.outputs.push_back(Output::Write(WriteJob { db: db_name, seq, record, durable: true }));
+        Some(seq)
+    }
+
+    /// Ends the waiting transactions of a session; of one request only, if `id` is given.
+    pub(super) fn cancel(&mut self, session: SessionId, id: Option<&Value>) {
+        for db in self.dbs.values_mut() {
+            let ours =
+                |waiting: &Waiting| waiting.session == session && id.is_none_or(|id| waiting.id == *id);
+            let (mine, rest) = std::mem::take(&mut db.waiting).into_iter().partition(ours);
+            db.waiting = rest;
+            let mine: Vec<Waiting> = mine;
+            for waiting in mine {
+                let reply = json!({ "id": waiting.id, "result": null, "error": "canceled" });
+                self.outputs.push_back(Output::Send(waiting.session, reply));
+            }
+        }
+    }
+
+    /// Ends the waiting transactions on a database.
+    pub(super) fn cancel_waiting(&mut self, name: &str) {
+        let Some(db) = self.dbs.get_mut(name) else { return };
+        for waiting in std::mem::take(&mut db.waiting) {
+            let reply = json!({ "id": waiting.id, "result": null, "error": "canceled" });
+            self.outputs.push_back(Output::Send(waiting.session, reply));
+        }
+    }
+
+    /// The `convert` request.
+    pub(super) fn convert(
+        &mut self,
+        name: &str,
+        session: SessionId,
+        id: Value,
+        params: &Value,
+        now: Instant,
+    ) {
+        let read_only = self.read_only || self.sessions.get(&session).is_some_and(|s| s.info.read_only);
+        let converted = self.dbs.get(name).map(|db| converted(&db.data, params, read_only));
+        match converted {
+            Some(Ok(data)) => self.replace(name, data, Some((session, id, json!({}))), now),
+            Some(Err(error)) => {
+                self.send(session, json!({ "id": id, "result": null, "error": error.to_json() }))
+            }
+            None => {}
+        }
+    }
+}
+
+fn converted(db: &Database, params: &Value, read_only: bool) -> Result<Database, Error> {
+    let name = &db.schema().name;
+    if read_only {
+        return Err(Error::new(
+            "not allowed",
+            format!("conversion is not allowed for read-only database {name}"),
+        ));
+    }
+    let Some([_, schema]) = params.as_array().map(Vec::as_slice) else {
+        return Err(Error::syntax(params, "array expected"));
+    };
+    let schema = DatabaseSchema::from_json(schema)?;
+    if schema.name != *name {
+        let details = format!("new schema name ({}) does not match database name ({name})", schema.name);
+        return Err(Error::new("invalid parameters", details));
+    }
+    crate::convert::convert(db, Arc::new(schema))
+}

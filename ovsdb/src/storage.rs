@@ -1,0 +1,259 @@
+//! Where a database is kept: an OVS journal or one SQLite file, told apart by their first bytes.
+//!
+//! The server hands over [`Record`]s; whoever owns the storage (the `db-io` thread) turns them into bytes, so that
+//! neither JSON nor disks delay the server.
+
+pub mod journal;
+pub mod sqlite;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flow::time::WallTime;
+use serde_json::{Map, Value};
+
+use crate::database::{Change, Database, Row};
+use crate::error::{Error, Result};
+use crate::monitor::{difference, patch};
+use crate::schema::{DatabaseSchema, TableSchema};
+use crate::transact::Commit;
+use crate::transaction::Transaction;
+use crate::value::{Datum, Uuid};
+
+/// The bytes at the start of every SQLite file.
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Something to be kept.
+#[derive(Clone, Debug)]
+pub enum Record {
+    /// A transaction.
+    Changes {
+        /// The schema of the rows.
+        schema: Arc<DatabaseSchema>,
+        /// Its changes.
+        changes: Vec<Change>,
+        /// Its comment.
+        comment: Option<String>,
+    },
+    /// A whole database, in place of everything kept before.
+    Everything {
+        /// The schema.
+        schema: Arc<DatabaseSchema>,
+        /// All rows, as insertions.
+        rows: Vec<Change>,
+        /// Why.
+        comment: Option<String>,
+    },
+}
+
+impl Record {
+    /// The record of a commit on `db`; nothing if it changes only what is ephemeral and says nothing.
+    pub fn transaction(db: &Database, commit: &Commit) -> Option<Self> {
+        let lasting = commit.changes.iter().any(|change| {
+            let table = db.table(change.table).schema();
+            change.old.is_none()
+                || change.new.is_none()
+                || table.own_columns().any(|(at, column)| column.persistent && change.touches(at))
+        });
+        if !lasting && commit.comment.is_none() {
+            return None;
+        }
+        let (schema, changes) = (db.schema().clone(), commit.changes.clone());
+        Some(Self::Changes { schema, changes, comment: commit.comment.clone() })
+    }
+
+    /// The record that replaces a storage's content by `db`.
+    pub fn replacement(db: &Database, comment: Option<&str>) -> Self {
+        Self::Everything {
+            schema: db.schema().clone(),
+            rows: db.snapshot(),
+            comment: comment.map(str::to_owned),
+        }
+    }
+}
+
+/// A kept database, open for writing.
+pub trait Storage: Send {
+    /// Keeps a group of records. With `durable` they survive a power failure when this returns. After an error none of
+    /// them is kept.
+    fn write(&mut self, group: &[Record], durable: bool, now: WallTime) -> Result<()>;
+
+    /// True if so much has been appended that a compaction would pay.
+    fn has_grown(&self) -> bool;
+
+    /// How many bytes it takes on disk, as far as that is known for free.
+    fn size(&self) -> u64;
+}
+
+/// What was found in a file.
+pub struct Opened {
+    /// The content.
+    pub database: Database,
+    /// The file, open for writing unless it was opened read-only.
+    pub storage: Option<Box<dyn Storage>>,
+    /// What went wrong while reading; the content is what could be read before it.
+    pub damage: Option<Error>,
+}
+
+/// The kinds of files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// An OVS journal.
+    Journal,
+    /// SQLite.
+    Sqlite,
+}
+
+impl Kind {
+    /// The kind called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "journal" => Some(Self::Journal),
+            "sqlite" => Some(Self::Sqlite),
+            _ => None,
+        }
+    }
+}
+
+/// What kind of file `path` is, by its first bytes.
+pub fn kind_of(path: &Path) -> Result<Kind> {
+    let name = path.display();
+    let mut file = File::open(path).map_err(|error| Error::io(&error, format!("{name}: open failed")))?;
+    let mut start = Vec::new();
+    let read = Read::by_ref(&mut file).take(16).read_to_end(&mut start);
+    read.map_err(|error| Error::io(&error, format!("{name}: read error")))?;
+    if start == SQLITE_MAGIC {
+        return Ok(Kind::Sqlite);
+    }
+    if start.starts_with(b"OVSDB CLUSTER ") {
+        return Err(Error::plain(format!("{name}: cannot apply this operation to clustered database file")));
+    }
+    if start.starts_with(b"OVSDB JSON ") {
+        return Ok(Kind::Journal);
+    }
+    Err(Error::plain(format!("{name}: cannot identify file type")))
+}
+
+/// Opens a database for reading and, unless `read_only`, writing; another program's lock on it is then respected.
+pub fn open(path: &Path, read_only: bool) -> Result<Opened> {
+    match kind_of(path)? {
+        Kind::Journal => journal::open(path, read_only),
+        Kind::Sqlite => sqlite::open(path, read_only),
+    }
+}
+
+/// Creates a database file, which must not exist yet.
+pub fn create(path: &Path, kind: Kind, database: &Database, comment: &str, now: WallTime) -> Result<()> {
+    match kind {
+        Kind::Journal => journal::create(path, database, comment, now),
+        Kind::Sqlite => sqlite::create(path, database, comment, now),
+    }
+}
+
+/// The file that holds the lock on `path`: `.NAME.~lock~` beside the real file.
+pub fn lock_path(path: &Path) -> PathBuf {
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let name = real.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    real.with_file_name(format!(".{name}.~lock~"))
+}
+
+/// A lock on a database file, which lasts until it is dropped.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+impl FileLock {
+    /// Locks `path` against other programs.
+    pub fn acquire(path: &Path) -> Result<Self> {
+        let lock = lock_path(path);
+        let failed =
+            |error: &std::io::Error| Error::io(error, format!("{}: failed to lock lockfile", path.display()));
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&lock);
+        let file = file.map_err(|error| failed(&error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(std::fs::TryLockError::Error(error)) => Err(failed(&error)),
+            Err(std::fs::TryLockError::WouldBlock) => Err(failed(&std::io::Error::from_raw_os_error(11))),
+        }
+    }
+}
+
+/// The JSON object of a row in a record: all that is not default of a new row, only what changed of an old one (as
+/// differences), null for one that is gone. Nothing if no lasting column changed.
+pub fn row_to_json(table: &TableSchema, change: &Change) -> Option<Value> {
+    let Some(new) = &change.new else { return Some(Value::Null) };
+    let mut columns = Map::new();
+    for (at, column) in table.own_columns().filter(|(_, column)| column.persistent) {
+        let datum = match &change.old {
+            None if *new.get(at) == Datum::default_of(&column.kind) => continue,
+            None => new.get(at).to_json(),
+            Some(old) if old.get(at) == new.get(at) => continue,
+            Some(old) => difference(&column.kind, old.get(at), new.get(at)).to_json(),
+        };
+        columns.insert(column.name.to_string(), datum);
+    }
+    (change.old.is_none() || !columns.is_empty()).then_some(Value::Object(columns))
+}
+
+/// Lays a record's JSON on `txn`.
+pub fn replay(txn: &mut Transaction<'_>, record: &Value) -> Result<()> {
+    let Some(members) = record.as_object() else { return Err(Error::syntax(record, "object expected")) };
+    let differences = members.get("_is_diff") == Some(&Value::Bool(true));
+    for (name, rows) in members {
+        let Some(table) = txn.database().table_id(name) else {
+            if name.starts_with('_') {
+                continue;
+            }
+            return Err(Error::tagged("unknown table", record, format!("No table named {name}.")));
+        };
+        let Some(rows) = rows.as_object() else { return Err(Error::syntax(rows, "object expected")) };
+        for (uuid, row) in rows {
+            let Ok(uuid) = uuid.parse::<Uuid>() else {
+                return Err(Error::syntax(row, format!("\"{uuid}\" is not a valid UUID")));
+            };
+            replay_row(txn, table, uuid, row, differences)?;
+        }
+    }
+    Ok(())
+}
+
+fn replay_row(
+    txn: &mut Transaction<'_>,
+    table: usize,
+    uuid: Uuid,
+    row: &Value,
+    differences: bool,
+) -> Result<()> {
+    let schema = txn.database().table(table).schema().clone();
+    let known = txn.row(table, uuid).is_some();
+    if row.is_null() {
+        if !known {
+            let details = format!("transaction deletes row {uuid} that does not exist");
+            return Err(Error::new("syntax error", details));
+        }
+        txn.delete(table, uuid);
+        return Ok(());
+    }
+    let Some(columns) = row.as_object() else { return Err(Error::syntax(row, "row must be JSON object")) };
+    let mut new = txn.row(table, uuid).map_or_else(|| Row::new(&schema), |row| (**row).clone());
+    new.set_uuid(uuid);
+    for (name, value) in columns {
+        let Some(at) = schema.column(name) else {
+            let details = format!("No column {name} in table {}.", schema.name);
+            return Err(Error::tagged("unknown column", row, details));
+        };
+        let kind = &schema.columns[at].kind;
+        let datum = if known && differences {
+            patch(kind, new.get(at), &Datum::from_json_any_size(kind, value, None)?)
+        } else {
+            Datum::from_json(kind, value, None)?
+        };
+        new.set(at, datum);
+    }
+    new.set_version(crate::transact::random_uuid());
+    txn.insert(table, new);
+    Ok(())
+}
