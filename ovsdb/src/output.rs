@@ -325,7 +325,7 @@ mod tests {
     fn every_layout() {
         assert_eq!(
             shown(Format::Table, CellFormat::String),
-            "name ports\n---- ------------\nbr0  [\"a b\", c]\nbr1  []\n"
+            "name ports\n---- ----------\nbr0  [\"a b\", c]\nbr1  []\n"
         );
         assert_eq!(
             shown(Format::List, CellFormat::Bare),
