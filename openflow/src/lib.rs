@@ -6,7 +6,6 @@
 //! * [`wire`]: big-endian bytes; [`error`]: the table of errors; [`header`]: the table of message formats.
 //! * [`text`]: numbers and `key=value` lists, what all our text has in common; [`names`]: ports and tables by name.
 //! * [`oxm`]: entries of fields; [`action`]: actions and instructions; [`instruction`]: their frame on the wire.
-//! * [`matching`]: matches on the wire.
 //! * [`prop`]: properties; [`msg`]: the messages, a file each.
 #![forbid(unsafe_code)]
 
@@ -20,6 +19,5 @@ pub mod names;
 pub mod oxm;
 pub mod action;
 pub mod instruction;
-pub mod matching;
 pub mod prop;
 pub mod msg;

@@ -80,8 +80,6 @@ pub struct Template {
     pub importance: u16,
     pub flags: FlowFlags,
     pub actions: Arc<[OfAction]>,
-    /// The `tun_metadata` fields that match and actions use, a bit each.
-    pub tlvs: u64,
 }
 
 /// An OpenFlow flow.
@@ -98,8 +96,6 @@ pub struct Rule {
     pub importance: u16,
     pub flags: FlowFlags,
     pub actions: Arc<[OfAction]>,
-    /// The `tun_metadata` fields that match and actions use, a bit each.
-    pub tlvs: u64,
     /// When the flow was added; modifications keep it.
     pub created: Instant,
     pub(super) span: Span,
@@ -142,7 +138,6 @@ impl Rule {
             cookie,
             importance: template.importance,
             flags: template.flags & STATE_FLAGS,
-            tlvs: template.tlvs,
             created: now,
             span: Span::since(version),
             counters: Arc::new(Counters::new(now)),
@@ -192,7 +187,6 @@ impl Rule {
             importance: self.importance,
             flags: self.flags,
             actions: Arc::clone(&self.actions),
-            tlvs: self.tlvs,
         }
     }
 
