@@ -6,7 +6,9 @@
 //! * [`wire`]: big-endian bytes; [`error`]: the table of errors; [`header`]: the table of message formats.
 //! * [`text`]: numbers and `key=value` lists, what all our text has in common; [`names`]: ports and tables by name.
 //! * [`oxm`]: entries of fields; [`action`]: actions and instructions; [`instruction`]: their frame on the wire.
+//! * [`matching`]: matches on the wire.
 //! * [`prop`]: properties; [`msg`]: the messages, a file each.
+//! * [`parse`]: what people write, into those structs.
 #![forbid(unsafe_code)]
 
 pub mod version;
@@ -19,5 +21,7 @@ pub mod names;
 pub mod oxm;
 pub mod action;
 pub mod instruction;
+pub mod matching;
 pub mod prop;
 pub mod msg;
+pub mod parse;

@@ -16,8 +16,11 @@ pub mod tlv;
 pub mod ct_flush;
 pub mod ipfix;
 pub mod table;
+mod oxs;
 pub mod flow_mod;
+pub mod flow_stats;
 pub mod flow_removed;
+pub mod monitor;
 pub mod group;
 
 use crate::error::OfError;
@@ -109,6 +112,42 @@ pub(crate) fn bit_names(out: &mut String, bits: u32, names: &[(u32, &str)], sepa
         }
         w!(out, "0x{rest:x}");
     }
+}
+
+/// Bits of action types in features replies, with their names in OVS's order: OpenFlow 1.1's, and since which version
+/// and until which one a bit has that meaning.
+const ACTION_BITS: [(u32, &str, Version, Version); 22] = [
+    (0, "output", Version::V10, Version::V15),
+    (22, "group", Version::V11, Version::V15),
+    (25, "set_field", Version::V12, Version::V15),
+    (1, "set_vlan_vid", Version::V10, Version::V11),
+    (2, "set_vlan_pcp", Version::V10, Version::V11),
+    (18, "strip_vlan", Version::V11, Version::V15),
+    (17, "push_vlan", Version::V11, Version::V15),
+    (3, "mod_dl_src", Version::V11, Version::V11),
+    (4, "mod_dl_dst", Version::V11, Version::V11),
+    (5, "mod_nw_src", Version::V11, Version::V11),
+    (6, "mod_nw_dst", Version::V11, Version::V11),
+    (7, "mod_nw_tos", Version::V11, Version::V11),
+    (8, "mod_nw_ecn", Version::V11, Version::V11),
+    (23, "mod_nw_ttl", Version::V11, Version::V15),
+    (9, "mod_tp_src", Version::V11, Version::V11),
+    (10, "mod_tp_dst", Version::V11, Version::V11),
+    (24, "dec_ttl", Version::V11, Version::V15),
+    (15, "set_mpls_ttl", Version::V11, Version::V15),
+    (16, "dec_mpls_ttl", Version::V11, Version::V15),
+    (19, "push_mpls", Version::V11, Version::V15),
+    (20, "pop_mpls", Version::V11, Version::V15),
+    (21, "set_queue", Version::V11, Version::V15),
+];
+
+/// The names of the action types in a bitmap, or `(none)`.
+pub(crate) fn action_names(bits: u32, version: Version) -> String {
+    let known = ACTION_BITS
+        .iter()
+        .filter(|(bit, _, first, last)| bits & (1 << bit) != 0 && (*first..=*last).contains(&version));
+    let names: Vec<_> = known.map(|(_, name, ..)| *name).collect();
+    if names.is_empty() { "(none)".to_owned() } else { names.join(" ") }
 }
 
 /// Reads a port number as OpenFlow 1.1 and later have it.

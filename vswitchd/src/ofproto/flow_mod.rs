@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flow::id::TableId;
-use flow::mini::{FullMatch, Match};
+use flow::mini::FullMatch;
 use flow::time::Instant;
 use openflow::action::{self, OfAction};
 use openflow::error::OfError;
@@ -130,7 +130,8 @@ impl Ofproto {
         if self.book(table).is_readonly() && !request.flags.contains(FlowFlags::NO_READONLY) {
             return Err(OfError::BrcEperm);
         }
-        if !request.flags.contains(FlowFlags::HIDDEN_FIELDS) && touches_hidden(&request.matching) {
+        let full = request.matching.expand();
+        if !request.flags.contains(FlowFlags::HIDDEN_FIELDS) && touches_hidden(&full) {
             tracing::warn!(
                 target: "ofproto", rl = "1,5",
                 "{}: (add_flow) only internal flows can set non-default values to hidden fields", self.name()
@@ -147,6 +148,7 @@ impl Ofproto {
             importance: request.importance,
             flags: request.flags,
             actions: Arc::clone(&request.actions),
+            tlvs: request.tlvs_used | full.key.tunnel.opt_present,
         })
     }
 
@@ -406,8 +408,7 @@ impl Ofproto {
 }
 
 /// Whether a match is on what only the switch itself may match: a recirculation id other than 0, or a hash.
-fn touches_hidden(matching: &Match) -> bool {
-    let FullMatch { key, mask } = matching.expand();
+fn touches_hidden(FullMatch { key, mask }: &FullMatch) -> bool {
     let recirc_id = mask.0.recirc_id;
     mask.0.dp_hash != 0 || recirc_id != 0 && (recirc_id != u32::MAX || key.recirc_id != 0)
 }

@@ -8,7 +8,7 @@
 //! * [`table`]: the tables as readers see them; translation begins here.
 //! * [`switch`]: the one writer's side, [`Ofproto`]; [`book`] and [`evict`]: what it alone knows of a table.
 //! * [`select`]: which rules a request means.
-//! * [`flow_mod`], [`group_mod`], [`meter`], [`table_mod`], [`bundle`], [`learn`]: changes.
+//! * [`flow_mod`], [`group_mod`], [`meter`], [`table_mod`], [`tlv`], [`bundle`], [`learn`]: changes.
 //! * [`port`]: ports as OpenFlow numbers and describes them.
 //! * [`stats`], [`monitor`], [`identity`]: what requests are answered with.
 //! * [`event`]: what controllers are told.
@@ -26,6 +26,7 @@ pub mod flow_mod;
 pub mod group_mod;
 pub mod meter;
 pub mod table_mod;
+pub mod tlv;
 pub mod bundle;
 pub mod learn;
 pub mod port;

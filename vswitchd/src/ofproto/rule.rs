@@ -80,6 +80,8 @@ pub struct Template {
     pub importance: u16,
     pub flags: FlowFlags,
     pub actions: Arc<[OfAction]>,
+    /// The `tun_metadata` fields that match and actions use, a bit each.
+    pub tlvs: u64,
 }
 
 /// An OpenFlow flow.
@@ -96,6 +98,8 @@ pub struct Rule {
     pub importance: u16,
     pub flags: FlowFlags,
     pub actions: Arc<[OfAction]>,
+    /// The `tun_metadata` fields that match and actions use, a bit each.
+    pub tlvs: u64,
     /// When the flow was added; modifications keep it.
     pub created: Instant,
     pub(super) span: Span,
@@ -138,6 +142,7 @@ impl Rule {
             cookie,
             importance: template.importance,
             flags: template.flags & STATE_FLAGS,
+            tlvs: template.tlvs,
             created: now,
             span: Span::since(version),
             counters: Arc::new(Counters::new(now)),
@@ -187,6 +192,7 @@ impl Rule {
             importance: self.importance,
             flags: self.flags,
             actions: Arc::clone(&self.actions),
+            tlvs: self.tlvs,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A change goes in steps. *Start* puts new rules in, invisible yet, and gives old ones an end; what fails there
 //! leaves no trace. *Publish* makes the next version visible. *Finish* tells monitors and hands the old rules to
-//! [`Leaving`], which takes them apart once no reader can see them.
+//! [`Ofproto::run`], which takes them apart once no reader can see them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use super::meter::Meters;
 use super::port::Ports;
 use super::rule::{Rule, Template};
 use super::table::{INTERNAL, N_TABLES, Tables};
+use super::tlv::TlvUses;
 use super::version::{Retired, Version};
 
 /// A table's settings from the database (`Flow_Table`).
@@ -73,6 +74,7 @@ pub(super) struct Index {
     pub(super) by_meter: HashMap<u32, BTreeMap<u64, Arc<Rule>>>,
     /// How many `learn` actions with `delete_learned` name a cookie in a table.
     learned: HashMap<(u64, TableId), usize>,
+    pub(super) tlv_uses: TlvUses,
 }
 
 /// What was removed and may still be in use.
@@ -222,7 +224,8 @@ impl Ofproto {
     /// Enters a rule into the index, its table's eviction, and what it refers to.
     pub(super) fn enter(&mut self, rule: &Arc<Rule>) {
         self.book_mut(rule.table).eviction.add(rule);
-        let Index { cookies, expirable, by_group, by_meter, .. } = &mut self.index;
+        let Index { cookies, expirable, by_group, by_meter, tlv_uses, .. } = &mut self.index;
+        tlv_uses.came(rule);
         cookies.insert((rule.cookie, rule.serial), Arc::clone(rule));
         if rule.expires() {
             expirable.insert(rule.serial, Arc::clone(rule));
@@ -238,7 +241,8 @@ impl Ofproto {
     /// Takes a rule out of where [`Self::enter`] put it.
     pub(super) fn leave(&mut self, rule: &Rule) {
         self.book_mut(rule.table).eviction.remove(rule);
-        let Index { cookies, expirable, by_group, by_meter, .. } = &mut self.index;
+        let Index { cookies, expirable, by_group, by_meter, tlv_uses, .. } = &mut self.index;
+        tlv_uses.went(rule);
         cookies.remove(&(rule.cookie, rule.serial));
         expirable.remove(&rule.serial);
         for group in rule.groups() {
@@ -423,6 +427,7 @@ impl Ofproto {
                 importance: 0,
                 flags: FlowFlags::empty(),
                 actions: actions.into(),
+                tlvs: 0,
             },
             now,
         )

@@ -99,6 +99,8 @@ pub struct Tables {
     pub(super) groups: Groups,
     /// OpenFlow meters that the datapath has.
     pub(super) meters: ArcSwap<HashMap<u32, DpMeter>>,
+    /// Mapped tunnel options.
+    pub(super) tlvs: ArcSwap<flow::tlv::Table>,
     fragments: Choice<FragHandling>,
     changes: AtomicU64,
     pub(super) internal: Internal,
@@ -144,6 +146,7 @@ impl Default for Tables {
             tables: (0..N_TABLES).map(|_| Table::default()).collect(),
             groups: Groups::default(),
             meters: ArcSwap::default(),
+            tlvs: ArcSwap::default(),
             fragments: Choice::first_of(&FRAGS),
             changes: AtomicU64::new(0),
             internal: Internal::default(),
@@ -279,6 +282,11 @@ impl Tables {
     /// The datapath's meter for an OpenFlow meter.
     pub fn meter(&self, id: u32) -> Option<DpMeter> {
         self.meters.load().get(&id).copied()
+    }
+
+    /// Which Geneve option each `tun_metadata` field is.
+    pub fn tlvs(&self) -> Arc<flow::tlv::Table> {
+        self.tlvs.load_full()
     }
 
     /// What becomes of IP fragments.

@@ -12,6 +12,8 @@ use openflow::msg::group::{Bucket, GroupCommand, GroupMod, GroupProps, GroupType
 use openflow::msg::meter::{MeterCommand, MeterConfig, MeterFeatures, MeterFlags, MeterMod};
 use openflow::names::Names;
 
+use openflow::msg::tlv::{TlvCommand, TlvMap, TlvTableMod};
+
 use super::bundle::{BundleFailure, BundleOp, PacketOuts};
 use super::event::{Event, FlowChange};
 use super::group::ALL_GROUPS;
@@ -440,4 +442,22 @@ fn a_lookup_from_a_table_follows_its_misses() {
     };
     assert_eq!(look(&in_port(1).key, &mut seen), Some((true, TableId(0))));
     assert_eq!(seen, [TableId(0)]);
+}
+
+#[test]
+fn mapped_options_stay_while_flows_use_them() {
+    let mut switch = switch();
+    let map = |index, kind| TlvMap { class: 0xffff, kind, len: 4, index };
+    let go = |switch: &mut Ofproto, command, maps| switch.tlv_mod(&TlvTableMod { command, maps });
+    go(&mut switch, TlvCommand::Add, vec![map(3, 0)]).expect("mapped");
+    assert!(go(&mut switch, TlvCommand::Add, vec![map(3, 1)]) == Err(OfError::TtmfcAlreadyMapped));
+    assert!(go(&mut switch, TlvCommand::Add, vec![map(4, 0)]) == Err(OfError::TtmfcDupEntry));
+    let flow = FlowMod { tlvs_used: 1 << 3, ..add(1, in_port(1), 1) };
+    switch.flow_mod(&flow, None, at(0)).expect("added");
+    assert!(go(&mut switch, TlvCommand::Clear, vec![]) == Err(OfError::TtmfcInvalidTlvDel));
+    switch
+        .flow_mod(&request(FlowCommand::Delete, 0, FullMatch::default(), vec![]), None, at(9))
+        .expect("deleted");
+    go(&mut switch, TlvCommand::Delete, vec![map(3, 0)]).expect("unmapped");
+    assert_eq!(switch.tlv_table().maps, []);
 }

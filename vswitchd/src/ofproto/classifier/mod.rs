@@ -1,11 +1,11 @@
 //! The OpenFlow classifier: which rule of a table a packet meets, and which of its bits decided that.
 //!
-//! Tuple space search: one [`subtable`] for each mask, tried by falling priority of their best rules. Readers are
+//! Tuple space search: one subtable for each mask, tried by falling priority of their best rules. Readers are
 //! never blocked: the list of subtables and the tries are swapped whole, a subtable's rules are in a concurrent map.
 //! There is one writer at a time (a mutex, not contended).
 //!
 //! A lookup that is given a mask to fill notes every bit that it looked at, and takes pains to look at few: stages
-//! (metadata, L2, L3, L4), [`trie`]s of address prefixes that show a subtable to be hopeless, a trie of transport
+//! (metadata, L2, L3, L4), tries of address prefixes that show a subtable to be hopeless, a trie of transport
 //! ports. The datapath's megaflows are as wide as that mask, so what is noted is compatible with OVS to the bit:
 //! which subtable is looked at before which, and which excuse ends a look, matter.
 //!
