@@ -3,14 +3,14 @@
 //! A [`Packet`] is one cache line of what is known of a frame besides its bytes; the bytes lie in the worker's [`Pool`].
 //! Its offsets are kept true by whoever pushes or pops headers.
 
+use flow::extract::Layout;
 use flow::key::Key;
+use flow::packet::Buffer as Bytes;
 use sys::packet::VNET_HDR;
 use sys::pool::{Buffer, HEADROOM, Pool};
 
 /// Packets of one vector.
 pub const VECTOR: usize = 64;
-/// An offset that is not known, or a header that is not there.
-pub const NO_OFFSET: u16 = u16::MAX;
 
 /// What is left undone on a frame: a partial checksum, segmentation (`struct virtio_net_hdr`).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -150,10 +150,8 @@ pub struct Packet {
     pub len: u32,
     /// Bytes that `trunc` will take off the next copy that leaves.
     pub cut: u32,
-    /// Offset of the network header from the frame's start.
-    pub l3: u16,
-    /// Offset of the transport header from the frame's start.
-    pub l4: u16,
+    /// Where its headers begin.
+    pub layout: Layout,
     pub offload: Offload,
     pub meta: Meta,
 }
@@ -169,7 +167,7 @@ impl Packet {
 
     /// A packet whose `len` bytes are in `buffer` behind its headroom.
     pub fn of(buffer: Buffer, len: u32, offload: Offload, meta: Meta) -> Self {
-        Self { buffer, start: HEADROOM as u32, len, cut: 0, l3: NO_OFFSET, l4: NO_OFFSET, offload, meta }
+        Self { buffer, start: HEADROOM as u32, len, cut: 0, layout: Layout::default(), offload, meta }
     }
 
     /// A second packet with the same bytes and metadata.
@@ -182,8 +180,7 @@ impl Packet {
             start: self.start,
             len: self.len,
             cut: self.cut,
-            l3: self.l3,
-            l4: self.l4,
+            layout: self.layout,
             offload: self.offload,
             meta: self.meta.clone(),
         };
@@ -225,7 +222,7 @@ impl Packet {
         self.start -= n as u32;
         self.len += n as u32;
         pool.bytes_mut(&self.buffer).copy_within(old..old + at, old - n);
-        self.shift(at, n as i32);
+        self.shift(n as i32);
         true
     }
 
@@ -238,7 +235,7 @@ impl Packet {
         pool.bytes_mut(&self.buffer).copy_within(old..old + at, old + n);
         self.start += n as u32;
         self.len -= n as u32;
-        self.shift(at, -(n as i32));
+        self.shift(-(n as i32));
         true
     }
 
@@ -255,12 +252,26 @@ impl Packet {
         true
     }
 
-    /// Corrects offsets at or behind `at` for `by` bytes more (or less) in front of them.
-    fn shift(&mut self, at: usize, by: i32) {
-        for offset in [&mut self.l3, &mut self.l4, &mut self.offload.csum_start] {
-            if *offset != NO_OFFSET && usize::from(*offset) >= at {
-                *offset = u16::try_from(i32::from(*offset) + by).unwrap_or(NO_OFFSET);
-            }
+    /// Takes the frame out, leaving an empty packet behind; `None` if the pool has no buffer for that.
+    pub fn take(&mut self, pool: &mut Pool) -> Option<Self> {
+        let empty = pool.alloc(0)?;
+        let start = std::mem::replace(&mut self.start, HEADROOM as u32);
+        let len = std::mem::take(&mut self.len);
+        Some(Self {
+            buffer: std::mem::replace(&mut self.buffer, empty),
+            start,
+            len,
+            cut: std::mem::take(&mut self.cut),
+            layout: self.layout,
+            offload: self.offload,
+            meta: self.meta.clone(),
+        })
+    }
+
+    /// Corrects the offset of a partial checksum for `by` bytes more (or less) in front.
+    fn shift(&mut self, by: i32) {
+        if self.offload.needs_csum || self.offload.gso != 0 {
+            self.offload.csum_start = u16::try_from(i32::from(self.offload.csum_start) + by).unwrap_or(0);
         }
     }
 
@@ -269,6 +280,31 @@ impl Packet {
     pub fn outgoing<'a>(&self, pool: &'a Pool) -> &'a [u8] {
         let frame = self.frame(pool);
         &frame[..frame.len() - self.cut as usize]
+    }
+}
+
+/// A packet with its pool, for the edits of [`flow::packet`].
+pub struct Edit<'a> {
+    pub pool: &'a mut Pool,
+    pub packet: &'a mut Packet,
+}
+
+impl Bytes for Edit<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.packet.frame(self.pool)
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.packet.frame_mut(self.pool)
+    }
+
+    fn push_front(&mut self, n: usize) -> bool {
+        self.packet.push(self.pool, 0, n)
+    }
+
+    fn pull_front(&mut self, n: usize) {
+        let n = n.min(self.packet.len as usize);
+        self.packet.pull(self.pool, 0, n);
     }
 }
 
@@ -288,14 +324,13 @@ mod tests {
         let mut pool = Pool::new(4);
         let frame: Vec<u8> = (0..60).collect();
         let mut packet = Packet::new(&mut pool, &frame, Offload::default(), Meta::received(1)).unwrap();
-        (packet.l3, packet.l4) = (14, 34);
         assert!(packet.push(&mut pool, 12, 4));
         packet.frame_mut(&mut pool)[12..16].copy_from_slice(&[0x81, 0, 0, 5]);
         let expected: Vec<u8> = (0..12).chain([0x81, 0, 0, 5]).chain(12..60).collect();
-        assert_eq!((packet.frame(&pool), packet.l3, packet.l4), (&expected[..], 18, 38));
+        assert_eq!(packet.frame(&pool), &expected[..]);
         let copy = packet.duplicate(&mut pool).unwrap();
         assert!(packet.pull(&mut pool, 12, 4));
-        assert_eq!((packet.frame(&pool), packet.l3, packet.l4), (&frame[..], 14, 34));
+        assert_eq!(packet.frame(&pool), &frame[..]);
         assert_eq!(copy.frame(&pool), &expected[..]);
         for _ in 0..40 {
             assert!(packet.push(&mut pool, 0, 4));
