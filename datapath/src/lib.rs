@@ -170,6 +170,11 @@ pub trait Datapath: Send + Sync {
     /// What this datapath can do. Constant over its life.
     fn features(&self) -> &Features;
 
+    /// The vector engine, if this is one, for the commands that only it has.
+    fn as_engine(&self) -> Option<&user::Engine> {
+        None
+    }
+
     fn stats(&self) -> DpStats;
 
     /// Polls the ports that no worker thread polls (`dummy` ports; the pseudo-worker "main thread") until they are

@@ -2,7 +2,7 @@
 
 use flow::key::Key;
 
-use super::batch::{Packet, VECTOR};
+use super::batch::Packet;
 
 /// What tells one packet's flow from another's, for the commonest packets: no more than one cache line.
 ///
@@ -35,7 +35,7 @@ impl FastKey {
             (product as u64) ^ (product >> 64) as u64
         };
         let all = mix(0) ^ mix(2).rotate_left(17) ^ mix(4).rotate_left(31) ^ mix(6).rotate_left(47);
-        let folded = u128::from(all) * 0x9fb2_1c65_1e98_df25_a076_1d64_78bd_642f;
+        let folded = u128::from(all) * 0x9fb2_1c65_1e98_df25;
         ((folded >> 64) as u64 ^ folded as u64) as u32
     }
 }
@@ -64,11 +64,6 @@ pub struct Vector {
 }
 
 impl Vector {
-    /// An empty vector with room for a full one.
-    pub fn new() -> Self {
-        Self { packets: Vec::with_capacity(VECTOR), ..Self::default() }
-    }
-
     /// Makes the arrays as long as there are packets.
     pub fn prepare(&mut self) {
         let n = self.packets.len();
