@@ -10,6 +10,7 @@
 mod commit;
 mod lock;
 mod session;
+pub mod dbio;
 
 pub use session::{SessionId, SessionInfo};
 
@@ -40,6 +41,8 @@ pub enum Output {
     Close(SessionId, String),
     /// Write to the storage of a database, then call [`Server::written`].
     Write(WriteJob),
+    /// After a failed write: what follows for this database builds on what is on storage, no longer on the failed write.
+    Resume(Arc<str>),
     /// Something for the log (module `jsonrpc_server`, level WARN).
     Warn(String),
 }

@@ -65,6 +65,7 @@ impl World {
                 Output::Close(session, reason) => self.closed.push((session, reason)),
                 Output::Write(job) if self.hold => self.jobs.push(job),
                 Output::Write(job) => self.server.written(&job.db, job.seq, Ok(()), Instant::ZERO),
+                Output::Resume(_) => {}
                 Output::Warn(text) => panic!("{text}"),
             }
         }

@@ -212,8 +212,10 @@ impl Server {
                 replies.push((session, json!({ "id": id, "result": results, "error": null })));
             }
         }
+        let db_name = db.data.schema().name.clone();
         // What these messages show never was: their clients must start over.
         let confused: Vec<SessionId> = db.held.drain(..).map(|held| held.session).collect();
+        self.outputs.push_back(Output::Resume(db_name));
         for (session, reply) in replies.into_iter().rev() {
             self.send(session, reply);
         }

@@ -1,0 +1,170 @@
+//! The thread `db-io`: it owns the storages and writes what the server commits.
+//!
+//! While one group is being written, the next gathers: all jobs that wait for a database go in one write, which is
+//! synced if one of them wants that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use flow::time::Clock;
+
+use super::{CommitSeq, WriteJob};
+use crate::error::Error;
+use crate::storage::{Record, Storage};
+
+/// Jobs that may wait; who sends more waits until the disk has caught up.
+const QUEUE_LIMIT: usize = 4096;
+/// Records written as one group.
+const GROUP_LIMIT: usize = 1024;
+
+/// What the thread is told.
+enum Job {
+    Attach(Arc<str>, Box<dyn Storage>),
+    Detach(Arc<str>),
+    Write(WriteJob),
+    Resume(Arc<str>),
+}
+
+/// How a commit's write went.
+#[derive(Debug)]
+pub struct Written {
+    /// The database.
+    pub db: Arc<str>,
+    /// The commit.
+    pub seq: CommitSeq,
+    /// Whether it is kept.
+    pub outcome: Result<(), Error>,
+    /// So much has been appended that a compaction would pay.
+    pub has_grown: bool,
+}
+
+/// A handle on the thread. Dropping it ends the thread when its jobs are done.
+pub struct DbIo {
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DbIo {
+    /// Starts the thread; `report` is called in it for every write.
+    pub fn start(clock: Arc<dyn Clock>, report: impl Fn(Written) + Send + 'static) -> std::io::Result<Self> {
+        let (jobs, inbox) = sync_channel(QUEUE_LIMIT);
+        let mut worker =
+            Worker { storages: BTreeMap::new(), failed: BTreeSet::new(), clock, report: Box::new(report) };
+        let thread =
+            std::thread::Builder::new().name("db-io".to_owned()).spawn(move || worker.run(&inbox))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread lives as long as this handle.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// Gives the thread a database's storage.
+    pub fn attach(&self, db: Arc<str>, storage: Box<dyn Storage>) {
+        self.send(Job::Attach(db, storage));
+    }
+
+    /// Closes a database's storage when what was sent for it is written.
+    pub fn detach(&self, db: Arc<str>) {
+        self.send(Job::Detach(db));
+    }
+
+    /// Writes.
+    pub fn write(&self, job: WriteJob) {
+        self.send(Job::Write(job));
+    }
+
+    /// After a failure: what is sent from now on counts again.
+    pub fn resume(&self, db: Arc<str>) {
+        self.send(Job::Resume(db));
+    }
+}
+
+impl Drop for DbIo {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It does not panic, and if it did there were nothing left to do about it.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    storages: BTreeMap<Arc<str>, Box<dyn Storage>>,
+    /// Databases of which a write failed; writes that build on it are refused until the server has taken them back.
+    failed: BTreeSet<Arc<str>>,
+    clock: Arc<dyn Clock>,
+    report: Box<dyn Fn(Written) + Send>,
+}
+
+impl Worker {
+    fn run(&mut self, inbox: &Receiver<Job>) {
+        let mut next = None;
+        loop {
+            let job = match next.take() {
+                Some(job) => job,
+                None => match inbox.recv() {
+                    Ok(job) => job,
+                    Err(RecvError) => return,
+                },
+            };
+            match job {
+                Job::Attach(db, storage) => {
+                    self.failed.remove(&db);
+                    self.storages.insert(db, storage);
+                }
+                Job::Detach(db) => {
+                    self.storages.remove(&db);
+                }
+                Job::Resume(db) => {
+                    self.failed.remove(&db);
+                }
+                Job::Write(first) => next = self.gather(first, inbox),
+            }
+        }
+    }
+
+    /// Writes `first` with what waits behind it; returns the first job that does not belong to the group.
+    fn gather(&mut self, first: WriteJob, inbox: &Receiver<Job>) -> Option<Job> {
+        let db = first.db.clone();
+        let mut group = vec![first];
+        let mut next = None;
+        while group.len() < GROUP_LIMIT {
+            match inbox.try_recv() {
+                Ok(Job::Write(job)) if job.db == db => group.push(job),
+                Ok(job) => {
+                    next = Some(job);
+                    break;
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        self.write(&db, group);
+        next
+    }
+
+    fn write(&mut self, db: &Arc<str>, group: Vec<WriteJob>) {
+        let durable = group.iter().any(|job| job.durable);
+        let (seqs, records): (Vec<CommitSeq>, Vec<Record>) =
+            group.into_iter().map(|job| (job.seq, job.record)).unzip();
+        let outcome = match self.storages.get_mut(db) {
+            _ if self.failed.contains(db) => Err(Error::io_plain("an earlier write failed")),
+            Some(storage) => storage.write(&records, durable, self.clock.wall()),
+            None => Err(Error::io_plain(format!("{db}: the database file is closed"))),
+        };
+        if let Err(error) = &outcome {
+            tracing::warn!(target: "ovsdb_log", "{}", error.details.as_deref().unwrap_or_default());
+            self.failed.insert(db.clone());
+        }
+        let has_grown = self.storages.get(db).is_some_and(|storage| storage.has_grown());
+        for seq in seqs {
+            (self.report)(Written { db: db.clone(), seq, outcome: outcome.clone(), has_grown });
+        }
+    }
+}
