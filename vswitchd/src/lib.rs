@@ -3,6 +3,8 @@
 //! A tour, in the order to read it:
 //!
 //! * [`ofproto`]: one bridge as an OpenFlow switch: tables, rules, classifier, groups, meters, ports.
+//! * [`xlate`]: from packets to datapath actions by way of the tables.
 #![forbid(unsafe_code)]
 
 pub mod ofproto;
+pub mod xlate;

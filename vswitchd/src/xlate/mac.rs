@@ -1,0 +1,357 @@
+//! MAC learning: which bundle an address was last seen on, by VLAN.
+//!
+//! Entries age out after the bridge's `mac-aging-time`, the least recently used makes room when the table is full, and a
+//! gratuitous ARP locks its entry against bonds' reflections for five seconds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use flow::key::EthAddr;
+use flow::time::Instant;
+
+use super::snapshot::{BundleId, VlanSet};
+
+/// Entries that a table has at most, unless configured (`mac-table-size`).
+pub const DEFAULT_MAX: usize = 8192;
+/// Seconds that entries live unless configured (`mac-aging-time`).
+pub const DEFAULT_AGING: u64 = 300;
+/// How long a gratuitous ARP keeps an address where it is.
+const GRAT_ARP_LOCK: Duration = Duration::from_secs(5);
+
+/// An entry: what is known of an address in a VLAN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub bundle: BundleId,
+    /// When it expires; [`Instant::NEVER`] for static ones.
+    pub expires: Instant,
+    pub locked_until: Instant,
+    pub is_static: bool,
+}
+
+/// What happened in a table over time (`fdb/stats-show`).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Stats {
+    pub learned: u64,
+    pub expired: u64,
+    pub evicted: u64,
+    pub moved: u64,
+    pub static_entries: u64,
+}
+
+/// One line of `fdb/show`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Row {
+    pub mac: EthAddr,
+    pub vlan: u16,
+    pub bundle: BundleId,
+    /// Seconds since it was last seen; `None` for static ones.
+    pub age: Option<u64>,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: HashMap<(u16, EthAddr), (Entry, u64)>,
+    /// Least recently used first, by the stamp in the entry.
+    lru: BTreeMap<u64, (u16, EthAddr)>,
+    next_stamp: u64,
+    aging: Duration,
+    max: usize,
+    no_learning: Option<VlanSet>,
+    stats: Stats,
+}
+
+/// A bridge's table of learned addresses. All methods may be called from any thread.
+pub struct MacTable {
+    inner: Mutex<Inner>,
+    /// Called when something changed that translations depend on.
+    changed: Box<dyn Fn() + Send + Sync>,
+}
+
+fn is_multicast(mac: EthAddr) -> bool {
+    mac[0] & 1 != 0
+}
+
+impl MacTable {
+    /// An empty table. `changed` is called whenever a lookup's result may have become another.
+    pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Self {
+        let inner = Inner { aging: Duration::from_secs(DEFAULT_AGING), max: DEFAULT_MAX, ..Inner::default() };
+        Self { inner: Mutex::new(inner), changed: Box::new(changed) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the aging time (clamped to 15 s to 1 h), the size (10 to 1 000 000) and the VLANs not to learn in.
+    pub fn configure(&self, aging_secs: u64, max: usize, flood_vlans: Option<VlanSet>) {
+        let mut inner = self.lock();
+        let aging = Duration::from_secs(aging_secs.clamp(15, 3600));
+        if aging != inner.aging {
+            let old = std::mem::replace(&mut inner.aging, aging);
+            for (entry, _) in inner.entries.values_mut().filter(|(entry, _)| !entry.is_static) {
+                entry.expires = entry.expires + aging - old;
+            }
+        }
+        inner.max = max.clamp(10, 1_000_000);
+        let revalidate = inner.no_learning != flood_vlans;
+        inner.no_learning = flood_vlans;
+        drop(inner);
+        if revalidate {
+            (self.changed)();
+        }
+    }
+
+    /// The bundle behind an address; `None` for flooding.
+    pub fn lookup(&self, mac: EthAddr, vlan: u16) -> Option<BundleId> {
+        if is_multicast(mac) {
+            return None;
+        }
+        let inner = self.lock();
+        if inner.no_learning.as_ref().is_some_and(|set| set.contains(vlan)) {
+            return None;
+        }
+        inner.entries.get(&(vlan, mac)).map(|(entry, _)| entry.bundle)
+    }
+
+    /// Whether a gratuitous ARP holds the address where it is.
+    pub fn is_locked(&self, mac: EthAddr, vlan: u16, now: Instant) -> bool {
+        self.lock().entries.get(&(vlan, mac)).is_some_and(|(entry, _)| entry.locked_until > now)
+    }
+
+    /// Learns that `mac` is behind `bundle`. Returns whether it is new or was elsewhere.
+    pub fn learn(
+        &self,
+        mac: EthAddr,
+        vlan: u16,
+        bundle: BundleId,
+        gratuitous: bool,
+        bonded: bool,
+        now: Instant,
+    ) -> bool {
+        let mut inner = self.lock();
+        if is_multicast(mac) || inner.no_learning.as_ref().is_some_and(|set| set.contains(vlan)) {
+            return false;
+        }
+        let old = inner.entries.get(&(vlan, mac)).map(|(entry, _)| *entry);
+        if old.is_some_and(|old| old.is_static || (old.bundle != bundle && bonded && old.locked_until > now))
+        {
+            return false;
+        }
+        if old.is_none() && inner.entries.len() >= inner.max {
+            inner.evict();
+        }
+        let locked_until = match old {
+            _ if gratuitous && !bonded => now + GRAT_ARP_LOCK,
+            Some(old) if old.bundle == bundle => old.locked_until,
+            _ => Instant::ZERO,
+        };
+        let expires = now + inner.aging;
+        inner.put(mac, vlan, Entry { bundle, expires, locked_until, is_static: false });
+        let changed = match old {
+            None => {
+                inner.stats.learned += 1;
+                true
+            }
+            Some(old) if old.bundle != bundle => {
+                inner.stats.moved += 1;
+                true
+            }
+            Some(_) => false,
+        };
+        drop(inner);
+        if changed {
+            (self.changed)();
+        }
+        changed
+    }
+
+    /// Adds a static entry, or makes one of a learned one.
+    pub fn add_static(&self, mac: EthAddr, vlan: u16, bundle: BundleId) -> bool {
+        let mut inner = self.lock();
+        if inner.no_learning.as_ref().is_some_and(|set| set.contains(vlan)) {
+            return false;
+        }
+        let old = inner.entries.get(&(vlan, mac)).map(|(entry, _)| *entry);
+        if old.is_none() && inner.entries.len() >= inner.max {
+            inner.evict();
+        }
+        if old.is_none_or(|old| !old.is_static) {
+            inner.stats.static_entries += 1;
+        }
+        inner.put(
+            mac,
+            vlan,
+            Entry { bundle, expires: Instant::NEVER, locked_until: Instant::ZERO, is_static: true },
+        );
+        drop(inner);
+        (self.changed)();
+        true
+    }
+
+    /// Removes a static entry. Returns whether there was one.
+    pub fn remove_static(&self, mac: EthAddr, vlan: u16) -> bool {
+        let mut inner = self.lock();
+        if !inner.entries.get(&(vlan, mac)).is_some_and(|(entry, _)| entry.is_static) {
+            return false;
+        }
+        inner.remove(mac, vlan);
+        inner.stats.static_entries -= 1;
+        drop(inner);
+        (self.changed)();
+        true
+    }
+
+    /// Forgets everything learned; static entries stay.
+    pub fn flush(&self) {
+        self.forget(|entry| !entry.is_static);
+    }
+
+    /// Forgets everything about a bundle.
+    pub fn flush_bundle(&self, bundle: BundleId) {
+        self.forget(|entry| entry.bundle == bundle);
+    }
+
+    fn forget(&self, which: impl Fn(&Entry) -> bool) {
+        let mut inner = self.lock();
+        let gone: Vec<_> =
+            inner.entries.iter().filter(|(_, (entry, _))| which(entry)).map(|(key, _)| *key).collect();
+        for &(vlan, mac) in &gone {
+            if let Some(true) = inner.remove(mac, vlan).map(|entry| entry.is_static) {
+                inner.stats.static_entries -= 1;
+            }
+        }
+        drop(inner);
+        if !gone.is_empty() {
+            (self.changed)();
+        }
+    }
+
+    /// Removes what has expired.
+    pub fn expire(&self, now: Instant) {
+        let mut inner = self.lock();
+        let mut any = false;
+        let overdue: Vec<_> = {
+            let learned = inner.lru.values().copied();
+            learned
+                .take_while(|key| inner.entries.get(key).is_some_and(|(entry, _)| entry.expires <= now))
+                .collect()
+        };
+        for (vlan, mac) in overdue {
+            inner.remove(mac, vlan);
+            inner.stats.expired += 1;
+            any = true;
+        }
+        drop(inner);
+        if any {
+            (self.changed)();
+        }
+    }
+
+    /// When the next entry expires.
+    pub fn deadline(&self) -> Instant {
+        let inner = self.lock();
+        let oldest = inner.lru.values().next().and_then(|key| inner.entries.get(key));
+        oldest.map_or(Instant::NEVER, |(entry, _)| entry.expires)
+    }
+
+    /// All entries in the order in which `fdb/show` lists them: the most recently used last.
+    pub fn rows(&self, now: Instant) -> Vec<Row> {
+        let inner = self.lock();
+        let mut all: Vec<_> = inner.entries.iter().collect();
+        all.sort_by_key(|(_, (_, stamp))| *stamp);
+        all.into_iter()
+            .map(|(&(vlan, mac), (entry, _))| {
+                let left = entry.expires.since(now);
+                let age = (!entry.is_static).then(|| inner.aging.saturating_sub(left).as_secs());
+                Row { mac, vlan, bundle: entry.bundle, age }
+            })
+            .collect()
+    }
+
+    /// Counters, present entries and the most there may be.
+    pub fn stats(&self) -> (Stats, usize, usize) {
+        let inner = self.lock();
+        (inner.stats, inner.entries.len(), inner.max)
+    }
+
+    /// Zeroes the counters but for that of static entries, which are still there.
+    pub fn clear_stats(&self) {
+        let mut inner = self.lock();
+        inner.stats = Stats { static_entries: inner.stats.static_entries, ..Stats::default() };
+    }
+}
+
+impl Inner {
+    fn put(&mut self, mac: EthAddr, vlan: u16, entry: Entry) {
+        self.next_stamp += 1;
+        let stamp = self.next_stamp;
+        if let Some((_, old)) = self.entries.insert((vlan, mac), (entry, stamp)) {
+            self.lru.remove(&old);
+        }
+        if !entry.is_static {
+            self.lru.insert(stamp, (vlan, mac));
+        }
+    }
+
+    fn remove(&mut self, mac: EthAddr, vlan: u16) -> Option<Entry> {
+        let (entry, stamp) = self.entries.remove(&(vlan, mac))?;
+        self.lru.remove(&stamp);
+        Some(entry)
+    }
+
+    fn evict(&mut self) {
+        if let Some((_, (vlan, mac))) = self.lru.pop_first() {
+            self.entries.remove(&(vlan, mac));
+            self.stats.evicted += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_millis(secs * 1000)
+    }
+
+    #[test]
+    fn addresses_are_learned_moved_and_forgotten() {
+        let changes = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&changes);
+        let table = MacTable::new(move || _ = seen.fetch_add(1, Ordering::Relaxed));
+        let (a, b) = (BundleId(1), BundleId(2));
+        assert!(table.learn([2; 6], 5, a, false, false, at(0)));
+        assert!(!table.learn([2; 6], 5, a, false, false, at(10)));
+        assert!(table.learn([2; 6], 5, b, false, false, at(20)));
+        assert_eq!(table.lookup([2; 6], 5), Some(b));
+        assert_eq!(table.lookup([2; 6], 6), None);
+        assert_eq!(table.rows(at(25)), [Row { mac: [2; 6], vlan: 5, bundle: b, age: Some(5) }]);
+        table.expire(at(319));
+        assert_eq!(table.lookup([2; 6], 5), Some(b));
+        table.expire(at(320));
+        assert_eq!(table.lookup([2; 6], 5), None);
+        assert_eq!(changes.load(Ordering::Relaxed), 3);
+        let stats = Stats { learned: 1, expired: 1, moved: 1, ..Stats::default() };
+        assert_eq!(table.stats(), (stats, 0, DEFAULT_MAX));
+    }
+
+    #[test]
+    fn static_entries_stay_and_a_full_table_evicts() {
+        let table = MacTable::new(|| ());
+        table.configure(300, 10, None);
+        assert!(table.add_static([2, 0, 0, 0, 0, 99], 0, BundleId(9)));
+        for i in 0..12 {
+            table.learn([2, 0, 0, 0, 0, i], 0, BundleId(1), false, false, at(u64::from(i)));
+        }
+        assert_eq!(table.stats().1, 10);
+        assert_eq!(table.stats().0.evicted, 3);
+        assert!(!table.learn([2, 0, 0, 0, 0, 99], 0, BundleId(1), false, false, at(1)));
+        table.flush();
+        assert_eq!(table.lookup([2, 0, 0, 0, 0, 99], 0), Some(BundleId(9)));
+        assert!(table.remove_static([2, 0, 0, 0, 0, 99], 0));
+    }
+}
