@@ -1,2 +1,41 @@
-//! What every program shares.
+//! What every program of the project shares. A tour, in the order of a daemon's life:
+//!
+//! * [`dirs`]: where files are; [`options`]: the command line; [`vlog`]: logging.
+//! * [`detach`]: `--detach`, `--monitor`, `--pidfile`, `--user`; [`pidfile`]: who runs.
+//! * [`clock`]: real, stopped and warped time; [`coverage`], [`memory`]: what was counted.
+//! * [`stream`]: `unix:`, `tcp:`, `ssl:` and their passive twins; [`jsonrpc`] over them; [`reconnect`]: when to try again.
+//! * [`unixctl`]: the control socket, both sides.
+//! * [`program`]: all of these in order, for a `main`.
+//!
+//! Protocols are state machines without I/O; tasks move bytes between sockets and bounded channels.
 #![forbid(unsafe_code)]
+
+pub mod dirs;
+pub mod options;
+pub mod vlog;
+pub mod pidfile;
+pub mod detach;
+pub mod clock;
+pub mod coverage;
+pub mod memory;
+pub mod stream;
+pub mod jsonrpc;
+pub mod reconnect;
+pub mod unixctl;
+pub mod program;
+pub mod testing;
+
+use std::io;
+
+/// The version of Open vSwitch that we stand in for.
+pub const OVS_VERSION: &str = "3.7.1";
+
+/// The text of an I/O error as OVS words it: the C library's text without a number; `End of file` for a stream that
+/// ended.
+pub fn error_text(error: &io::Error) -> String {
+    match (error.raw_os_error(), error.kind()) {
+        (Some(errno), _) => sys::errno::Errno(errno).to_string(),
+        (None, io::ErrorKind::UnexpectedEof) => "End of file".to_owned(),
+        (None, _) => error.to_string(),
+    }
+}

@@ -3,6 +3,7 @@
 //! A tour, in the order to read it:
 //!
 //! * [`errno`]: the kernel's error numbers and their words.
+//! * [`process`]: fork, sessions, users, signals, locks, civil time.
 //! * [`cpu`]: prefetch, the time-stamp counter, cores and affinity.
 //! * [`poll`]: waiting for file descriptors, and bells that wake a waiting thread.
 //! * [`pool`]: packet memory behind owning handles.
@@ -12,6 +13,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod errno;
+pub mod process;
 pub mod cpu;
 pub mod poll;
 pub mod pool;

@@ -1,0 +1,1 @@
+//! When to connect, to probe and to give up.

@@ -1,0 +1,388 @@
+//! TLS as OVS uses it: both sides show certificates, and each believes those that its CA signed, whatever name they bear.
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+/// What the command line or the `SSL` table says.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// `--private-key`.
+    pub private_key: Option<PathBuf>,
+    /// `--certificate`.
+    pub certificate: Option<PathBuf>,
+    /// `--ca-cert` or `--bootstrap-ca-cert`.
+    pub ca_cert: Option<PathBuf>,
+    /// `--bootstrap-ca-cert` was given: if the file is missing, it is made of what the first peer shows.
+    pub bootstrap: bool,
+    /// `--peer-ca-cert`: sent along with our certificate.
+    pub peer_ca_cert: Option<PathBuf>,
+    /// `--ssl-protocols`.
+    pub protocols: Option<String>,
+    /// `--ssl-ciphers` (TLS 1.2).
+    pub ciphers: Option<String>,
+    /// `--ssl-ciphersuites` (TLS 1.3).
+    pub ciphersuites: Option<String>,
+    /// `--ssl-server-name`.
+    pub server_name: Option<String>,
+}
+
+/// Why there is no TLS.
+#[derive(Error, Debug)]
+pub enum TlsError {
+    /// An option is missing.
+    #[error("{0} must be configured to use SSL/TLS")]
+    Missing(&'static str),
+    /// A file cannot be read or holds nothing of use.
+    #[error("{}: {what}", .path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A word of `--ssl-protocols`, `--ssl-ciphers` or `--ssl-ciphersuites` names nothing that we have.
+    #[error("{option}: \"{word}\" is not supported")]
+    Word {
+        /// Which option.
+        option: &'static str,
+        /// The word.
+        word: String,
+    },
+    /// What rustls says.
+    #[error("{0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// Keys and certificates, read anew for each connection so that a renewed file counts at once.
+#[derive(Clone, Default, Debug)]
+pub struct Tls(Arc<Mutex<Settings>>);
+
+fn refuse(error: &TlsError) -> io::Error {
+    tracing::error!(target: "stream_ssl", rate = 10, burst = 25, "{error}");
+    io::Error::from_raw_os_error(libc::ENOPROTOOPT)
+}
+
+fn failed(error: &io::Error) -> io::Error {
+    tracing::warn!(target: "stream_ssl", rate = 10, burst = 25, "SSL/TLS connection: {error}");
+    io::Error::from_raw_os_error(libc::EPROTO)
+}
+
+impl Tls {
+    /// TLS with these settings.
+    pub fn new(settings: Settings) -> Self {
+        Self(Arc::new(Mutex::new(settings)))
+    }
+
+    /// Takes other settings, for every later connection.
+    pub fn set(&self, settings: Settings) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> Settings {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The client's side of a handshake with `host`.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` if the settings do not do, `EPROTO` if the handshake fails; both are logged.
+    pub async fn connect(&self, tcp: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+        let settings = self.settings();
+        let seen = Arc::new(Mutex::new(None));
+        let config = client_config(&settings, &seen).map_err(|e| refuse(&e))?;
+        let name = settings.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned())
+            .or_else(|_| ServerName::try_from("openvswitch".to_owned()))
+            .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let outcome = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+        let root = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(root) = root {
+            // Nothing is believed yet: the next connection is checked against what was kept now.
+            save_ca(&settings, &root).map_err(|e| refuse(&e))?;
+            return Err(io::Error::from_raw_os_error(libc::EPROTO));
+        }
+        outcome.map(Into::into).map_err(|e| failed(&e))
+    }
+
+    /// The server's side of a handshake.
+    ///
+    /// # Errors
+    /// As [`Tls::connect`].
+    pub async fn accept(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let config = server_config(&self.settings()).map_err(|e| refuse(&e))?;
+        TlsAcceptor::from(Arc::new(config)).accept(tcp).await.map(Into::into).map_err(|e| failed(&e))
+    }
+}
+
+fn file_error(path: &Path, what: impl ToString) -> TlsError {
+    TlsError::File { path: path.to_owned(), what: what.to_string() }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|e| file_error(path, e))?.collect();
+    let certificates = certificates.map_err(|e| file_error(path, e))?;
+    if certificates.is_empty() {
+        return Err(file_error(path, "no certificate"));
+    }
+    Ok(certificates)
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn identity(settings: &Settings) -> Result<Identity, TlsError> {
+    let key = settings.private_key.as_deref().ok_or(TlsError::Missing("Private key"))?;
+    let certificate = settings.certificate.as_deref().ok_or(TlsError::Missing("Certificate"))?;
+    let mut chain = certificates(certificate)?;
+    if let Some(path) = &settings.peer_ca_cert {
+        chain.extend(certificates(path)?);
+    }
+    Ok((chain, PrivateKeyDer::from_pem_file(key).map_err(|e| file_error(key, e))?))
+}
+
+fn roots(settings: &Settings) -> Result<RootCertStore, TlsError> {
+    let path = settings.ca_cert.as_deref().ok_or(TlsError::Missing("CA certificate"))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate)?;
+    }
+    Ok(roots)
+}
+
+fn versions(settings: &Settings) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+    use rustls::version::{TLS12, TLS13};
+    let Some(text) = &settings.protocols else { return Ok(vec![&TLS13, &TLS12]) };
+    let mut versions = Vec::new();
+    for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
+        match word {
+            "TLSv1.2" => versions.push(&TLS12),
+            "TLSv1.3" | "TLSv1.3+" => versions.push(&TLS13),
+            "TLSv1.2+" => versions.extend([&TLS13, &TLS12]),
+            _ => return Err(TlsError::Word { option: "--ssl-protocols", word: word.to_owned() }),
+        }
+    }
+    Ok(versions)
+}
+
+/// The provider with the cipher suites that the settings leave. Words of OpenSSL's that name groups (`HIGH`, `!aNULL`)
+/// change nothing: what rustls has is all of high strength and authenticated.
+fn provider(settings: &Settings) -> Result<CryptoProvider, TlsError> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    let lists =
+        [("--ssl-ciphers", &settings.ciphers, false), ("--ssl-ciphersuites", &settings.ciphersuites, true)];
+    for (option, list, is_13) in lists {
+        let Some(list) = list else { continue };
+        let mut keep = Vec::new();
+        let mut all = false;
+        for word in list.split([':', ',', ' ']).filter(|word| !word.is_empty()) {
+            if word.starts_with(['!', '-', '+', '@']) {
+                continue;
+            }
+            if matches!(word, "HIGH" | "DEFAULT" | "ALL" | "SECURE") {
+                all = true;
+                continue;
+            }
+            let plain =
+                |name: &str| name.replace("TLS13_", "TLS_").replace("WITH_", "").replace(['_', '-'], "");
+            let wanted = plain(word).replace("TLS", "");
+            let found = provider.cipher_suites.iter().find(|suite| {
+                let name = plain(&format!("{:?}", suite.suite())).replace("TLS", "");
+                name == wanted || name.trim_end_matches("SHA256").trim_end_matches("SHA384") == wanted
+            });
+            keep.push(found.ok_or_else(|| TlsError::Word { option, word: word.to_owned() })?.suite());
+        }
+        if !all {
+            provider
+                .cipher_suites
+                .retain(|suite| suite.tls13().is_some() != is_13 || keep.contains(&suite.suite()));
+        }
+    }
+    Ok(provider)
+}
+
+fn client_config(settings: &Settings, seen: &SeenRoot) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(provider(settings)?);
+    let verifier: Arc<dyn ServerCertVerifier> = match &settings.ca_cert {
+        Some(path) if settings.bootstrap && !path.exists() => {
+            Arc::new(Bootstrap { seen: Arc::clone(seen), provider: Arc::clone(&provider) })
+        }
+        _ => {
+            let roots = Arc::new(roots(settings)?);
+            let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+            Arc::new(ChainOnly(inner.map_err(|e| file_error(Path::new("CA"), e))?))
+        }
+    };
+    let (chain, key) = identity(settings)?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions(settings)?)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_auth_cert(chain, key)?;
+    Ok(config)
+}
+
+fn server_config(settings: &Settings) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(provider(settings)?);
+    let (chain, key) = identity(settings)?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(settings)?), Arc::clone(&provider))
+            .build();
+    let verifier = verifier.map_err(|e| file_error(Path::new("CA"), e))?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions(settings)?)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)?;
+    Ok(config)
+}
+
+/// Believes a certificate by its chain alone.
+#[derive(Debug)]
+struct ChainOnly(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for ChainOnly {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+type SeenRoot = Arc<Mutex<Option<CertificateDer<'static>>>>;
+
+/// Believes nothing, and keeps the root that a peer shows at the end of its chain.
+#[derive(Debug)]
+struct Bootstrap {
+    seen: SeenRoot,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Bootstrap {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            intermediates.last().map(|root| root.clone().into_owned());
+        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn save_ca(settings: &Settings, root: &CertificateDer<'_>) -> Result<(), TlsError> {
+    let path = settings.ca_cert.as_deref().ok_or(TlsError::Missing("CA certificate"))?;
+    let text = format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", base64(root));
+    std::fs::write(path, text).map_err(|e| file_error(path, crate::error_text(&e)))?;
+    tracing::info!(target: "stream_ssl", "successfully bootstrapped CA cert to {}", path.display());
+    Ok(())
+}
+
+/// Base 64 in lines of 64 characters.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for line in bytes.chunks(48) {
+        for group in line.chunks(3) {
+            let at = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
+            let word = at(0) << 16 | at(1) << 8 | at(2);
+            for i in 0..4 {
+                let digit = DIGITS[(word >> (18 - 6 * i) & 63) as usize];
+                text.push(if i <= group.len() { char::from(digit) } else { '=' });
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_pads() {
+        assert_eq!(base64(b"any carnal pleas"), "YW55IGNhcm5hbCBwbGVhcw==\n");
+    }
+
+    #[test]
+    fn words_of_the_options_are_checked() {
+        let settings = |ciphers: &str| Settings { ciphers: Some(ciphers.to_owned()), ..Settings::default() };
+        assert!(provider(&settings("HIGH:!aNULL:!MD5")).unwrap().cipher_suites.len() > 5);
+        assert_eq!(provider(&settings("ECDHE-RSA-AES128-GCM-SHA256")).unwrap().cipher_suites.len(), 4);
+        assert!(provider(&settings("RC4-MD5")).is_err());
+        let protocols = |text: &str| Settings { protocols: Some(text.to_owned()), ..Settings::default() };
+        assert_eq!(versions(&protocols("TLSv1.2,TLSv1.3")).unwrap().len(), 2);
+        assert!(versions(&protocols("SSLv3")).is_err());
+    }
+}
