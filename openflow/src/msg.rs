@@ -16,12 +16,17 @@ pub mod tlv;
 pub mod ct_flush;
 pub mod ipfix;
 pub mod table;
+pub mod table_features;
 mod oxs;
 pub mod flow_mod;
 pub mod flow_stats;
 pub mod flow_removed;
 pub mod monitor;
 pub mod group;
+pub mod packet_in;
+pub mod packet_out;
+pub mod bundle;
+pub mod request_forward;
 
 use crate::error::OfError;
 use crate::header::{Header, Raw};
@@ -116,22 +121,31 @@ pub(crate) fn bit_names(out: &mut String, bits: u32, names: &[(u32, &str)], sepa
 
 /// Bits of action types in features replies, with their names in OVS's order: OpenFlow 1.1's, and since which version
 /// and until which one a bit has that meaning.
-const ACTION_BITS: [(u32, &str, Version, Version); 22] = [
+const ACTION_BITS: [(u32, &str, Version, Version); 31] = [
     (0, "output", Version::V10, Version::V15),
     (22, "group", Version::V11, Version::V15),
+    (11, "enqueue", Version::V10, Version::V10),
     (25, "set_field", Version::V12, Version::V15),
     (1, "set_vlan_vid", Version::V10, Version::V11),
     (2, "set_vlan_pcp", Version::V10, Version::V11),
+    (3, "strip_vlan", Version::V10, Version::V10),
     (18, "strip_vlan", Version::V11, Version::V15),
     (17, "push_vlan", Version::V11, Version::V15),
+    (4, "mod_dl_src", Version::V10, Version::V10),
     (3, "mod_dl_src", Version::V11, Version::V11),
+    (5, "mod_dl_dst", Version::V10, Version::V10),
     (4, "mod_dl_dst", Version::V11, Version::V11),
+    (6, "mod_nw_src", Version::V10, Version::V10),
     (5, "mod_nw_src", Version::V11, Version::V11),
+    (7, "mod_nw_dst", Version::V10, Version::V10),
     (6, "mod_nw_dst", Version::V11, Version::V11),
+    (8, "mod_nw_tos", Version::V10, Version::V10),
     (7, "mod_nw_tos", Version::V11, Version::V11),
     (8, "mod_nw_ecn", Version::V11, Version::V11),
     (23, "mod_nw_ttl", Version::V11, Version::V15),
+    (9, "mod_tp_src", Version::V10, Version::V10),
     (9, "mod_tp_src", Version::V11, Version::V11),
+    (10, "mod_tp_dst", Version::V10, Version::V10),
     (10, "mod_tp_dst", Version::V11, Version::V11),
     (24, "dec_ttl", Version::V11, Version::V15),
     (15, "set_mpls_ttl", Version::V11, Version::V15),
@@ -141,13 +155,37 @@ const ACTION_BITS: [(u32, &str, Version, Version); 22] = [
     (21, "set_queue", Version::V11, Version::V15),
 ];
 
-/// The names of the action types in a bitmap, or `(none)`.
-pub(crate) fn action_names(bits: u32, version: Version) -> String {
-    let known = ACTION_BITS
-        .iter()
-        .filter(|(bit, _, first, last)| bits & (1 << bit) != 0 && (*first..=*last).contains(&version));
-    let names: Vec<_> = known.map(|(_, name, ..)| *name).collect();
+/// The set of rows of [`ACTION_BITS`] (bit N: row N) that a version's bitmap of action types means.
+pub(crate) fn actions_from_bits(bits: u32, version: Version) -> u32 {
+    let rows = ACTION_BITS.iter().enumerate();
+    let known = rows
+        .filter(|(_, (bit, _, first, last))| bits & (1 << bit) != 0 && (*first..=*last).contains(&version));
+    known.fold(0, |set, (row, _)| set | 1 << row)
+}
+
+/// The version's bitmap of action types for a set of rows.
+pub(crate) fn actions_to_bits(set: u32, version: Version) -> u32 {
+    let rows = ACTION_BITS.iter().enumerate();
+    let known = rows
+        .filter(|(row, (_, _, first, last))| set & (1 << row) != 0 && (*first..=*last).contains(&version));
+    known.fold(0, |bits, (_, (bit, ..))| bits | 1 << bit)
+}
+
+/// Every row: what our switch's tables can do.
+pub fn all_actions() -> u32 {
+    (1 << ACTION_BITS.len()) - 1
+}
+
+/// The names of a set of rows, or `(none)`.
+pub(crate) fn action_row_names(set: u32) -> String {
+    let rows = ACTION_BITS.iter().enumerate().filter(|(row, _)| set & (1 << row) != 0);
+    let names: Vec<_> = rows.map(|(_, (_, name, ..))| *name).collect();
     if names.is_empty() { "(none)".to_owned() } else { names.join(" ") }
+}
+
+/// The names of the action types in a version's bitmap, or `(none)`.
+pub(crate) fn action_names(bits: u32, version: Version) -> String {
+    action_row_names(actions_from_bits(bits, version))
 }
 
 /// Reads a port number as OpenFlow 1.1 and later have it.

@@ -343,23 +343,37 @@ pub fn nxm_text(bytes: &[u8]) -> String {
     let mut reader = Reader::new(bytes);
     let mut out = String::new();
     while !reader.is_empty() {
+        let mut next = reader;
         if !out.is_empty() {
             out.push_str(", ");
         }
-        let before = reader.len();
-        let Ok(header) = Header::read(&mut reader) else {
-            w!(&mut out, "<error: invalid {before} bytes>");
-            break;
-        };
-        let payload = reader.bytes(header.payload_len()).unwrap_or(reader.rest());
+        let Ok(header) = Header::read(&mut next) else { break };
+        let Ok(payload) = next.bytes(header.payload_len()) else { break };
         let (value, mask) = payload.split_at(payload.len().min(header.value_len().into()));
-        w!(&mut out, "{header}({}", hex(value));
+        w!(&mut out, "{}({}", entry_name(&header), hex(value));
         if header.has_mask {
             w!(&mut out, "/{}", hex(mask));
         }
         out.push(')');
+        reader = next;
+    }
+    if !reader.is_empty() {
+        w!(&mut out, "<{} invalid bytes>", reader.len());
     }
     out
+}
+
+/// `NXM_NX_REG0`, `NXM_NX_REG0_W` with a mask, `1:30` if unknown.
+fn entry_name(header: &Header) -> String {
+    let suffix = if header.has_mask { "_W" } else { "" };
+    if header.is_cookie() {
+        return format!("NXM_NX_COOKIE{suffix}");
+    }
+    let its = |oxm: &&flow::field::Oxm| {
+        (oxm.class, oxm.field, oxm.experimenter) == (header.class, header.field, header.experimenter)
+    };
+    let known = header.find().and_then(|field| field.info().oxms.iter().find(its));
+    known.map_or_else(|| format!("{}:{}", header.class, header.field), |oxm| format!("{}{suffix}", oxm.name))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -790,7 +790,7 @@ impl GroupStats {
     }
 
     /// Appends the text of a reply.
-    pub fn reply_text(msg: &[u8], out: &mut String) {
+    pub fn reply_text(msg: &[u8], out: &mut String) -> Result<(), OfError> {
         let (list, result) = Self::decode_reply(msg);
         for stats in list {
             stats.text(out);
@@ -798,6 +798,7 @@ impl GroupStats {
         if result.is_err() {
             out.push_str(" ***parse error***");
         }
+        result
     }
 }
 

@@ -2,7 +2,7 @@
 //! Spec: OpenFlow 1.0 sections 5.3.1, 5.3.2 and 5.3.5.
 
 use super::port::PhyPort;
-use super::{bit_names, open, w};
+use super::{action_names, bit_names, open, w};
 use crate::error::OfError;
 use crate::header::{self, Raw};
 use crate::version::Version;
@@ -24,10 +24,10 @@ bitflags::bitflags! {
         /// OpenFlow 1.4 and later.
         const BUNDLES = 1 << 9;
         const FLOW_MONITORING = 1 << 10;
-        /// OpenFlow 1.0, where it has the bit that is group statistics' later.
-        const STP = 1 << 16;
-        /// OpenFlow 1.1 and later.
-        const GROUP_STATS = 1 << 17;
+        /// OpenFlow 1.0.
+        const STP = 1 << 3;
+        /// OpenFlow 1.1 and later, on the wire with the bit that was STP's.
+        const GROUP_STATS = 1 << 4;
     }
 }
 
@@ -35,34 +35,18 @@ const CAPABILITY_NAMES: &[(u32, &str)] = &[
     (1 << 0, "FLOW_STATS"),
     (1 << 1, "TABLE_STATS"),
     (1 << 2, "PORT_STATS"),
+    (1 << 3, "STP"),
+    (1 << 4, "GROUP_STATS"),
     (1 << 5, "IP_REASM"),
     (1 << 6, "QUEUE_STATS"),
     (1 << 7, "ARP_MATCH_IP"),
     (1 << 8, "PORT_BLOCKED"),
     (1 << 9, "BUNDLES"),
     (1 << 10, "FLOW_MONITORING"),
-    (1 << 16, "STP"),
-    (1 << 17, "GROUP_STATS"),
 ];
 
 /// The bit that is STP in OpenFlow 1.0 and group statistics later.
 const WIRE_STP_OR_GROUP_STATS: u32 = 1 << 3;
-
-/// Names of OpenFlow 1.0's actions by the bit that a features reply has for them.
-const OF10_ACTIONS: &[(u32, &str)] = &[
-    (0, "output"),
-    (11, "enqueue"),
-    (1, "set_vlan_vid"),
-    (2, "set_vlan_pcp"),
-    (3, "strip_vlan"),
-    (4, "mod_dl_src"),
-    (5, "mod_dl_dst"),
-    (6, "mod_nw_src"),
-    (7, "mod_nw_dst"),
-    (8, "mod_nw_tos"),
-    (9, "mod_tp_src"),
-    (10, "mod_tp_dst"),
-];
 
 impl Capabilities {
     fn of(version: Version) -> Self {
@@ -161,10 +145,8 @@ impl Features {
         out.push_str("\ncapabilities: ");
         bit_names(out, self.capabilities.bits(), CAPABILITY_NAMES, ' ');
         out.push('\n');
-        let actions = OF10_ACTIONS.iter().filter(|(bit, _)| self.actions & (1 << bit) != 0);
-        let actions: Vec<_> = actions.map(|(_, name)| *name).collect();
-        if !actions.is_empty() {
-            w!(out, "actions: {}\n", actions.join(" "));
+        if self.actions != 0 {
+            w!(out, "actions: {}\n", action_names(self.actions, Version::V10));
         }
         PhyPort::text_all(&self.ports, out);
     }
