@@ -4,7 +4,9 @@
 //!
 //! * [`ofproto`]: one bridge as an OpenFlow switch: tables, rules, classifier, groups, meters, ports.
 //! * [`xlate`]: from packets to datapath actions by way of the tables.
+//! * [`bridge`]: from the database to bridges, ports and tables, and back.
 #![forbid(unsafe_code)]
 
 pub mod ofproto;
 pub mod xlate;
+pub mod bridge;

@@ -180,7 +180,8 @@ impl Tables {
         self.changes.load(Ordering::Acquire)
     }
 
-    pub(super) fn note_change(&self) {
+    /// Says that something changed that translations depend on.
+    pub fn note_change(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }
 

@@ -1,0 +1,156 @@
+//! What translation reads of the bridges: built whole whenever they changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flow::id::{DpPort, OfPort};
+use flow::time::Instant;
+use openflow::msg::port::PortConfig;
+
+use super::{Bridge, Bridges, Iface, Outside, device};
+use crate::xlate::BridgeId;
+use crate::xlate::snapshot::{self, Snapshot};
+
+/// VLAN tags that translation looks at, unless told otherwise.
+const VLAN_LIMIT: u8 = 1;
+/// VLAN tags that a key has room for.
+const MAX_VLAN_LIMIT: u8 = 2;
+
+impl Bridges {
+    /// Publishes a snapshot for each type of datapath.
+    pub(super) fn publish(&mut self, outside: &mut dyn Outside, other_config: &BTreeMap<String, String>) {
+        let limit = other_config.get("vlan-limit").and_then(|text| text.parse().ok()).unwrap_or(VLAN_LIMIT);
+        self.vlan_limit = if limit == 0 { MAX_VLAN_LIMIT } else { limit.min(MAX_VLAN_LIMIT) };
+        self.publish_again(outside);
+    }
+
+    /// Publishes what changed since, the settings being the same.
+    pub(super) fn publish_again(&mut self, outside: &mut dyn Outside) {
+        let peers: BTreeMap<(String, String), (BridgeId, OfPort)> = self.patch_peers();
+        let mut kinds: BTreeMap<String, Vec<Arc<snapshot::Bridge>>> = BTreeMap::new();
+        let mut features = BTreeMap::new();
+        for bridge in self.bridges.values_mut() {
+            let seen = Arc::new(bridge.snapshot(&peers));
+            kinds.entry(bridge.kind.clone()).or_default().push(seen);
+            features.insert(bridge.kind.clone(), Arc::new(bridge.datapath.features().clone()));
+        }
+        for (kind, bridges) in kinds {
+            let features = Arc::clone(&features[&kind]);
+            outside.publish(&kind, Snapshot::new(bridges, features, self.vlan_limit));
+        }
+        for bridge in self.bridges.values() {
+            bridge.ofproto.tables().note_change();
+        }
+    }
+
+    /// For each patch port, by type of datapath and name: where it is.
+    fn patch_peers(&self) -> BTreeMap<(String, String), (BridgeId, OfPort)> {
+        let mut places = BTreeMap::new();
+        for bridge in self.bridges.values() {
+            for iface in bridge.ifaces().filter(|iface| iface.kind == "patch") {
+                places.insert((bridge.kind.clone(), iface.name.clone()), (bridge.id, iface.ofp));
+            }
+        }
+        places
+    }
+
+    /// Looks at devices that changed, and at what OpenFlow changed of ports.
+    pub(super) fn poll_devices(&mut self, outside: &mut dyn Outside, now: Instant) {
+        let mut changed = false;
+        for bridge in self.bridges.values_mut() {
+            changed |= bridge.poll_devices(now);
+        }
+        if changed {
+            self.status_due = true;
+            self.publish_again(outside);
+        }
+    }
+}
+
+impl Bridge {
+    /// Whether anything is different from what was published.
+    fn poll_devices(&mut self, now: Instant) -> bool {
+        let moved: Vec<OfPort> = self
+            .ifaces()
+            .filter(|iface| iface.seen != iface.device.change_seq())
+            .map(|iface| iface.ofp)
+            .collect();
+        for number in &moved {
+            self.refresh_port(*number, now);
+        }
+        let ofproto = &self.ofproto;
+        let mut changed = !moved.is_empty();
+        for iface in self.ports.iter_mut().flat_map(|port| &mut port.ifaces) {
+            iface.seen = iface.device.change_seq();
+            let state = ofproto.port(iface.ofp).map(|port| (port.desc.config, port.may_enable));
+            let Some(state) = state.filter(|state| *state != iface.published) else { continue };
+            let was_down = iface.published.0.contains(PortConfig::PORT_DOWN);
+            let is_down = state.0.contains(PortConfig::PORT_DOWN);
+            if was_down != is_down {
+                device::set_up(&*iface.device, !is_down);
+                iface.seen = iface.device.change_seq();
+            }
+            changed = true;
+        }
+        changed
+    }
+
+    fn snapshot(&mut self, peers: &BTreeMap<(String, String), (BridgeId, OfPort)>) -> snapshot::Bridge {
+        let mut ports = BTreeMap::new();
+        let mut bundles = Vec::new();
+        for port in self.ports.iter_mut() {
+            for iface in &mut port.ifaces {
+                let seen = self.ofproto.port(iface.ofp);
+                iface.published = seen.map(|port| (port.desc.config, port.may_enable)).unwrap_or_default();
+                ports.insert(iface.ofp, seen_port(iface, port.bundle.id, &self.kind, peers));
+            }
+            port.bundle.floodable =
+                port.ifaces.iter().all(|iface| !iface.published.0.contains(PortConfig::NO_FLOOD));
+            bundles.push(port.bundle.clone());
+        }
+        let age = |id| self.bundles.iter().position(|&bundle| bundle == id);
+        bundles.sort_by_key(|bundle| age(bundle.id));
+        snapshot::Bridge {
+            id: self.id,
+            name: self.name.clone(),
+            tables: Arc::clone(self.ofproto.tables()),
+            macs: Arc::clone(&self.macs),
+            ports,
+            bundles,
+            mirrors: self.mirrors.clone(),
+            forward_bpdu: self.forward_bpdu,
+            in_band: false,
+            packet_in_on_miss: Arc::clone(&self.packet_in_on_miss),
+            controller_alive: Arc::clone(&self.controller_alive),
+            sflow: self.sflow.clone(),
+            flow_samples: None,
+            slowpath_meter: self.ofproto.tables().meter(crate::ofproto::meter::SLOWPATH_METER).map(|id| id.0),
+            controller_meter: self
+                .ofproto
+                .tables()
+                .meter(crate::ofproto::meter::CONTROLLER_METER)
+                .map(|id| id.0),
+        }
+    }
+}
+
+fn seen_port(
+    iface: &Iface,
+    bundle: crate::xlate::BundleId,
+    kind: &str,
+    peers: &BTreeMap<(String, String), (BridgeId, OfPort)>,
+) -> snapshot::Port {
+    let place = |peer: &String| peers.get(&(kind.to_owned(), peer.clone())).copied();
+    snapshot::Port {
+        ofp: iface.ofp,
+        odp: if iface.kind == "patch" { DpPort::NONE } else { iface.odp },
+        name: iface.name.clone(),
+        bundle: Some(bundle),
+        config: iface.published.0,
+        may_enable: iface.published.1,
+        peer: iface.peer.as_ref().filter(|_| iface.kind == "patch").and_then(place),
+        counters: Arc::clone(&iface.counters),
+        queue_dscp: Vec::new(),
+        layer3: false,
+    }
+}
