@@ -3,7 +3,7 @@
 //! * [`dirs`]: where files are; [`options`]: the command line; [`vlog`]: logging.
 //! * [`detach`]: `--detach`, `--monitor`, `--pidfile`, `--user`; [`pidfile`]: who runs.
 //! * [`clock`]: real, stopped and warped time; [`coverage`], [`memory`]: what was counted.
-//! * [`stream`]: `unix:`, `tcp:`, `ssl:` and their passive twins; [`jsonrpc`] over them; [`reconnect`]: when to try again.
+//! * [`stream`]: `unix:`, `tcp:`, `ssl:` and their passive twins; [`jsonrpc`] over them; [`reconnect`]: when to try again; [`session`]: all three.
 //! * [`unixctl`]: the control socket, both sides.
 //! * [`program`]: all of these in order, for a `main`.
 //!
@@ -21,6 +21,7 @@ pub mod memory;
 pub mod stream;
 pub mod jsonrpc;
 pub mod reconnect;
+pub mod session;
 pub mod unixctl;
 pub mod program;
 pub mod testing;
