@@ -1,4 +1,5 @@
 //! The command-line programs.
 #![forbid(unsafe_code)]
 
+pub mod appctl;
 pub mod ovsdb_tool;

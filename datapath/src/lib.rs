@@ -8,6 +8,7 @@
 //! * [`upcall`]: the question a datapath asks for a packet without a flow, and its answer.
 //! * [`Datapath`]: what every datapath can do.
 //! * [`user`]: the userspace datapath, the vector engine.
+//! * [`dpctl`]: commands that show and change datapaths.
 #![forbid(unsafe_code)]
 
 pub mod error;
@@ -15,6 +16,7 @@ pub mod netdev;
 pub mod flow;
 pub mod upcall;
 pub mod user;
+pub mod dpctl;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

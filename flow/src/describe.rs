@@ -52,9 +52,6 @@ pub fn key_to_string(key: &Key, names: &dyn PortNames) -> String {
             field.set(m, &crate::field::Value::zero(field.n_bytes()));
         }
     }
-    if key.in_port & 0xffff == 0 {
-        m.in_port = 0;
-    }
     let tracked = Field::CtNwProto.match_prereqs_ok(&FullMatch { key: *key, mask: Mask(*m) });
     if !tracked || key.ct_nw_proto == 0 {
         (m.ct_nw_proto, m.ct_tp_src, m.ct_tp_dst) = (0, 0.into(), 0.into());

@@ -17,6 +17,7 @@
 //! * [`odp`]: datapath flows: keys and masks as attributes and as text.
 //! * [`action`]: datapath actions; [`cookie`]: what userspace writes into them; [`drop`]: why packets are dropped.
 //! * [`stack`]: pushing and popping VLAN tags and MPLS labels.
+//! * [`exact`]: one flow, each field exactly, from text.
 //! * [`text`]: pieces of text that several of these share.
 #![forbid(unsafe_code)]
 
@@ -40,4 +41,5 @@ pub mod action;
 pub mod cookie;
 pub mod drop;
 pub mod text;
+pub mod exact;
 pub mod stack;

@@ -178,6 +178,11 @@ impl Engine {
         total
     }
 
+    /// Whether queues are bound to a core, which then has no others.
+    pub fn is_isolated(&self, core: u32) -> bool {
+        lock(&self.state).affinity.values().any(|queues| queues.values().any(|bound| *bound == core))
+    }
+
     /// Distributes the queues over the workers anew (`dpif-netdev/pmd-rxq-rebalance`).
     pub fn rebalance(&self) {
         self.reconfigure(&mut lock(&self.state));
@@ -276,10 +281,16 @@ impl Engine {
             for queue in 0..port.io.rx_queues() {
                 let bound = state.affinity.get(&port.number).and_then(|queues| queues.get(&queue).copied());
                 let numa = port.io.numa();
-                let near: Vec<usize> = (0..state.pmds.len())
-                    .filter(|&n| bound.map_or(state.pmds[n].numa == numa, |core| state.pmds[n].core == core))
-                    .collect();
-                let near = if near.is_empty() { (0..state.pmds.len()).collect() } else { near };
+                let isolated =
+                    |core: u32| state.affinity.values().any(|of| of.values().any(|bound| *bound == core));
+                let of = |wanted: &dyn Fn(&Pmd) -> bool| -> Vec<usize> {
+                    (0..state.pmds.len()).filter(|&n| wanted(&state.pmds[n])).collect()
+                };
+                let near = match bound {
+                    Some(core) => of(&|pmd| pmd.core == core),
+                    None => of(&|pmd| pmd.numa == numa && !isolated(pmd.core)),
+                };
+                let near = if near.is_empty() { of(&|pmd| !isolated(pmd.core)) } else { near };
                 let turn = turns.entry(numa).or_default();
                 let Some(n) = there_and_back(&near, *turn) else { continue };
                 *turn += 1;

@@ -275,6 +275,17 @@ impl Tables {
             .any(|special| special.load().as_ref().is_some_and(|special| Arc::ptr_eq(special, rule)))
     }
 
+    /// Whether a rule is the one that drops fragments where that is what becomes of them.
+    pub fn is_drop_fragments_rule(&self, rule: &Arc<Rule>) -> bool {
+        self.internal.drop_fragments.load().as_ref().is_some_and(|drop| Arc::ptr_eq(drop, rule))
+    }
+
+    /// How many rules of a table have a cookie in `version`.
+    pub fn count_cookie(&self, table: TableId, cookie: u64, version: Version) -> usize {
+        let rules = self.table(table).map(|table| table.classifier.matching(&[], &Key::default(), version));
+        rules.map_or(0, |rules| rules.iter().filter(|rule| rule.cookie == cookie).count())
+    }
+
     /// The group of that number in `version`.
     pub fn group(&self, version: Version, id: GroupId) -> Option<Arc<Group>> {
         self.groups.find(version, id)

@@ -1,0 +1,96 @@
+//! What translating a packet does besides giving actions; kept with a datapath flow to be done again for its packets.
+
+use std::sync::Arc;
+
+use flow::key::EthAddr;
+use flow::proto::tcp;
+use flow::time::Instant;
+use openflow::msg::flow_mod::FlowMod;
+
+use super::mac::MacTable;
+use super::snapshot::{BridgeId, BundleId, PatchCounters};
+use crate::ofproto::{Group, Rule, Tables};
+use flow::id::TableId;
+
+/// Packets that took a way.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Stats {
+    pub packets: u64,
+    pub bytes: u64,
+    /// When the last of them came.
+    pub used: Instant,
+    /// All TCP flags that they had.
+    pub tcp_flags: u16,
+}
+
+/// One effect of a translation.
+#[derive(Clone)]
+pub enum Effect {
+    /// A rule was met.
+    Rule(Arc<Rule>),
+    /// A table was looked in.
+    Table { tables: Arc<Tables>, table: TableId, matched: bool },
+    /// Went through a group: by one bucket, or all.
+    Group { group: Arc<Group>, bucket: Option<usize> },
+    /// A source address was seen.
+    Mac { macs: Arc<MacTable>, bundle: BundleId, mac: EthAddr, vlan: u16, gratuitous: bool, bonded: bool },
+    /// Went out by one counted port and in by another; either may be absent.
+    Patch { tx: Option<Arc<PatchCounters>>, rx: Option<Arc<PatchCounters>> },
+    /// A `learn` action's flow is to be there.
+    Learn { bridge: BridgeId, request: Arc<FlowMod>, limit: u32 },
+    /// `fin_timeout` of a rule.
+    FinTimeout { bridge: BridgeId, rule: Arc<Rule>, idle: u16, hard: u16 },
+}
+
+/// An effect that only the tables' one writer can carry out.
+#[derive(Clone)]
+pub enum Deferred {
+    Learn { bridge: BridgeId, request: Arc<FlowMod>, limit: u32, used: Instant },
+    FinTimeout { bridge: BridgeId, rule: Arc<Rule>, idle: u16, hard: u16 },
+}
+
+impl Effect {
+    /// Carries the effect out for `stats`, or gives it to `defer`.
+    pub fn apply(&self, stats: &Stats, defer: &mut dyn FnMut(Deferred)) {
+        let (packets, bytes) = (stats.packets, stats.bytes);
+        match self {
+            Self::Rule(rule) => rule.credit(packets, bytes, stats.used),
+            Self::Table { tables, table, matched } => {
+                if let Some(table) = tables.table(*table) {
+                    if *matched { table.credit(packets, 0) } else { table.credit(0, packets) }
+                }
+            }
+            Self::Group { group, bucket } => group.credit(*bucket, packets, bytes),
+            Self::Mac { macs, bundle, mac, vlan, gratuitous, bonded } => {
+                macs.learn(*mac, *vlan, *bundle, *gratuitous, *bonded, stats.used);
+            }
+            Self::Patch { tx, rx } => {
+                if let Some(tx) = tx {
+                    tx.tx(packets, bytes);
+                }
+                if let Some(rx) = rx {
+                    rx.rx(packets, bytes);
+                }
+            }
+            Self::Learn { bridge, request, limit } => defer(Deferred::Learn {
+                bridge: *bridge,
+                request: Arc::clone(request),
+                limit: *limit,
+                used: stats.used,
+            }),
+            Self::FinTimeout { bridge, rule, idle, hard } => {
+                if stats.tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+                    let (rule, idle, hard) = (Arc::clone(rule), *idle, *hard);
+                    defer(Deferred::FinTimeout { bridge: *bridge, rule, idle, hard });
+                }
+            }
+        }
+    }
+}
+
+/// Carries out effects in order.
+pub fn apply_all(effects: &[Effect], stats: &Stats, defer: &mut dyn FnMut(Deferred)) {
+    for effect in effects {
+        effect.apply(stats, defer);
+    }
+}
