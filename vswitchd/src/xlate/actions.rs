@@ -174,7 +174,7 @@ impl Ctx<'_> {
             OfAction::Ct(a) => self.conntrack(a, last),
             OfAction::CtClear if self.conntracked => self.ct_clear(),
             OfAction::CtClear => {}
-            OfAction::Nat(a) => self.nat = Some((**a).clone()),
+            OfAction::Nat(a) => self.nat = Some(**a),
             OfAction::Clone(inside) => self.clone_actions(inside, last),
             OfAction::CheckPktLarger(a) => {
                 if self.check_pkt_larger(a, rest) {

@@ -35,7 +35,8 @@ impl Ctx<'_> {
             commit: a.commit && !a.force,
             force: a.commit && a.force,
             zone: Some(zone),
-            mark: (self.wc.0.ct_mark != 0).then(|| (self.key.ct_mark & self.wc.0.ct_mark, self.wc.0.ct_mark)),
+            mark: (self.wc.0.ct_mark != 0)
+                .then_some((self.key.ct_mark & self.wc.0.ct_mark, self.wc.0.ct_mark)),
             labels: self.label(),
             helper: self.helper(a.alg),
             eventmask: (a.commit && self.can(|features| features.ct_eventmask)).then_some(EVENTMASK),
@@ -87,7 +88,7 @@ impl Ctx<'_> {
     /// A copy of the packet goes on in `table` when its connection is known.
     fn fork(&mut self, table: TableId, zone: Zone) {
         self.freezing = true;
-        let nat = self.nat.clone();
+        let nat = self.nat;
         let Some(id) = self.recirculate(table) else { return };
         if self.tree.is_some() {
             let packet = self.input.packet.map(<[u8]>::to_vec);

@@ -50,6 +50,32 @@ pub enum Deferred {
 }
 
 impl Effect {
+    /// Whether two effects are the same thing.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Rule(a), Self::Rule(b)) => Arc::ptr_eq(a, b),
+            (
+                Self::Table { tables: a, table: t, matched: m },
+                Self::Table { tables: b, table: u, matched: n },
+            ) => Arc::ptr_eq(a, b) && (t, m) == (u, n),
+            (Self::Group { group: a, bucket: m }, Self::Group { group: b, bucket: n }) => {
+                Arc::ptr_eq(a, b) && m == n
+            }
+            (Self::Mac { bundle: a, mac: m, vlan: v, .. }, Self::Mac { bundle: b, mac: n, vlan: w, .. }) => {
+                (a, m, v) == (b, n, w)
+            }
+            (Self::Patch { tx: a, rx: m }, Self::Patch { tx: b, rx: n }) => {
+                let same = |a: &Option<Arc<PatchCounters>>, b: &Option<Arc<PatchCounters>>| {
+                    a.as_ref().map(Arc::as_ptr) == b.as_ref().map(Arc::as_ptr)
+                };
+                same(a, b) && same(m, n)
+            }
+            (Self::Learn { request: a, .. }, Self::Learn { request: b, .. }) => a == b,
+            (Self::FinTimeout { rule: a, .. }, Self::FinTimeout { rule: b, .. }) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
     /// Carries the effect out for `stats`, or gives it to `defer`.
     pub fn apply(&self, stats: &Stats, defer: &mut dyn FnMut(Deferred)) {
         let (packets, bytes) = (stats.packets, stats.bytes);

@@ -16,7 +16,7 @@
 //!   with [`vlan`] and [`mirror`], [`group`], [`set`], [`ttl`], [`controller`], [`bundle`], [`learn`], [`ct`], [`clone`],
 //!   [`check_pkt_larger`], [`sample`], [`encap`].
 //! * [`freeze`]: stopping midway to go on after recirculation.
-//! * [`trace`]: what `ofproto/trace` prints.
+//! * [`trace`]: what `ofproto/trace` prints; [`trace_command`], [`fdb`]: commands.
 
 pub mod snapshot;
 pub mod mac;
@@ -43,6 +43,8 @@ pub mod sample;
 pub mod encap;
 pub mod freeze;
 pub mod trace;
+pub mod trace_command;
+pub mod fdb;
 
 use std::sync::Arc;
 

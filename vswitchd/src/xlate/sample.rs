@@ -26,11 +26,12 @@ impl Ctx<'_> {
     /// Samples the packet for sFlow; gives the place of the action, whose cookie [`Ctx::fix_sflow`] completes.
     pub(super) fn compose_sflow(&mut self) -> Option<usize> {
         let sflow = self.bridge.sflow.as_ref()?;
-        if self.in_port() == OfPort::NONE || sflow.probability == 0 {
+        let probability = sflow.probability();
+        if self.in_port() == OfPort::NONE || probability == 0 {
             return None;
         }
         let at = self.odp.len();
-        let action = self.sflow_action(sflow.probability, 0, 0);
+        let action = self.sflow_action(probability, 0, 0);
         self.odp.push(action);
         Some(at)
     }
@@ -51,14 +52,14 @@ impl Ctx<'_> {
         let Some(sflow) = &self.input.bridge.sflow else { return };
         let output = match self.sflow_outputs {
             0 => OUTPUT_DROPPED,
-            1 => match sflow.ifindexes.get(&self.sflow_port) {
-                Some(&ifindex) if ifindex != 0 => ifindex,
-                _ => OUTPUT_MULTIPLE | 1,
+            1 => match sflow.ifindex(self.sflow_port) {
+                0 => OUTPUT_MULTIPLE | 1,
+                ifindex => ifindex,
             },
             n => OUTPUT_MULTIPLE | n,
         };
         let in_port = std::mem::replace(&mut self.key.in_port, self.input.in_port.0.into());
-        let action = self.sflow_action(sflow.probability, self.base.vlans[0].tci.get(), output);
+        let action = self.sflow_action(sflow.probability(), self.base.vlans[0].tci.get(), output);
         self.key.in_port = in_port;
         if let Some(place) = self.odp.get_mut(at) {
             *place = action;

@@ -97,7 +97,7 @@ pub struct Bridge {
     /// Whether a controller is connected: what `watch_port:CONTROLLER` asks.
     pub controller_alive: Arc<AtomicBool>,
     /// Samples of received packets.
-    pub sflow: Option<Sflow>,
+    pub sflow: Option<Arc<dyn PacketSampler>>,
     /// Who wants the samples of `sample` actions (an IPFIX exporter by flow).
     pub flow_samples: Option<FlowSamples>,
     /// The datapath meters that throttle packets to userspace and to controllers.
@@ -105,13 +105,31 @@ pub struct Bridge {
     pub controller_meter: Option<u32>,
 }
 
-/// How received packets are sampled.
-#[derive(Clone)]
-pub struct Sflow {
-    /// Of `u32::MAX`.
-    pub probability: u32,
-    /// Interface indices of datapath ports, for the output of a sample.
-    pub ifindexes: Arc<HashMap<DpPort, u32>>,
+/// Who samples a bridge's packets (sFlow).
+pub trait PacketSampler: Send + Sync {
+    /// How many of `u32::MAX` packets are sampled.
+    fn probability(&self) -> u32;
+
+    /// The interface index of a datapath port; 0 if there is none.
+    fn ifindex(&self, port: DpPort) -> u32;
+
+    /// Takes a sample.
+    fn sampled(&self, sample: &Sampled<'_>);
+}
+
+/// A sampled packet.
+pub struct Sampled<'a> {
+    pub packet: &'a [u8],
+    /// Bytes that the packet had before it was cut.
+    pub full_len: usize,
+    /// The packet's key as the datapath had it.
+    pub key: &'a flow::key::Key,
+    pub in_port: DpPort,
+    /// The TCI with which the packet leaves, and the sFlow output.
+    pub vlan_tci: u16,
+    pub output: u32,
+    /// What the datapath did to the packet.
+    pub actions: Option<&'a [flow::action::Action]>,
 }
 
 /// The consumer of `sample` actions.

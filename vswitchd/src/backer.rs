@@ -1,0 +1,257 @@
+//! What the bridges of one datapath type share: the datapath, the configuration that translation reads, recirculation ids,
+//! and the datapath flows that translation made.
+//!
+//! [`Backer`] answers the datapath's upcalls ([`crate::upcall`]) and looks after its flows ([`crate::reval`]). What only
+//! `main` can do (learned flows, messages to controllers) is collected as [`Note`]s, which `main` takes after each pass of
+//! [`Datapath::run`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use arc_swap::ArcSwap;
+use datapath::Datapath;
+use flow::id::{DpPort, OfPort, RecircId, TableId};
+use flow::key::Key;
+use flow::time::{Clock, Instant};
+
+use crate::reval::Flows;
+use crate::xlate::snapshot::Port;
+use crate::xlate::{Bridge, BridgeId, Deferred, Frozen, RecircIds, Snapshot};
+
+/// A packet for controllers.
+#[derive(Clone)]
+pub struct PacketIn {
+    pub bridge: BridgeId,
+    pub packet: Vec<u8>,
+    /// Bytes that the packet had before it was cut.
+    pub total_len: usize,
+    /// Its key, with the metadata that it had when it was sent; `in_port` is of the bridge.
+    pub key: Key,
+    /// `OFPR_*` of OpenFlow 1.5.
+    pub reason: u8,
+    pub table: TableId,
+    pub cookie: u64,
+    /// The connection id that it is for.
+    pub controller_id: u16,
+    /// Bytes that controllers want.
+    pub max_len: u16,
+    pub userdata: Vec<u8>,
+    /// What goes on when a controller resumes it.
+    pub continuation: Option<Arc<Frozen>>,
+}
+
+/// Something that only `main` can do.
+pub enum Note {
+    Deferred(Deferred),
+    PacketIn(Box<PacketIn>),
+}
+
+/// Notes that may wait; more are dropped, and counted.
+const MAX_NOTES: usize = 65_536;
+
+#[derive(Default)]
+struct Notes {
+    queue: VecDeque<Note>,
+    dropped: u64,
+    waker: Option<Waker>,
+}
+
+/// What bridges of one datapath type share.
+pub struct Backer {
+    pub datapath: Arc<dyn Datapath>,
+    pub recirc: RecircIds,
+    pub clock: Arc<dyn Clock>,
+    pub(crate) flows: Flows,
+    snapshot: ArcSwap<Snapshot>,
+    /// Counts what may make translations come out differently.
+    seq: Arc<AtomicU64>,
+    megaflows: AtomicBool,
+    ufid: AtomicBool,
+    notes: Mutex<Notes>,
+}
+
+impl Backer {
+    /// A backer over a datapath, whose upcalls it will answer.
+    pub fn new(datapath: Arc<dyn Datapath>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let this = Arc::new(Self {
+            datapath,
+            recirc: RecircIds::default(),
+            clock,
+            flows: Flows::default(),
+            snapshot: ArcSwap::default(),
+            seq: Arc::default(),
+            megaflows: AtomicBool::new(true),
+            ufid: AtomicBool::new(true),
+            notes: Mutex::default(),
+        });
+        let handler: Arc<dyn datapath::upcall::Handler> = this.clone();
+        this.datapath.set_handler(Some(handler));
+        this
+    }
+
+    /// The datapath type.
+    pub fn kind(&self) -> &str {
+        self.datapath.kind()
+    }
+
+    /// What translations read now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Lets translations read another configuration from now on.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.changed();
+    }
+
+    /// Says that translations may come out differently.
+    pub fn changed(&self) {
+        self.seq.fetch_add(1, Ordering::Release);
+    }
+
+    /// What [`crate::xlate::mac::MacTable::new`] wants: says that translations may come out differently.
+    pub fn change_notifier(&self) -> impl Fn() + Send + Sync + 'static {
+        let seq = Arc::clone(&self.seq);
+        move || _ = seq.fetch_add(1, Ordering::Release)
+    }
+
+    /// A number that is another whenever translations may come out differently. Read it before the snapshot.
+    pub fn seq(&self) -> u64 {
+        let configuration = self.seq.load(Ordering::Acquire);
+        let snapshot = self.snapshot.load();
+        snapshot.bridges().iter().fold(configuration, |seq, bridge| seq.wrapping_add(bridge.tables.changes()))
+    }
+
+    /// Whether datapath flows match only what translation looked at.
+    pub fn megaflows(&self) -> bool {
+        self.megaflows.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_megaflows(&self, on: bool) {
+        self.megaflows.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether flows are dumped by their identifiers alone.
+    pub fn ufid(&self) -> bool {
+        self.ufid.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_ufid(&self, on: bool) {
+        self.ufid.store(on, Ordering::Relaxed);
+    }
+
+    /// The bridge and port by which a packet with this key came into the switch: by its datapath port, or by what was
+    /// frozen before it was recirculated.
+    ///
+    /// # Errors
+    /// OVS's words for why there is none.
+    pub fn origin<'a>(&self, snapshot: &'a Snapshot, key: &Key) -> Result<(&'a Arc<Bridge>, OfPort), String> {
+        if key.recirc_id != 0 {
+            let Some(frozen) = self.recirc.find(RecircId(key.recirc_id)) else {
+                return Err(format!("no recirculation data for recirc_id {:#x}", key.recirc_id));
+            };
+            if let Some(found) = origin_of_frozen(snapshot, &frozen) {
+                return Ok(found);
+            }
+        }
+        let found = snapshot.port_of(DpPort(key.in_port));
+        let (bridge, port): (_, &Port) =
+            found.ok_or_else(|| format!("no OpenFlow port for datapath port {}", key.in_port))?;
+        Ok((bridge, port.ofp))
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves something for `main` to do.
+    pub(crate) fn note(&self, note: Note) {
+        let mut notes = self.notes();
+        if notes.queue.len() >= MAX_NOTES {
+            notes.dropped += 1;
+            return;
+        }
+        notes.queue.push_back(note);
+        if let Some(waker) = &notes.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// What there is for `main` to do, in order.
+    pub fn take_notes(&self) -> VecDeque<Note> {
+        std::mem::take(&mut self.notes().queue)
+    }
+
+    /// Registers whom notes wake.
+    pub fn wake_by(&self, waker: &Waker) {
+        self.notes().waker = Some(waker.clone());
+    }
+
+    /// Notes that were dropped because there were too many.
+    pub fn dropped_notes(&self) -> u64 {
+        self.notes().dropped
+    }
+
+    /// The datapath's ports by number, for text.
+    pub fn port_names(&self) -> BTreeMap<DpPort, String> {
+        self.datapath.ports().into_iter().map(|port| (port.number, port.name)).collect()
+    }
+
+    /// Looks after flows, addresses and ids; returns when it wants to be called again at the latest.
+    pub fn run(&self, now: Instant) -> Instant {
+        self.recirc.run(now);
+        let snapshot = self.snapshot();
+        let mut deadline = Instant::NEVER;
+        for bridge in snapshot.bridges() {
+            bridge.macs.expire(now);
+            deadline = deadline.min(bridge.macs.deadline());
+        }
+        deadline.min(self.flows.run(self, now))
+    }
+}
+
+fn origin_of_frozen<'a>(snapshot: &'a Snapshot, frozen: &Frozen) -> Option<(&'a Arc<Bridge>, OfPort)> {
+    let in_port = frozen.metadata.in_port;
+    if let Some((bridge, port)) =
+        frozen.port.filter(|_| in_port != OfPort::NONE && in_port != OfPort::CONTROLLER)
+    {
+        let bridge = snapshot.bridge(bridge)?;
+        return bridge.ports.contains_key(&port).then_some((bridge, port));
+    }
+    Some((snapshot.bridge(frozen.bridge)?, in_port))
+}
+
+/// All backers, by datapath type.
+#[derive(Clone, Default)]
+pub struct Backers(pub BTreeMap<String, Arc<Backer>>);
+
+impl Backers {
+    /// The backer, the configuration and the bridge of that name.
+    pub fn bridge(&self, name: &str) -> Option<(&Arc<Backer>, Arc<Snapshot>, Arc<Bridge>)> {
+        self.0.values().find_map(|backer| {
+            let snapshot = backer.snapshot();
+            let bridge = Arc::clone(snapshot.bridge_named(name)?);
+            Some((backer, snapshot, bridge))
+        })
+    }
+}
+
+/// An `appctl` command over the backers.
+pub struct Command {
+    pub name: &'static str,
+    pub usage: &'static str,
+    pub min: usize,
+    pub max: usize,
+    pub run: fn(&Backers, &[&str], Instant) -> Result<String, String>,
+}
+
+/// Every command of this module and those that it names.
+pub fn commands() -> impl Iterator<Item = &'static Command> {
+    crate::xlate::fdb::COMMANDS
+        .iter()
+        .chain(crate::xlate::trace_command::COMMANDS)
+        .chain(crate::reval::command::COMMANDS)
+}

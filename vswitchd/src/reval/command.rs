@@ -1,0 +1,151 @@
+//! `upcall/*`, `revalidator/*` and `dpif/dump-flows`.
+
+use std::fmt::Write;
+
+use datapath::dpctl::flows::stats_text;
+use flow::action::format as action_text;
+use flow::odp::format::{self as odp_text, Style};
+use flow::odp::{self, PortNames};
+use flow::time::Instant;
+
+use crate::backer::{Backers, Command};
+
+/// The commands of this module.
+pub const COMMANDS: &[Command] = &[
+    Command { name: "upcall/show", usage: "", min: 0, max: 0, run: show },
+    Command {
+        name: "upcall/disable-megaflows",
+        usage: "",
+        min: 0,
+        max: 0,
+        run: |b, _, _| megaflows(b, false),
+    },
+    Command { name: "upcall/enable-megaflows", usage: "", min: 0, max: 0, run: |b, _, _| megaflows(b, true) },
+    Command { name: "upcall/disable-ufid", usage: "", min: 0, max: 0, run: |b, _, _| ufid(b, false) },
+    Command { name: "upcall/enable-ufid", usage: "", min: 0, max: 0, run: |b, _, _| ufid(b, true) },
+    Command {
+        name: "upcall/set-flow-limit",
+        usage: "flow-limit-number",
+        min: 1,
+        max: 1,
+        run: set_flow_limit,
+    },
+    Command { name: "revalidator/wait", usage: "", min: 0, max: 0, run: wait },
+    Command { name: "revalidator/purge", usage: "", min: 0, max: 0, run: purge },
+    Command { name: "revalidator/pause", usage: "", min: 0, max: 0, run: |b, _, _| pause(b, true) },
+    Command { name: "revalidator/resume", usage: "", min: 0, max: 0, run: |b, _, _| pause(b, false) },
+    Command {
+        name: "dpif/dump-flows",
+        usage: "[-m] [--names | --no-names] bridge",
+        min: 1,
+        max: usize::MAX,
+        run: dump_flows,
+    },
+];
+
+fn show(backers: &Backers, _: &[&str], _: Instant) -> Result<String, String> {
+    let mut out = String::new();
+    for backer in backers.0.values() {
+        let figures = backer.flows.figures();
+        let (kind, name) = (backer.kind(), backer.datapath.name());
+        let _ = write!(
+            out,
+            "{kind}@{name}:\n  flows         : (current {}) (avg {}) (max {}) (limit {})\n  dump duration : {}ms\n\
+             \x20 ufid enabled : {}\n\n  0: (keys {})\n",
+            figures.current,
+            figures.average,
+            figures.most,
+            figures.limit,
+            figures.duration.as_millis().max(1),
+            backer.ufid(),
+            figures.current
+        );
+    }
+    Ok(out)
+}
+
+fn megaflows(backers: &Backers, on: bool) -> Result<String, String> {
+    for backer in backers.0.values() {
+        backer.set_megaflows(on);
+        backer.flows.purge(backer);
+    }
+    Ok(if on { "megaflows enabled" } else { "megaflows disabled" }.to_owned())
+}
+
+fn ufid(backers: &Backers, on: bool) -> Result<String, String> {
+    for backer in backers.0.values() {
+        backer.set_ufid(on);
+    }
+    Ok(if on {
+        "Datapath dumping using unique ids enabled for supported datapaths"
+    } else {
+        "Datapath dumping using unique ids disabled"
+    }
+    .to_owned())
+}
+
+fn set_flow_limit(backers: &Backers, args: &[&str], _: Instant) -> Result<String, String> {
+    let limit = openflow::text::atoi(args.first().copied().unwrap_or("")).max(0) as usize;
+    for backer in backers.0.values() {
+        backer.flows.set_limit(limit);
+    }
+    Ok(format!("set flow_limit to {limit}\n"))
+}
+
+fn wait(backers: &Backers, _: &[&str], now: Instant) -> Result<String, String> {
+    let mut all = backers.0.values();
+    match (all.next(), all.next()) {
+        (Some(backer), None) => {
+            backer.flows.walk(backer, now);
+            Ok(String::new())
+        }
+        _ => Err("can't wait on multiple udpifs.".to_owned()),
+    }
+}
+
+fn purge(backers: &Backers, _: &[&str], _: Instant) -> Result<String, String> {
+    for backer in backers.0.values() {
+        backer.flows.purge(backer);
+    }
+    Ok(String::new())
+}
+
+fn pause(backers: &Backers, paused: bool) -> Result<String, String> {
+    for backer in backers.0.values() {
+        backer.flows.pause(paused);
+    }
+    Ok(String::new())
+}
+
+fn dump_flows(backers: &Backers, args: &[&str], now: Instant) -> Result<String, String> {
+    let (name, options) = args.split_last().ok_or("no such bridge")?;
+    let (backer, snapshot, bridge) = backers.bridge(name).ok_or("no such bridge")?;
+    let verbose = options.contains(&"-m");
+    let names = match options.iter().rev().find(|option| option.ends_with("names")) {
+        Some(option) => *option == "--names",
+        None => verbose,
+    };
+    let port_names = backer.port_names();
+    let names: &dyn PortNames = if names { &port_names } else { &odp::NoNames };
+    let mut dump = backer.datapath.flow_dump(false);
+    let (mut out, mut flows, mut more) = (String::new(), Vec::new(), true);
+    while more {
+        flows.clear();
+        more = dump.next(256, &mut flows).map_err(|error| format!("dpif/dump_flows failed: {error}"))?;
+        for flow in &flows {
+            let ours = odp::key_to_flow(&flow.key).is_ok_and(|(key, _)| {
+                backer.origin(&snapshot, &key).is_ok_and(|(origin, _)| origin.id == bridge.id)
+            });
+            if !ours {
+                continue;
+            }
+            if verbose {
+                let _ = write!(out, "ufid:{} ", flow.ufid);
+            }
+            out.push_str(&odp_text::flow(&flow.key.0, &flow.mask.0, &Style::new(names, verbose)));
+            let stats = stats_text(&flow.stats, now);
+            let _ = writeln!(out, ", {stats}, actions:{}", action_text::actions(&flow.actions, names));
+        }
+    }
+    Ok(out)
+}

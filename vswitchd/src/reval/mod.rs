@@ -1,0 +1,501 @@
+//! Revalidation: datapath flows are what translation would make now, their packets are counted where they belong, and those
+//! that nobody uses go.
+//!
+//! For each flow that translation installed there is a [`Ukey`]: the key to translate again, what was installed, and the
+//! effects that the flow's packets have. [`Flows::run`] walks the datapath's flows every half second at least, and at once when
+//! [`Backer::seq`] says that translations may come out differently.
+
+pub mod command;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use datapath::flow::{Flow, FlowDel, FlowPut, FlowStats, PutFlags};
+use datapath::PmdId;
+use flow::action::Action;
+use flow::id::{DpPort, Ufid};
+use flow::key::{Key, Mask};
+use flow::mini::Mini;
+use flow::odp::{self, OdpSupport, Params, RawKey};
+use flow::time::Instant;
+
+use crate::backer::Backer;
+use crate::upcall::{odp_support, slow_path};
+use crate::xlate::effect::Effect;
+use crate::xlate::{RecircRef, Snapshot, Stats};
+
+/// Flows a datapath may have, as long as nothing is configured and dumps are quick.
+const DEFAULT_FLOW_LIMIT: usize = 200_000;
+/// Where the adaptive limit begins.
+const INITIAL_FLOW_LIMIT: usize = 10_000;
+/// How long flows live that nobody uses, when there are too many.
+const CROWDED_IDLE: Duration = Duration::from_millis(100);
+/// Between two walks that something triggered.
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
+/// Flows taken from a dump at once.
+const DUMP_BATCH: usize = 256;
+
+/// What a translation leaves that a flow keeps.
+pub struct Kept {
+    pub effects: Vec<Effect>,
+    pub recircs: Vec<RecircRef>,
+}
+
+/// A flow that translation installed.
+pub struct Ukey {
+    pub ufid: Ufid,
+    pub pmd: PmdId,
+    raw: RawKey,
+    key: Mini,
+    mask: Mini,
+    actions: Vec<Action>,
+    kept: Kept,
+    created: Instant,
+    stats: FlowStats,
+    /// The [`Backer::seq`] at which it was last found right.
+    seq: u64,
+    /// The walk in which the datapath last showed it.
+    seen: u64,
+}
+
+impl Ukey {
+    #[expect(clippy::too_many_arguments, reason = "the parts of a flow")]
+    pub fn new(
+        ufid: Ufid,
+        pmd: PmdId,
+        raw: RawKey,
+        key: &Key,
+        mask: &Mask,
+        actions: Vec<Action>,
+        seq: u64,
+        created: Instant,
+        kept: Kept,
+    ) -> Self {
+        Self {
+            ufid,
+            pmd,
+            raw,
+            key: Mini::new(key),
+            mask: Mini::new(&mask.0),
+            actions,
+            kept,
+            created,
+            stats: FlowStats::default(),
+            seq,
+            seen: 0,
+        }
+    }
+}
+
+/// A key's attributes as this datapath has them.
+pub(crate) fn raw_key(snapshot: &Snapshot, key: &Key, mask: &Mask) -> RawKey {
+    let support = snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support);
+    let vlan_limit = usize::from(snapshot.vlan_limit);
+    odp::key_from_flow(&Params { key, mask: Some(mask), support: &support, vlan_limit })
+}
+
+/// The settings of `other_config` that revalidation obeys.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub flow_limit: usize,
+    pub max_idle: Duration,
+    pub max_revalidator: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            flow_limit: DEFAULT_FLOW_LIMIT,
+            max_idle: Duration::from_secs(10),
+            max_revalidator: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Figures of `upcall/show`.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Figures {
+    pub current: usize,
+    pub average: usize,
+    pub most: usize,
+    pub limit: usize,
+    pub duration: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    settings: Settings,
+    average: usize,
+    most: usize,
+    duration: Duration,
+    walks: u64,
+    last_walk: Option<Instant>,
+    last_seq: u64,
+    paused: bool,
+}
+
+/// The flows of one datapath that translation installed.
+pub struct Flows {
+    ukeys: Mutex<HashMap<(Ufid, PmdId), Ukey>>,
+    count: AtomicUsize,
+    limit: AtomicUsize,
+    /// Flows that were not installed because there were too many.
+    pub refused: AtomicU64,
+    state: Mutex<State>,
+}
+
+impl Default for Flows {
+    fn default() -> Self {
+        Self {
+            ukeys: Mutex::default(),
+            count: AtomicUsize::new(0),
+            limit: AtomicUsize::new(INITIAL_FLOW_LIMIT),
+            refused: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
+    }
+}
+
+/// What becomes of a flow.
+enum Verdict {
+    Keep,
+    Change(Vec<Action>, Kept),
+    Delete,
+}
+
+impl Flows {
+    fn ukeys(&self) -> MutexGuard<'_, HashMap<(Ufid, PmdId), Ukey>> {
+        self.ukeys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another flow may be installed; counts it if not.
+    pub(crate) fn has_room(&self) -> bool {
+        let room = self.count.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed);
+        if !room {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        room
+    }
+
+    pub(crate) fn insert(&self, ukey: Ukey) {
+        let mut ukeys = self.ukeys();
+        ukeys.insert((ukey.ufid, ukey.pmd), ukey);
+        self.count.store(ukeys.len(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn forget(&self, ufid: Ufid, pmd: PmdId) {
+        let mut ukeys = self.ukeys();
+        ukeys.remove(&(ufid, pmd));
+        self.count.store(ukeys.len(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn forget_worker(&self, pmd: PmdId) {
+        let mut ukeys = self.ukeys();
+        ukeys.retain(|(_, owner), _| *owner != pmd);
+        self.count.store(ukeys.len(), Ordering::Relaxed);
+    }
+
+    /// Obeys settings from the database.
+    pub fn configure(&self, settings: Settings) {
+        self.state().settings = settings;
+        let limit = self.limit.load(Ordering::Relaxed).min(settings.flow_limit);
+        self.limit.store(limit.max(1000.min(settings.flow_limit)), Ordering::Relaxed);
+    }
+
+    /// Sets the present limit, until it adapts.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Stops walks, or lets them go on.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.state().paused = paused;
+    }
+
+    /// Figures for people.
+    pub fn figures(&self) -> Figures {
+        let state = self.state();
+        Figures {
+            current: self.count.load(Ordering::Relaxed),
+            average: state.average,
+            most: state.most,
+            limit: self.limit.load(Ordering::Relaxed),
+            duration: state.duration,
+        }
+    }
+
+    /// Walks the datapath's flows if it is time; returns when it will be.
+    pub(crate) fn run(&self, backer: &Backer, now: Instant) -> Instant {
+        let seq = backer.seq();
+        let (due, interval) = {
+            let state = self.state();
+            if state.paused {
+                return Instant::NEVER;
+            }
+            let changed = state.last_seq != seq;
+            let interval = if changed { MIN_INTERVAL } else { state.settings.max_revalidator };
+            (state.last_walk.is_none_or(|last| now.since(last) >= interval), state.settings.max_revalidator)
+        };
+        if due {
+            self.walk(backer, now);
+            return now + interval;
+        }
+        let state = self.state();
+        let changed = state.last_seq != seq;
+        state.last_walk.unwrap_or(now) + if changed { MIN_INTERVAL } else { interval }
+    }
+
+    /// Looks at every flow of the datapath.
+    pub fn walk(&self, backer: &Backer, now: Instant) {
+        let started = std::time::Instant::now();
+        let seq = backer.seq();
+        let snapshot = backer.snapshot();
+        let (walk, settings) = {
+            let mut state = self.state();
+            state.walks += 1;
+            (state.walks, state.settings)
+        };
+        let present = self.count.load(Ordering::Relaxed);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let max_idle = if present > limit { CROWDED_IDLE } else { settings.max_idle };
+        let kill_all = present > limit.saturating_mul(2);
+        let mut dump = backer.datapath.flow_dump(backer.ufid());
+        let mut batch = Vec::with_capacity(DUMP_BATCH);
+        let mut seen = 0;
+        loop {
+            batch.clear();
+            let more = dump.next(DUMP_BATCH, &mut batch).unwrap_or(false);
+            for flow in &batch {
+                seen += 1;
+                self.look(&Look { backer, snapshot: &snapshot, seq, walk, now, max_idle, kill_all }, flow);
+            }
+            if !more {
+                break;
+            }
+        }
+        self.drop_unseen(backer, walk);
+        let duration = started.elapsed();
+        self.adapt(seen, duration, settings.flow_limit);
+        let mut state = self.state();
+        (state.last_walk, state.last_seq, state.duration) = (Some(now), seq, duration);
+        state.most = state.most.max(seen);
+        state.average = (state.average + seen) / 2;
+    }
+
+    /// Slow walks call for fewer flows, quick ones allow more.
+    fn adapt(&self, seen: usize, duration: Duration, most: usize) {
+        let millis = (duration.as_millis() as usize).max(1);
+        let mut limit = self.limit.load(Ordering::Relaxed);
+        if millis > 2000 {
+            limit /= millis / 1000;
+        } else if millis > 1300 {
+            limit = limit * 3 / 4;
+        } else if millis < 1000 && limit < seen * 1000 / millis {
+            limit += 1000;
+        }
+        self.limit.store(limit.max(1000).min(most), Ordering::Relaxed);
+    }
+
+    /// Looks at one flow that the datapath showed.
+    fn look(&self, look: &Look<'_>, flow: &Flow) {
+        let mut ukeys = self.ukeys();
+        let Some(mut ukey) = ukeys.remove(&(flow.ufid, flow.pmd)) else {
+            drop(ukeys);
+            return self.adopt(look, flow);
+        };
+        drop(ukeys);
+        ukey.seen = look.walk;
+        let verdict = look.verdict(&ukey, &flow.stats);
+        look.push(&mut ukey, &flow.stats);
+        match verdict {
+            Verdict::Keep => ukey.seq = look.seq,
+            Verdict::Change(actions, kept) => {
+                look.change(&ukey, &actions);
+                (ukey.actions, ukey.kept, ukey.seq) = (actions, kept, look.seq);
+            }
+            Verdict::Delete => {
+                look.delete(&mut ukey);
+                return self.count.store(self.ukeys().len(), Ordering::Relaxed);
+            }
+        }
+        self.insert(ukey);
+    }
+
+    /// A flow that nobody of us installed: it becomes ours if it is what translation would make, else it goes.
+    fn adopt(&self, look: &Look<'_>, flow: &Flow) {
+        let full = if flow.key.0.is_empty() {
+            let get = datapath::flow::FlowGet { key: &flow.key, ufid: Some(flow.ufid), pmd: flow.pmd };
+            let Ok(full) = look.backer.datapath.flow_get(&get) else { return };
+            full
+        } else {
+            flow.clone()
+        };
+        let Ok((key, _)) = odp::key_to_flow(&full.key) else { return };
+        let Ok((mask, _)) = odp::mask_to_flow(&full.mask, &key) else { return };
+        let kept = Kept { effects: Vec::new(), recircs: Vec::new() };
+        let actions = full.actions.to_vec();
+        let mut ukey = Ukey::new(flow.ufid, flow.pmd, full.key, &key, &mask, actions, 0, look.now, kept);
+        ukey.seen = look.walk;
+        match look.translate_again(&ukey) {
+            Verdict::Keep => {
+                ukey.seq = look.seq;
+                self.insert(ukey);
+            }
+            Verdict::Change(actions, kept) => {
+                look.change(&ukey, &actions);
+                (ukey.actions, ukey.kept, ukey.seq) = (actions, kept, look.seq);
+                self.insert(ukey);
+            }
+            Verdict::Delete => look.delete(&mut ukey),
+        }
+    }
+
+    /// What the datapath no longer shows is gone.
+    fn drop_unseen(&self, backer: &Backer, walk: u64) {
+        let now = backer.clock.now();
+        let mut ukeys = self.ukeys();
+        ukeys.retain(|_, ukey| ukey.seen == walk || now.since(ukey.created) < Duration::from_secs(1));
+        self.count.store(ukeys.len(), Ordering::Relaxed);
+    }
+
+    /// Deletes every flow, counting its packets first.
+    pub(crate) fn purge(&self, backer: &Backer) {
+        let snapshot = backer.snapshot();
+        let now = backer.clock.now();
+        let look = Look {
+            backer,
+            snapshot: &snapshot,
+            seq: backer.seq(),
+            walk: 0,
+            now,
+            max_idle: Duration::ZERO,
+            kill_all: true,
+        };
+        let all = std::mem::take(&mut *self.ukeys());
+        for mut ukey in all.into_values() {
+            look.delete(&mut ukey);
+        }
+        // What was not ours goes too.
+        if let Err(error) = backer.datapath.flow_flush() {
+            tracing::warn!(target: "ofproto_dpif_upcall", "failed to flush flows: {error}");
+        }
+        self.count.store(0, Ordering::Relaxed);
+    }
+}
+
+/// One walk's circumstances.
+struct Look<'a> {
+    backer: &'a Backer,
+    snapshot: &'a Snapshot,
+    seq: u64,
+    walk: u64,
+    now: Instant,
+    max_idle: Duration,
+    kill_all: bool,
+}
+
+impl Look<'_> {
+    fn verdict(&self, ukey: &Ukey, stats: &FlowStats) -> Verdict {
+        let used = stats.used.unwrap_or(ukey.created);
+        if self.kill_all || self.now.since(used) >= self.max_idle {
+            return Verdict::Delete;
+        }
+        if ukey.seq == self.seq { Verdict::Keep } else { self.translate_again(ukey) }
+    }
+
+    /// What translation makes of the flow now.
+    fn translate_again(&self, ukey: &Ukey) -> Verdict {
+        let backer = self.backer;
+        let key = ukey.key.expand();
+        let Ok((bridge, in_port)) = backer.origin(self.snapshot, &key) else { return Verdict::Delete };
+        let result = backer.translate(self.snapshot, bridge, in_port, &key, None, self.now);
+        if result.avoid_caching {
+            return Verdict::Delete;
+        }
+        let actions = if result.slow.is_empty() {
+            result.actions
+        } else {
+            slow_path(backer, bridge, result.slow, DpPort(key.in_port), in_port)
+        };
+        // A flow that is too wide now must go; one that is too narrow may stay.
+        if !ukey.mask.covers(&significant(self.snapshot, &key, &result.mask)) {
+            return Verdict::Delete;
+        }
+        let kept = Kept { effects: result.effects, recircs: result.recircs };
+        if actions == ukey.actions && kept.recircs == ukey.kept.recircs && same_effects(&kept, &ukey.kept) {
+            return Verdict::Keep;
+        }
+        Verdict::Change(actions, kept)
+    }
+
+    /// Counts the packets that came since the last time.
+    fn push(&self, ukey: &mut Ukey, stats: &FlowStats) {
+        let packets = stats.packets.saturating_sub(ukey.stats.packets);
+        let bytes = stats.bytes.saturating_sub(ukey.stats.bytes);
+        if packets != 0 || stats.used > ukey.stats.used {
+            let used = stats.used.unwrap_or(self.now);
+            self.backer
+                .apply(&ukey.kept.effects, &Stats { packets, bytes, used, tcp_flags: stats.tcp_flags });
+        }
+        ukey.stats = *stats;
+    }
+
+    fn change(&self, ukey: &Ukey, actions: &[Action]) {
+        if actions == ukey.actions {
+            return;
+        }
+        let mask = Mask(ukey.mask.expand());
+        let key = ukey.key.expand();
+        let support = self.snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support);
+        let params = Params {
+            key: &key,
+            mask: Some(&mask),
+            support: &support,
+            vlan_limit: usize::from(self.snapshot.vlan_limit),
+        };
+        let raw_mask = odp::mask_from_flow(&params, &mask);
+        let put = FlowPut {
+            flags: PutFlags::MODIFY,
+            key: &ukey.raw,
+            mask: Some(&raw_mask),
+            ufid: Some(ukey.ufid),
+            pmd: ukey.pmd,
+            actions,
+        };
+        if let Err(error) = self.backer.datapath.flow_put(&put) {
+            tracing::debug!(target: "ofproto_dpif_upcall", "failed to modify flow {}: {error}", ukey.ufid);
+        }
+    }
+
+    fn delete(&self, ukey: &mut Ukey) {
+        let del = FlowDel { key: &ukey.raw, ufid: Some(ukey.ufid), pmd: ukey.pmd, terse: false };
+        match self.backer.datapath.flow_del(&del) {
+            Ok(stats) => self.push(ukey, &stats),
+            Err(error) => {
+                tracing::debug!(target: "ofproto_dpif_upcall", "failed to delete flow {}: {error}", ukey.ufid);
+            }
+        }
+    }
+}
+
+/// The bits of a mask that a datapath flow can have: what its attributes carry.
+fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Mini {
+    let support = snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support);
+    let vlan_limit = usize::from(snapshot.vlan_limit);
+    let raw = odp::mask_from_flow(&Params { key, mask: Some(mask), support: &support, vlan_limit }, mask);
+    match odp::mask_to_flow(&raw, key) {
+        Ok((mask, _)) => Mini::new(&mask.0),
+        Err(_) => Mini::new(&mask.0),
+    }
+}
+
+/// Whether two translations count packets at the same places.
+fn same_effects(a: &Kept, b: &Kept) -> bool {
+    a.effects.len() == b.effects.len() && a.effects.iter().zip(&b.effects).all(|(a, b)| a.is_same(b))
+}

@@ -1,0 +1,262 @@
+//! Upcalls: what the datapath asks for a packet that no flow matches, and what actions hand to userspace.
+
+use std::sync::Arc;
+
+use datapath::PmdId;
+use datapath::upcall::{Answer, Handler, Install, Kind, Upcall};
+use flow::action::{Action, Userspace};
+use flow::cookie::{CookieKind, SlowReasons, UserCookie};
+use flow::id::{DpMeter, DpPort, OfPort, RecircId, Ufid};
+use flow::key::{Key, Mask};
+use flow::odp::OdpSupport;
+use flow::time::Instant;
+use flow::wildcards;
+
+use crate::backer::{Backer, Note, PacketIn};
+use crate::reval::{Ukey, raw_key};
+use crate::xlate::snapshot::Sampled;
+use crate::xlate::{Bridge, BridgeId, Input, Output, Snapshot, Stats, effect, translate};
+
+/// What a datapath can match.
+pub(crate) fn odp_support(features: &datapath::Features) -> OdpSupport {
+    OdpSupport {
+        max_vlan_headers: features.max_vlan_headers,
+        max_mpls_depth: features.max_mpls_depth,
+        recirc: features.recirc,
+        ct_state: features.ct_state,
+        ct_zone: features.ct_zone,
+        ct_mark: features.ct_mark,
+        ct_label: features.ct_label,
+        ct_state_nat: features.ct_state_nat,
+        ct_orig_tuple: features.ct_orig_tuple,
+        ct_orig_tuple6: features.ct_orig_tuple6,
+        nd_ext: features.nd_ext,
+    }
+}
+
+/// The action that hands a flow's packets to userspace because of `slow`.
+pub(crate) fn slow_path(
+    backer: &Backer,
+    bridge: &Bridge,
+    slow: SlowReasons,
+    odp: DpPort,
+    ofp: OfPort,
+) -> Vec<Action> {
+    let cookie =
+        UserCookie { in_port: ofp, ofproto: bridge.id.0, kind: CookieKind::SlowPath { reasons: slow } };
+    let protocols = SlowReasons::CFM | SlowReasons::BFD | SlowReasons::LACP | SlowReasons::STP;
+    let port = if slow.intersects(protocols) { DpPort::NONE } else { odp };
+    let userspace = Action::Userspace(Userspace {
+        pid: backer.datapath.port_pid(port),
+        userdata: Some(cookie.encode().to_vec()),
+        egress_tun_port: None,
+        actions: false,
+    });
+    match bridge.slowpath_meter {
+        Some(meter) => vec![Action::Sample {
+            probability: u32::MAX,
+            actions: vec![Action::Meter(DpMeter(meter)), userspace],
+        }],
+        None => vec![userspace],
+    }
+}
+
+impl Backer {
+    /// Translates a packet that the datapath has.
+    pub(crate) fn translate(
+        &self,
+        snapshot: &Snapshot,
+        bridge: &Arc<Bridge>,
+        in_port: OfPort,
+        key: &Key,
+        packet: Option<&[u8]>,
+        now: Instant,
+    ) -> Output {
+        translate(&Input {
+            snapshot,
+            bridge,
+            recirc: &self.recirc,
+            key,
+            in_port,
+            packet,
+            actions: None,
+            rule: None,
+            frozen: None,
+            pin: None,
+            side_effects: packet.is_some(),
+            caching: true,
+            in_packet_out: false,
+            trace: false,
+            names: false,
+            now,
+            depth: 0,
+            resubmits: 0,
+            pid: &|port| self.datapath.port_pid(port),
+        })
+    }
+
+    /// Carries out what a translation does besides its actions.
+    pub(crate) fn apply(&self, effects: &[effect::Effect], stats: &Stats) {
+        effect::apply_all(effects, stats, &mut |deferred| self.note(Note::Deferred(deferred)));
+    }
+
+    fn miss(&self, upcall: &Upcall<'_>) -> Option<Answer> {
+        let now = self.clock.now();
+        let seq = self.seq();
+        let snapshot = self.snapshot();
+        let (bridge, in_port) = match self.origin(&snapshot, upcall.key) {
+            Ok(origin) => origin,
+            Err(why) => {
+                tracing::info!(
+                    target: "ofproto_dpif_upcall", rl = "1,5",
+                    "received packet on unassociated datapath port {} ({why})", upcall.in_port
+                );
+                let mask = Box::new(Mask::exact());
+                return Some(Answer {
+                    execute: Vec::new(),
+                    install: Some(Install { mask, actions: Vec::new() }),
+                });
+            }
+        };
+        let result = self.translate(&snapshot, bridge, in_port, upcall.key, Some(upcall.packet), now);
+        let stats = Stats {
+            packets: 1,
+            bytes: upcall.full_len as u64,
+            used: now,
+            tcp_flags: upcall.key.tcp_flags.get(),
+        };
+        self.apply(&result.effects, &stats);
+        let installed = if result.slow.is_empty() {
+            result.actions.clone()
+        } else {
+            slow_path(self, bridge, result.slow, upcall.in_port, in_port)
+        };
+        let mask = if self.megaflows() { result.mask } else { exact(upcall.key) };
+        let may_install = !result.avoid_caching && self.flows.has_room();
+        let install = may_install.then(|| Install { mask: Box::new(mask), actions: installed.clone() });
+        if install.is_some() {
+            let raw = upcall.raw.cloned().unwrap_or_else(|| raw_key(&snapshot, upcall.key, &mask));
+            self.flows.insert(Ukey::new(
+                upcall.ufid,
+                upcall.pmd,
+                raw,
+                upcall.key,
+                &mask,
+                installed,
+                seq,
+                now,
+                result_parts(&result),
+            ));
+        }
+        Some(Answer { execute: result.actions, install })
+    }
+
+    fn slow(&self, upcall: &Upcall<'_>) -> Option<Answer> {
+        let now = self.clock.now();
+        let snapshot = self.snapshot();
+        let (bridge, in_port) = self.origin(&snapshot, upcall.key).ok()?;
+        let result = self.translate(&snapshot, bridge, in_port, upcall.key, Some(upcall.packet), now);
+        // Counters are the datapath flow's; what packets teach is not known before they come.
+        let taught = result.effects.iter().filter(|effect| matches!(effect, effect::Effect::Learn { .. }));
+        let stats = Stats { packets: 1, bytes: upcall.full_len as u64, used: now, ..Stats::default() };
+        for effect in taught {
+            effect.apply(&stats, &mut |deferred| self.note(Note::Deferred(deferred)));
+        }
+        Some(Answer { execute: result.actions, install: None })
+    }
+
+    fn userspace(&self, upcall: &Upcall<'_>, userdata: &[u8], actions: Option<&[Action]>) -> Option<Answer> {
+        let Some(cookie) = UserCookie::decode(userdata) else {
+            tracing::warn!(
+                target: "ofproto_dpif_upcall", rl = "1,5",
+                "action upcall cookie has unexpected size {}", userdata.len()
+            );
+            return None;
+        };
+        match cookie.kind {
+            CookieKind::SlowPath { .. } => return self.slow(upcall),
+            CookieKind::Controller { dont_send: true, .. } => {}
+            CookieKind::Controller { .. } => self.to_controllers(upcall, &cookie),
+            CookieKind::Sflow { vlan_tci, output } => {
+                let snapshot = self.snapshot();
+                let sampler =
+                    snapshot.bridge(BridgeId(cookie.ofproto)).and_then(|bridge| bridge.sflow.as_ref());
+                if let Some(sampler) = sampler {
+                    let (packet, full_len, key) = (upcall.packet, upcall.full_len, upcall.key);
+                    let in_port = upcall.in_port;
+                    sampler.sampled(&Sampled { packet, full_len, key, in_port, vlan_tci, output, actions });
+                }
+            }
+            CookieKind::FlowSample { .. } | CookieKind::Ipfix { .. } => {}
+        }
+        Some(Answer::default())
+    }
+
+    fn to_controllers(&self, upcall: &Upcall<'_>, cookie: &UserCookie) {
+        let CookieKind::Controller {
+            continuation,
+            reason,
+            recirc_id,
+            rule_cookie,
+            controller_id,
+            max_len,
+            ..
+        } = cookie.kind
+        else {
+            return;
+        };
+        let Some(frozen) = self.recirc.find(RecircId(recirc_id.0)) else { return };
+        let mut key = *upcall.key;
+        if !frozen.conntracked {
+            let metadata = (key.ct_state, key.ct_zone, key.ct_mark);
+            if metadata != (0, 0, 0) {
+                (key.ct_state, key.ct_zone, key.ct_mark, key.ct_label) = (0, 0, 0, [0; 16]);
+            }
+            (key.ct_nw_proto, key.ct_tp_src, key.ct_tp_dst) = (0, 0.into(), 0.into());
+            (key.ct_nw_src, key.ct_nw_dst) = (0.into(), 0.into());
+            (key.ct_ipv6_src, key.ct_ipv6_dst) = ([0; 16], [0; 16]);
+        }
+        frozen.metadata.restore(&mut key);
+        self.note(Note::PacketIn(Box::new(PacketIn {
+            bridge: BridgeId(cookie.ofproto),
+            packet: upcall.packet.to_vec(),
+            total_len: upcall.full_len,
+            key,
+            reason: reason as u8,
+            table: frozen.table,
+            cookie: rule_cookie,
+            controller_id,
+            max_len,
+            userdata: frozen.userdata.clone(),
+            continuation: continuation.then(|| Arc::clone(&frozen)),
+        })));
+    }
+}
+
+fn result_parts(result: &Output) -> crate::reval::Kept {
+    crate::reval::Kept { effects: result.effects.clone(), recircs: result.recircs.clone() }
+}
+
+/// The mask of all that the packet has.
+fn exact(key: &Key) -> Mask {
+    wildcards::for_packet(key)
+}
+
+impl Handler for Backer {
+    fn upcall(&self, upcall: &Upcall<'_>) -> Option<Answer> {
+        match upcall.kind {
+            Kind::Miss => self.miss(upcall),
+            Kind::Action { userdata, actions, .. } => self.userspace(upcall, userdata, actions),
+        }
+    }
+
+    fn installed(&self, ufid: Ufid, pmd: PmdId, installed: bool) {
+        if !installed {
+            self.flows.forget(ufid, pmd);
+        }
+    }
+
+    fn purged(&self, pmd: PmdId) {
+        self.flows.forget_worker(pmd);
+    }
+}
