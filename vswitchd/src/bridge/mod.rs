@@ -124,7 +124,7 @@ pub struct Bridge {
     /// Whether a controller is connected.
     pub controller_alive: Arc<AtomicBool>,
     /// Samples of received packets, if the bridge is sampled.
-    pub sflow: Option<crate::xlate::snapshot::Sflow>,
+    pub sflow: Option<std::sync::Arc<dyn crate::xlate::snapshot::PacketSampler>>,
     default_mac: EthAddr,
     /// Whether it switches by itself: standalone, and no controllers. `None` before the first configuration.
     alone: Option<bool>,

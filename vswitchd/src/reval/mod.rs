@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use datapath::flow::{Flow, FlowDel, FlowPut, FlowStats, PutFlags};
 use datapath::PmdId;
+use datapath::flow::{Flow, FlowDel, FlowPut, FlowStats, PutFlags};
 use flow::action::Action;
 use flow::id::{DpPort, Ufid};
 use flow::key::{Key, Mask};
