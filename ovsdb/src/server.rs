@@ -11,6 +11,7 @@ mod commit;
 mod lock;
 mod session;
 pub mod dbio;
+pub mod remotes;
 
 pub use session::{SessionId, SessionInfo};
 
