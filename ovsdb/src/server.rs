@@ -10,8 +10,11 @@
 mod commit;
 mod lock;
 mod session;
-pub mod dbio;
 pub mod remotes;
+pub mod dbio;
+pub mod connection;
+pub mod host;
+pub mod embedded;
 
 pub use session::{SessionId, SessionInfo};
 
@@ -58,6 +61,8 @@ pub struct Server {
     locks: Locks,
     outputs: VecDeque<Output>,
     read_only: bool,
+    generation: u64,
+    no_conditions: bool,
 }
 
 /// The name of the database about databases.
@@ -82,6 +87,8 @@ impl Server {
             locks: Locks::default(),
             outputs: VecDeque::new(),
             read_only: false,
+            generation: 0,
+            no_conditions: false,
         };
         server.tell_databases();
         server
@@ -95,6 +102,16 @@ impl Server {
     /// The answer to `get_server_id`.
     pub fn id(&self) -> Uuid {
         self.id
+    }
+
+    /// Moves whenever a database changes, comes or goes.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Pretends from now on not to know `monitor_cond` and what came after it.
+    pub fn disable_monitor_cond(&mut self) {
+        self.no_conditions = true;
     }
 
     /// Turns off, or on again, every client's right to change databases.
@@ -115,6 +132,7 @@ impl Server {
     /// Serves a database. Clients that do not know that databases may come are disconnected, so that they see it.
     pub fn add_database(&mut self, data: Database, has_storage: bool) {
         let name = data.schema().name.clone();
+        self.generation += 1;
         self.dbs.insert(name.clone(), Db::new(data, has_storage));
         self.tell_databases();
         self.reconnect(&format!("adding {name} database"));
@@ -127,6 +145,7 @@ impl Server {
         }
         self.cancel_monitors(name);
         self.cancel_waiting(name);
+        self.generation += 1;
         self.dbs.remove(name);
         self.tell_databases();
         self.reconnect(&format!("removing {name} database"));

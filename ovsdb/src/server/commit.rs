@@ -248,6 +248,7 @@ impl Server {
 
     /// True if the commit changed rows.
     fn finish(&mut self, name: &str, pending: Pending) -> bool {
+        self.generation += 1;
         self.notify_monitors(name, &pending);
         if let Some((session, id, results)) = pending.reply {
             self.send(session, json!({ "id": id, "result": results, "error": null }));

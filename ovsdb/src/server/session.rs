@@ -98,12 +98,12 @@ impl Server {
         }
     }
 
-    /// How many sessions a remote has.
-    pub fn n_sessions(&self, remote: &str) -> usize {
-        self.sessions.values().filter(|session| session.info.remote == remote).count()
+    /// The peer of a session, for the log.
+    pub fn peer(&self, session: SessionId) -> Option<&str> {
+        self.sessions.get(&session).map(|session| session.info.peer.as_str())
     }
 
-    /// The locks that sessions of a remote own, wait for, and have lost to others.
+    /// The locks that sessions of a remote own and wait for.
     pub fn locks_of_remote(&self, remote: &str) -> Vec<(SessionId, Vec<String>, Vec<String>)> {
         let of = |(&id, _): (&SessionId, &Session)| {
             let owned = self.locks.owned_by(id);
@@ -184,6 +184,7 @@ impl Server {
     ) -> Reply {
         match method {
             "transact" | "convert" => self.start(session, method, id, params, now),
+            "monitor_cond" | "monitor_cond_since" if self.no_conditions => Err("unknown method".into()),
             "monitor" | "monitor_cond" | "monitor_cond_since" => {
                 let version = Version::of_method(method).unwrap_or(Version::One);
                 self.monitor(session, version, method, id, &params)

@@ -1,0 +1,527 @@
+//! A server on real sockets and files: what `ovsdb-server` runs, and `ovs-vswitchd --embedded-db` beside the switch.
+//!
+//! One task owns it. It waits for [`Host::next`], passes what came to [`Host::handle`], calls [`Host::run`] when
+//! [`Host::deadline`] has come, and [`Host::flush`] before it waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::clock::SystemClock;
+use daemon::stream::{Listener, Network};
+use daemon::unixctl::{Reply, Responder};
+use flow::time::{Clock, Instant};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::connection::{self, EVENT_LIMIT, Event, Opened, Outbox};
+use super::dbio::{DbIo, Written};
+use super::remotes::{self, ColumnName, Options, Status};
+use super::{CommitSeq, Output, Server, SessionId, SessionInfo};
+use crate::error::Error;
+use crate::storage;
+
+/// How often the rows of managers are brought up to date, and failed listeners tried again.
+const STATUS_INTERVAL: Duration = Duration::from_millis(2500);
+/// How long a database that has grown is left alone between compactions.
+const COMPACT_INTERVAL: Duration = Duration::from_secs(600);
+/// The probe interval where nothing is said and the peer may vanish silently.
+const DEFAULT_PROBE: Duration = Duration::from_secs(5);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Happening {
+    /// On a socket.
+    Network(Event),
+    /// On a disk.
+    Disk(Written),
+}
+
+/// A connected session.
+#[derive(Debug)]
+struct Connection {
+    outbox: Outbox,
+    remote: String,
+    since: Instant,
+}
+
+/// A remote at work.
+#[derive(Debug)]
+struct Remote {
+    options: Options,
+    /// Accepts or connects; nothing while it could not listen.
+    task: Option<JoinHandle<()>>,
+    passive: bool,
+    bound_port: Option<u16>,
+    last_error: Option<String>,
+    disconnected: Option<Instant>,
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// A database file.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    compacted: Instant,
+    error: Option<String>,
+}
+
+/// The server with its sockets and files.
+pub struct Host {
+    /// The server proper.
+    pub server: Server,
+    io: DbIo,
+    network: Network,
+    clock: SystemClock,
+    events: mpsc::Sender<Event>,
+    inbox: mpsc::Receiver<Event>,
+    disk: mpsc::UnboundedReceiver<Written>,
+    configured: BTreeMap<String, Options>,
+    remotes: BTreeMap<String, Remote>,
+    connections: BTreeMap<SessionId, Connection>,
+    n_unix: u64,
+    files: BTreeMap<Arc<str>, File>,
+    compacting: Vec<(Arc<str>, CommitSeq, Option<Responder>)>,
+    generation: u64,
+    next_status: Instant,
+}
+
+impl Host {
+    /// A server without databases and remotes. Within a runtime.
+    ///
+    /// # Errors
+    /// If the thread `db-io` cannot be started.
+    pub fn new(network: Network, clock: SystemClock) -> std::io::Result<Self> {
+        let (events, inbox) = mpsc::channel(EVENT_LIMIT);
+        // Unbounded, but never longer than what waits for the disk, which is bounded.
+        let (report, disk) = mpsc::unbounded_channel();
+        let io = DbIo::start(Arc::new(clock.clone()), move |written| {
+            // The owner may have ended first.
+            let _ = report.send(written);
+        })?;
+        Ok(Self {
+            server: Server::new(),
+            io,
+            network,
+            next_status: clock.now(),
+            clock,
+            events,
+            inbox,
+            disk,
+            configured: BTreeMap::new(),
+            remotes: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            n_unix: 0,
+            files: BTreeMap::new(),
+            compacting: Vec::new(),
+            generation: u64::MAX,
+        })
+    }
+
+    /// Waits until something happens.
+    pub async fn next(&mut self) -> Happening {
+        tokio::select! {
+            Some(event) = self.inbox.recv() => Happening::Network(event),
+            Some(written) = self.disk.recv() => Happening::Disk(written),
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, happening: Happening) {
+        let now = self.clock.now();
+        match happening {
+            Happening::Network(Event::Connected(opened)) => self.connected(opened),
+            Happening::Network(Event::Unreachable { remote, error }) => {
+                if let Some(remote) = self.remotes.get_mut(&remote) {
+                    remote.last_error = Some(error);
+                }
+            }
+            Happening::Network(Event::Message(session, message)) => {
+                self.server.receive(session, message, now)
+            }
+            Happening::Network(Event::Ended(session, reason)) => self.ended(session, &reason),
+            Happening::Disk(written) => self.written(written, now),
+        }
+    }
+
+    fn connected(&mut self, opened: Opened) {
+        let now = self.clock.now();
+        let Some(remote) = self.remotes.get_mut(&opened.remote) else { return };
+        let peer = match opened.stream.peer() {
+            Some(peer) if remote.passive => peer,
+            Some(_) => opened.remote.clone(),
+            None => {
+                self.n_unix += 1;
+                format!("unix#{}", self.n_unix - 1)
+            }
+        };
+        let probe = match remote.options.probe_interval_ms {
+            Some(0) => None,
+            Some(ms) => Some(Duration::from_millis(ms.max(1000))),
+            None => opened.stream.peer().map(|_| DEFAULT_PROBE),
+        };
+        let name = opened.remote.clone();
+        let info = SessionInfo { remote: name.clone(), peer, read_only: remote.options.read_only };
+        let session = self.server.connect(info);
+        let outbox = connection::start(session, opened, self.events.clone(), self.clock.clone(), probe);
+        self.connections.insert(session, Connection { outbox, remote: name, since: now });
+    }
+
+    fn ended(&mut self, session: SessionId, reason: &str) {
+        let now = self.clock.now();
+        if let Some(connection) = self.connections.remove(&session) {
+            tracing::debug!(target: "jsonrpc", "{}: {reason}", connection.remote);
+            if let Some(remote) = self.remotes.get_mut(&connection.remote) {
+                remote.disconnected = Some(now);
+                if !remote.passive {
+                    tracing::info!(target: "reconnect", "{}: connection dropped ({reason})", connection.remote);
+                    remote.last_error = Some(reason.to_owned());
+                }
+            }
+        }
+        self.server.disconnect(session);
+    }
+
+    fn written(&mut self, written: Written, now: Instant) {
+        let Written { db, seq, outcome, has_grown } = written;
+        let text = outcome.as_ref().err().map(Error::to_string);
+        if let Some(file) = self.files.get_mut(&db) {
+            file.error = text.clone();
+            if has_grown && now.since(file.compacted) >= COMPACT_INTERVAL {
+                file.compacted = now;
+                if let Some(seq) = self.server.compact(&db) {
+                    self.compacting.push((db.clone(), seq, None));
+                }
+            }
+        }
+        self.server.written(&db, seq, outcome, now);
+        let (done, rest) = std::mem::take(&mut self.compacting)
+            .into_iter()
+            .partition(|(name, s, _)| *name == db && *s == seq);
+        self.compacting = rest;
+        let done: Vec<(Arc<str>, CommitSeq, Option<Responder>)> = done;
+        for responder in done.into_iter().filter_map(|(_, _, responder)| responder) {
+            responder.respond(match &text {
+                None => Ok(Reply::empty()),
+                Some(text) => Err(format!("{text}\n")),
+            });
+        }
+    }
+
+    /// Carries out what the server wants, and follows its remotes. Call it before waiting.
+    pub fn flush(&mut self) {
+        loop {
+            while let Some(output) = self.server.poll_output() {
+                self.carry_out(output);
+            }
+            if self.generation == self.server.generation() {
+                return;
+            }
+            self.generation = self.server.generation();
+            self.follow_remotes();
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send(session, message) => {
+                let Some(connection) = self.connections.get(&session) else { return };
+                if !connection.outbox.send(message) {
+                    tracing::warn!(target: "ovsdb_jsonrpc_server", "{}: disconnecting (too many messages wait)", connection.remote);
+                    self.ended(session, "too many messages wait");
+                }
+            }
+            Output::Close(session, reason) => {
+                if let Some(peer) = self.server.peer(session) {
+                    tracing::info!(target: "ovsdb_jsonrpc_server", "{peer}: disconnecting ({reason})");
+                }
+                self.ended(session, &reason);
+            }
+            Output::Write(job) => self.io.write(job),
+            Output::Resume(db) => self.io.resume(db),
+            Output::Warn(text) => tracing::warn!(target: "ovsdb_jsonrpc_server", "{text}"),
+        }
+    }
+
+    /// When [`Host::run`] is due.
+    pub fn deadline(&self) -> Instant {
+        let busy = self.has_columns() || self.remotes.values().any(|remote| remote.task.is_none());
+        let status = if busy { self.next_status } else { Instant::NEVER };
+        self.server.deadline().min(status)
+    }
+
+    /// Does what is due.
+    pub fn run(&mut self) {
+        let now = self.clock.now();
+        self.server.run(now);
+        if now >= self.next_status {
+            self.next_status = now + STATUS_INTERVAL;
+            self.report_status();
+            if self.remotes.values().any(|remote| remote.task.is_none()) {
+                self.follow_remotes();
+            }
+        }
+    }
+
+    fn has_columns(&self) -> bool {
+        self.configured.keys().any(|name| name.starts_with("db:"))
+    }
+
+    /// The remotes as configured, by name.
+    pub fn configured(&self) -> impl Iterator<Item = &String> {
+        self.configured.keys()
+    }
+
+    /// Adds a remote: a target or `db:DB,TABLE,COLUMN`.
+    ///
+    /// # Errors
+    /// If the column does not exist.
+    pub fn add_remote(&mut self, name: &str) -> Result<(), String> {
+        if name.starts_with("db:") {
+            ColumnName::find(name, |db| self.server.database(db)).map_err(|error| error.to_string())?;
+        }
+        self.configured.entry(name.to_owned()).or_default();
+        self.follow_remotes();
+        Ok(())
+    }
+
+    /// Removes a remote; false if it was not configured.
+    pub fn remove_remote(&mut self, name: &str) -> bool {
+        let known = self.configured.remove(name).is_some();
+        if known {
+            self.follow_remotes();
+        }
+        known
+    }
+
+    /// What went wrong with the remotes' columns, if anything.
+    pub fn remote_errors(&self) -> Vec<String> {
+        let (_, errors) = remotes::resolve(&self.configured, |name| self.server.database(name));
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    /// Makes the remotes at work be those that are configured.
+    fn follow_remotes(&mut self) {
+        let (wanted, errors) = remotes::resolve(&self.configured, |name| self.server.database(name));
+        for error in errors {
+            tracing::warn!(target: "ovsdb_server", rate = 1, burst = 1, "{error}");
+        }
+        let gone: Vec<String> = self
+            .remotes
+            .iter()
+            .filter(|(name, remote)| wanted.get(*name) != Some(&remote.options))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            tracing::info!(target: "ovsdb_jsonrpc_server", "{name}: remote deconfigured");
+            self.remotes.remove(&name);
+            let sessions: Vec<SessionId> =
+                self.connections.iter().filter(|(_, c)| c.remote == name).map(|(id, _)| *id).collect();
+            sessions.into_iter().for_each(|session| self.ended(session, "remote deconfigured"));
+        }
+        for (name, options) in wanted {
+            let works = self.remotes.get(&name).is_some_and(|remote| remote.task.is_some());
+            if !works {
+                let remote = self.start_remote(&name, options);
+                self.remotes.insert(name, remote);
+            }
+        }
+    }
+
+    fn start_remote(&mut self, name: &str, options: Options) -> Remote {
+        let passive = ["punix:", "ptcp:", "pssl:"].iter().any(|method| name.starts_with(method));
+        let mut remote =
+            Remote { options, task: None, passive, bound_port: None, last_error: None, disconnected: None };
+        let events = self.events.clone();
+        if !passive {
+            let max_backoff = Duration::from_millis(remote.options.max_backoff_ms);
+            let connect = connection::connect(
+                name.to_owned(),
+                self.network.clone(),
+                self.clock.clone(),
+                max_backoff,
+                events,
+            );
+            remote.task = Some(tokio::spawn(connect));
+            return remote;
+        }
+        match self.network.listen(name) {
+            Ok(listener) => {
+                remote.bound_port = Listener::port(&listener);
+                remote.task = Some(tokio::spawn(connection::listen(name.to_owned(), listener, events)));
+            }
+            Err(error) => {
+                let error = daemon::error_text(&error);
+                tracing::error!(target: "ovsdb_jsonrpc_server", rate = 1, burst = 1, "{name}: listen failed: {error}");
+                remote.last_error = Some(error);
+            }
+        }
+        remote
+    }
+
+    /// Disconnects everybody.
+    pub fn reconnect(&mut self, reason: &str) {
+        let all: Vec<SessionId> = self.connections.keys().copied().collect();
+        for session in all {
+            self.carry_out(Output::Close(session, reason.to_owned()));
+        }
+    }
+
+    fn report_status(&mut self) {
+        let columns: BTreeSet<String> =
+            self.configured.keys().filter(|name| name.starts_with("db:")).cloned().collect();
+        if columns.is_empty() {
+            return;
+        }
+        let status: BTreeMap<String, Status> =
+            self.remotes.keys().map(|name| (name.clone(), self.remote_status(name))).collect();
+        let names: Vec<Arc<str>> = self.server.names().cloned().collect();
+        for name in names {
+            let outcome = self.server.change(&name, |txn| {
+                remotes::write_status(txn, &columns, |target| {
+                    status.get(target).cloned().unwrap_or_default()
+                });
+            });
+            if let Err(error) = outcome {
+                tracing::error!(target: "ovsdb_server", rate = 1, burst = 5, "Failed to update remote status: {error}");
+            }
+        }
+    }
+
+    fn remote_status(&self, name: &str) -> Status {
+        let now = self.clock.now();
+        let mut status = Status::default();
+        let Some(remote) = self.remotes.get(name) else { return status };
+        if let Some(port) = remote.bound_port {
+            status.status.insert("bound_port", port.to_string());
+        }
+        let mut mine = self.connections.iter().filter(|(_, connection)| connection.remote == name);
+        let n = mine.clone().count();
+        let first = mine.next();
+        if n > 1 {
+            status.status.insert("n_connections", n.to_string());
+        }
+        if remote.passive && first.is_none() {
+            return status;
+        }
+        status.is_connected = first.is_some();
+        let state = if first.is_some() { "ACTIVE" } else { "BACKOFF" };
+        status.status.insert("state", state.to_owned());
+        if let Some(since) = first.map(|(_, connection)| connection.since) {
+            status.status.insert("sec_since_connect", now.since(since).as_secs().to_string());
+        }
+        if let Some(at) = remote.disconnected {
+            status.status.insert("sec_since_disconnect", now.since(at).as_secs().to_string());
+        }
+        if let Some(error) = remote.last_error.as_ref().filter(|_| !remote.passive) {
+            status.status.insert("last_error", error.clone());
+        }
+        let locks = self.server.locks_of_remote(name);
+        if let Some((_, held, waiting)) =
+            first.and_then(|(id, _)| locks.iter().find(|(session, ..)| session == id))
+        {
+            for (member, names) in [("locks_held", held), ("locks_waiting", waiting)] {
+                if !names.is_empty() {
+                    status.status.insert(member, names.join(" "));
+                }
+            }
+        }
+        status
+    }
+
+    /// Opens and serves a database file.
+    ///
+    /// # Errors
+    /// If it is open already, is no database, or its name is taken.
+    pub fn add_database(&mut self, path: &Path) -> Result<(), Error> {
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let shown = path.display();
+        if self.files.values().any(|file| file.path == real) {
+            return Err(Error::plain(format!("{shown}: already open")));
+        }
+        let opened = storage::open(path, false)?;
+        if let Some(damage) = opened.damage {
+            tracing::error!(target: "ovsdb_server", "{damage}");
+        }
+        let name = opened.database.schema().name.clone();
+        if name.starts_with('_') {
+            return Err(Error::plain(format!("{name}: names beginning with \"_\" are reserved")));
+        }
+        if self.server.database(&name).is_some() {
+            return Err(Error::plain(format!("{name}: duplicate database name")));
+        }
+        let has_storage = opened.storage.is_some();
+        if let Some(storage) = opened.storage {
+            self.io.attach(name.clone(), storage);
+        }
+        self.files.insert(name, File { path: real, compacted: self.clock.now(), error: None });
+        self.server.add_database(opened.database, has_storage);
+        Ok(())
+    }
+
+    /// Stops serving a database.
+    ///
+    /// # Errors
+    /// If it is not served or is the server's own.
+    pub fn remove_database(&mut self, name: &str) -> Result<(), String> {
+        if self.server.database(name).is_none() {
+            return Err("Failed to find the database.".to_owned());
+        }
+        if name.starts_with('_') {
+            return Err("Cannot remove reserved database.".to_owned());
+        }
+        self.server.remove_database(name);
+        if let Some((name, _)) = self.files.remove_entry(name) {
+            self.io.detach(name);
+        }
+        Ok(())
+    }
+
+    /// Compacts one database, or all of them, and answers when that is done.
+    ///
+    /// # Errors
+    /// If there is no such database.
+    pub fn compact(&mut self, name: Option<&str>, responder: &Responder) -> Result<(), String> {
+        if name.is_some_and(|name| name.starts_with('_')) {
+            return Err("cannot compact built-in databases".to_owned());
+        }
+        let names: Vec<Arc<str>> =
+            self.server.names().filter(|known| name.is_none_or(|name| name == &***known)).cloned().collect();
+        if names.is_empty() {
+            return Err("no database by that name".to_owned());
+        }
+        for name in names {
+            tracing::info!(target: "ovsdb_server", "compacting {name} database by user request");
+            if let Some(seq) = self.server.compact(&name) {
+                self.compacting.push((name, seq, Some(responder.clone())));
+            }
+        }
+        Ok(())
+    }
+
+    /// `ok`, or what is wrong with a database's file; nothing if there is no such database.
+    pub fn storage_status(&self, name: &str) -> Option<String> {
+        self.server.database(name)?;
+        let error = self.files.get(name).and_then(|file| file.error.clone());
+        Some(error.unwrap_or_else(|| "ok".to_owned()))
+    }
+
+    /// Writes what is still to be written.
+    pub fn close(mut self) {
+        while let Some(output) = self.server.poll_output() {
+            if let Output::Write(job) = output {
+                self.io.write(job);
+            }
+        }
+        // Dropping the handle waits for the thread.
+        drop(self.io);
+    }
+}
