@@ -1,5 +1,16 @@
-//! The command-line programs.
+//! The command-line programs: thin mains in `bin/`, and here what they share.
+//!
+//! * [`table_options`]: how tables are printed.
+//! * [`ctl`]: what `ovs-vsctl` and `vtep-ctl` share.
+//! * [`vsctl`]: `ovs-vsctl`.
+//! * [`dbclient`]: `ovsdb-client`.
+//! * [`ovsdb_tool`]: `ovsdb-tool`.
+//! * [`appctl`]: `ovs-appctl`.
 #![forbid(unsafe_code)]
 
-pub mod appctl;
+pub mod table_options;
+pub mod ctl;
+pub mod vsctl;
+pub mod dbclient;
 pub mod ovsdb_tool;
+pub mod appctl;

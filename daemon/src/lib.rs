@@ -40,3 +40,8 @@ pub fn error_text(error: &io::Error) -> String {
         (None, _) => error.to_string(),
     }
 }
+
+/// Ends the process by `SIGALRM` in `secs` seconds, for programs with a time limit; 0 takes that back.
+pub fn set_alarm(secs: u32) {
+    sys::process::alarm(secs);
+}

@@ -2,11 +2,13 @@
 //!
 //! * [`kit`]: whose programs run.
 //! * [`sandbox`]: a private run directory with daemons in it.
+//! * [`hosts`]: namespaces to send traffic between.
 //! * [`scenario`]: a scripted session, played on a sandbox into a transcript.
 //! * [`compare`]: transcripts held against each other, but for the rows of `interop/since-3.1`.
 #![forbid(unsafe_code)]
 
 pub mod kit;
 pub mod sandbox;
+pub mod hosts;
 pub mod scenario;
 pub mod compare;

@@ -97,6 +97,12 @@ impl Txn {
         provisional
     }
 
+    /// Inserts a row under a provisional UUID that the caller made up.
+    pub fn insert_provisionally(&mut self, table: &str, provisional: Uuid) -> Uuid {
+        self.edit(table, provisional).fate = Fate::Inserted;
+        provisional
+    }
+
     /// Inserts a row that shall have exactly this UUID.
     pub fn insert_as(&mut self, table: &str, uuid: Uuid) -> Uuid {
         let edit = self.edit(table, uuid);
@@ -128,6 +134,9 @@ impl Txn {
             whole.union(elements, true);
             return;
         }
+        if let Some(gone) = edit.delete.get_mut(column) {
+            gone.subtract(&elements.keys_only());
+        }
         edit.insert
             .entry(column.to_owned())
             .and_modify(|more| more.union(elements, true))
@@ -140,6 +149,9 @@ impl Txn {
         if let Some(whole) = edit.set.get_mut(column) {
             whole.subtract(elements);
             return;
+        }
+        if let Some(come) = edit.insert.get_mut(column) {
+            come.subtract(elements);
         }
         edit.delete
             .entry(column.to_owned())

@@ -1,0 +1,413 @@
+//! Options, the table of commands, which server and database are meant.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+
+use daemon::dirs::Dirs;
+use daemon::options::{Arg, Groups, Program, Row, help};
+use daemon::program::{Body, End, Started, read};
+use daemon::stream::tls::Tls;
+use daemon::stream::{Network, OVSDB_PORT};
+use daemon::unixctl::{Command as Ctl, Host, Services, builtins};
+use ovsdb::json;
+use ovsdb::output::{Printer, Style, Table};
+use serde_json::Value;
+
+use super::rpc::{Fatal, Rpc};
+use super::{commands, monitor};
+use crate::table_options::{self, TableOption};
+
+/// What a command works on.
+pub struct Session {
+    pub rpc: Rpc,
+    pub database: String,
+    /// The command's own arguments, without server and database.
+    pub args: Vec<String>,
+    /// The command's name.
+    pub command: &'static str,
+    pub style: Style,
+    timestamps: bool,
+    /// Tells whoever started the program that it works.
+    started: Option<Started<Opt>>,
+}
+
+impl Session {
+    /// Prints a JSON value on a line, or indented with `--pretty`.
+    pub fn print_json(&self, value: &Value) {
+        println!("{}", if self.style.pretty { json::pretty(value) } else { json::text(value) });
+    }
+
+    /// Prints a table.
+    pub fn print_table(&self, table: &Table) {
+        print!("{}", Printer::default().format(table, &self.style));
+    }
+
+    /// Now, as `--timestamp` prints it; nothing without that option.
+    pub fn timestamp(&self) -> Option<String> {
+        self.timestamps.then(|| daemon::clock::utc_text(daemon::clock::real_wall()))
+    }
+
+    /// The program works: `--detach` may return.
+    pub fn ready(&mut self) {
+        if let Some(started) = &mut self.started {
+            started.complete();
+        }
+    }
+}
+
+/// What a command needs found out before it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Connection,
+    Database,
+}
+
+type Run = for<'a> fn(&'a mut Session) -> Pin<Box<dyn Future<Output = Result<(), Fatal>> + 'a>>;
+
+struct Command {
+    name: &'static str,
+    need: Need,
+    /// Arguments besides server and database.
+    min: usize,
+    max: usize,
+    run: Run,
+}
+
+macro_rules! table {
+    ($($name:literal $need:ident $min:literal $max:expr, $run:path;)*) => {
+        &[$(Command { name: $name, need: Need::$need, min: $min, max: $max, run: |session| Box::pin($run(session)) }),*]
+    };
+}
+
+static COMMANDS: &[Command] = table! {
+    "list-dbs" Connection 0 0, commands::list_dbs;
+    "get-schema" Database 0 0, commands::get_schema;
+    "get-schema-version" Database 0 0, commands::get_schema_version;
+    "get-schema-cksum" Database 0 0, commands::get_schema_cksum;
+    "list-tables" Database 0 0, commands::list_tables;
+    "list-columns" Database 0 1, commands::list_columns;
+    "transact" Connection 1 1, commands::transact;
+    "query" Connection 1 1, commands::query;
+    "monitor" Database 1 usize::MAX, monitor::monitor;
+    "monitor-cond" Database 2 3, monitor::monitor_cond;
+    "monitor-cond-since" Database 2 4, monitor::monitor_cond_since;
+    "wait" Connection 2 2, commands::wait;
+    "convert" Connection 1 1, commands::convert;
+    "needs-conversion" Connection 1 1, commands::needs_conversion;
+    "dump" Database 0 usize::MAX, commands::dump;
+    "lock" Connection 1 1, monitor::lock;
+    "steal" Connection 1 1, monitor::lock;
+    "unlock" Connection 1 1, monitor::lock;
+};
+
+/// The program's own options.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opt {
+    Timestamp,
+    Timeout,
+    /// Which servers of a cluster to use: there is one, or the remotes are tried in order.
+    Cluster,
+    Table(TableOption),
+}
+
+const fn table_row(at: usize) -> Row<Opt> {
+    table_options::ROWS[at].with(Opt::Table(table_options::ROWS[at].id))
+}
+
+static PROGRAM: Program<Opt> = Program {
+    name: "ovsdb-client",
+    options: &[
+        Row::new("timestamp", None, Arg::No, Opt::Timestamp),
+        Row::new("timeout", Some('t'), Arg::Required, Opt::Timeout),
+        Row::new("db-change-aware", None, Arg::No, Opt::Cluster),
+        Row::new("no-db-change-aware", None, Arg::No, Opt::Cluster),
+        Row::new("leader-only", None, Arg::No, Opt::Cluster),
+        Row::new("no-leader-only", None, Arg::No, Opt::Cluster),
+        table_row(0),
+        table_row(1),
+        table_row(2),
+        table_row(3),
+        table_row(4),
+        table_row(5),
+    ],
+    groups: Groups { daemon: true, ssl: true, bootstrap: true, unixctl: false },
+    stop_at_argument: false,
+    usage,
+};
+
+/// The command line, read.
+struct Line {
+    command: &'static Command,
+    args: Vec<String>,
+    style: Style,
+    timestamps: bool,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let started = read(&PROGRAM);
+    match line(&started) {
+        Err(text) => fail(&text),
+        Ok(line) if started.common().daemon.detach => started.run_keeping_stdio(|body| detached(body, line)),
+        Ok(line) => {
+            let network = network(&started);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime.map_err(|error| daemon::error_text(&error)) {
+                Ok(runtime) => match runtime.block_on(work(line, &network, None)) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(text) => fail(&text),
+                },
+                Err(text) => fail(&text),
+            }
+        }
+    }
+}
+
+fn fail(text: &str) -> ExitCode {
+    eprintln!("ovsdb-client: {text}");
+    ExitCode::FAILURE
+}
+
+fn network(started: &Started<Opt>) -> Network {
+    let tls = Tls::new(started.common().tls.clone());
+    Network { run_dir: started.dirs.run.clone(), default_port: OVSDB_PORT, tls }
+}
+
+fn line(started: &Started<Opt>) -> Result<Line, Fatal> {
+    let (mut style, mut timestamps) = (Style::default(), false);
+    for (option, value) in &started.own {
+        match option {
+            Opt::Timestamp => timestamps = true,
+            Opt::Cluster => {}
+            Opt::Timeout => {
+                let text = value.as_deref().unwrap_or_default();
+                match text.parse() {
+                    Ok(secs) if secs > 0 => daemon::set_alarm(secs),
+                    _ => return Err(format!("value {text} on -t or --timeout is invalid")),
+                }
+            }
+            Opt::Table(option) => table_options::apply(&mut style, *option, value.as_deref())?,
+        }
+    }
+    let Some((name, args)) = started.args.split_first() else {
+        return Err("missing command name; use --help for help".to_owned());
+    };
+    if name == "help" {
+        print!("{}", usage(&started.dirs));
+        std::process::exit(0);
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        return Err(format!("unknown command '{name}'; use --help for help"));
+    };
+    Ok(Line { command, args: args.to_vec(), style, timestamps })
+}
+
+/// State of the control socket of a detached client.
+struct Control(Services);
+
+impl Host for Control {
+    fn services(&mut self) -> &mut Services {
+        &mut self.0
+    }
+}
+
+async fn detached(body: Body<Opt>, line: Line) -> (End, Services) {
+    let Body { started, services, mut requests, mut signals, network } = body;
+    let mut control = Control(services);
+    let mut table = builtins::<Control>();
+    let (pause, paused) = tokio::sync::watch::channel(false);
+    let set = move |wanted: bool, already: &'static str| {
+        if pause.send_replace(wanted) == wanted { already } else { "" }
+    };
+    let set = std::rc::Rc::new(set);
+    let (block, unblock) = (set.clone(), set);
+    table.add([
+        Ctl::new("ovsdb-client/block", "", 0, 0, move |_, _| Ok(block(true, "already blocking").into())),
+        Ctl::new("ovsdb-client/unblock", "", 0, 0, move |_, _| Ok(unblock(false, "already unblocked").into())),
+    ]);
+    let work = gated(work(line, &network, Some(started)), paused);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                return match done {
+                    Ok(()) => (End::Exit, control.0),
+                    Err(text) => {
+                        eprintln!("ovsdb-client: {text}");
+                        (End::Failed, control.0)
+                    }
+                };
+            }
+            Some(request) = requests.recv() => {
+                table.dispatch(&mut control, &request);
+                if control.0.is_exiting() {
+                    return (End::Exit, control.0);
+                }
+            }
+            number = signals.recv() => return (End::Signal(number), control.0),
+        }
+    }
+}
+
+/// Runs `work` except while `paused`.
+async fn gated<T>(work: impl Future<Output = T>, mut paused: tokio::sync::watch::Receiver<bool>) -> T {
+    tokio::pin!(work);
+    loop {
+        if *paused.borrow_and_update() {
+            // The sender lives as long as the command table, so this cannot fail while we run.
+            let _ = paused.changed().await;
+            continue;
+        }
+        tokio::select! {
+            done = &mut work => return done,
+            _ = paused.changed() => {}
+        }
+    }
+}
+
+/// Connects, finds out which database is meant, and runs the command.
+async fn work(line: Line, network: &Network, started: Option<Started<Opt>>) -> Result<(), Fatal> {
+    let Line { command, mut args, style, timestamps } = line;
+    let remotes = take_remotes(&mut args, command.min, network);
+    let remotes: Vec<&str> = remotes.split(',').collect();
+    let mut rpc = Rpc::open(network, &remotes).await?;
+    let database = match command.need {
+        Need::Connection => String::new(),
+        Need::Database if remotes.len() == 1 => take_database(&mut rpc, &mut args, command.min).await?,
+        Need::Database if args.len() > command.min => args.remove(0),
+        Need::Database => return Err("database name is required with multiple remotes".to_owned()),
+    };
+    if args.len() < command.min {
+        return Err(format!("command '{}' requires at least {} arguments", command.name, command.min));
+    }
+    if args.len() > command.max {
+        return Err(format!("command '{}' takes at most {} arguments", command.name, command.max));
+    }
+    let mut session = Session { rpc, database, args, command: command.name, style, timestamps, started };
+    (command.run)(&mut session).await
+}
+
+/// The first argument if it looks like a remote, else the default one.
+fn take_remotes(args: &mut Vec<String>, min: usize, network: &Network) -> String {
+    let is_remote = |word: &String| word.starts_with(|c: char| c.is_ascii_alphabetic()) && word.contains(':');
+    if args.len() > min && args.first().is_some_and(is_remote) {
+        return args.remove(0);
+    }
+    format!("unix:{}", network.run_dir.join("db.sock").display())
+}
+
+/// The next argument if a database has that name, else `Open_vSwitch` or the only one that there is.
+async fn take_database(rpc: &mut Rpc, args: &mut Vec<String>, min: usize) -> Result<String, Fatal> {
+    let names = commands::databases(rpc).await?;
+    if args.len() > min && args.first().is_some_and(|word| names.contains(word)) {
+        return Ok(args.remove(0));
+    }
+    if names.iter().any(|name| name == "Open_vSwitch") {
+        return Ok("Open_vSwitch".to_owned());
+    }
+    let mut own = names.into_iter().filter(|name| !name.starts_with('_'));
+    match (own.next(), own.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err("could not find a default database, please specify a database name".to_owned()),
+    }
+}
+
+fn usage(dirs: &Dirs) -> String {
+    format!(
+        "ovsdb-client: Open vSwitch database JSON-RPC client\nusage: ovsdb-client [OPTIONS] COMMAND \
+         [ARG...]\n{COMMAND_HELP}\nThe default SERVER is unix:{}.\nThe default DATABASE is \
+         Open_vSwitch.\n\n{}{OPTION_HELP}{}{}\nOther options:\n  -h, --help                  display this help \
+         message\n  -V, --version               display version information\n",
+        dirs.in_run("db.sock").display(),
+        help::connections("SERVER", true, false),
+        help::daemon("ovsdb-client", dirs),
+        help::logging("ovsdb-client", dirs),
+    )
+}
+
+const OPTION_HELP: &str = "
+Output formatting options:
+  -f, --format=FORMAT         set output formatting to FORMAT
+                              (\"table\", \"html\", \"csv\", or \"json\")
+  -d, --data=FORMAT           set table cell output formatting to
+                              FORMAT (\"string\", \"bare\", or \"json\")
+  --no-headings               omit table heading row
+  --pretty                    pretty-print JSON in output
+  --bare                      equivalent to \"--format=list --data=bare --no-headings\"
+  --max-column-width=NUM      limit column widths to NUM
+  --timestamp                 timestamp \"monitor\" output
+";
+
+const COMMAND_HELP: &str = "
+Valid commands are:
+
+  list-dbs [SERVER]
+    list databases available on SERVER
+
+  get-schema [SERVER] [DATABASE]
+    retrieve schema for DATABASE from SERVER
+
+  get-schema-version [SERVER] [DATABASE]
+    retrieve schema for DATABASE from SERVER and report only its
+    version number on stdout
+
+  get-schema-cksum [SERVER] [DATABASE]
+    retrieve schema for DATABASE from SERVER and report only its
+    checksum on stdout
+
+  list-tables [SERVER] [DATABASE]
+    list tables for DATABASE on SERVER
+
+  list-columns [SERVER] [DATABASE] [TABLE]
+    list columns in TABLE (or all tables) in DATABASE on SERVER
+
+  transact [SERVER] TRANSACTION
+    run TRANSACTION (params for \"transact\" request) on SERVER
+    and print the results as JSON on stdout
+
+  query [SERVER] TRANSACTION
+    run TRANSACTION (params for \"transact\" request) on SERVER,
+    as read-only, and print the results as JSON on stdout
+
+  monitor [SERVER] [DATABASE] TABLE [COLUMN,...]...
+    monitor contents of COLUMNs in TABLE in DATABASE on SERVER.
+    COLUMNs may include !initial, !insert, !delete, !modify
+    to avoid seeing the specified kinds of changes.
+
+  monitor-cond [SERVER] [DATABASE] CONDITION TABLE [COLUMN,...]...
+    monitor contents that match CONDITION of COLUMNs in TABLE in
+    DATABASE on SERVER.
+    COLUMNs may include !initial, !insert, !delete, !modify
+    to avoid seeing the specified kinds of changes.
+
+  monitor-cond-since [SERVER] [DATABASE] [LASTID] CONDITION TABLE [COLUMN,...]...
+    monitor contents that match CONDITION of COLUMNs in TABLE in
+    DATABASE on SERVER, since change after LASTID.
+
+  convert [SERVER] SCHEMA
+    convert database on SERVER named in SCHEMA to SCHEMA.
+
+  needs-conversion [SERVER] SCHEMA
+    tests whether SCHEMA's db on SERVER needs conversion.
+
+  monitor [SERVER] [DATABASE] ALL
+    monitor all changes to all columns in all tables
+
+  wait [SERVER] DATABASE STATE
+    wait until DATABASE reaches STATE (\"added\" or \"connected\" or \"removed\")
+    in DATBASE on SERVER.
+
+  dump [SERVER] [DATABASE] [TABLE [COLUMN]...]
+    dump contents of COLUMNs, TABLE (or all tables) in DATABASE
+    on SERVER to stdout
+
+  lock [SERVER] LOCK
+    create or wait for LOCK in SERVER
+
+  steal [SERVER] LOCK
+    steal LOCK from SERVER
+
+  unlock [SERVER] LOCK
+    unlock LOCK from SERVER
+";

@@ -1,0 +1,110 @@
+//! A JSON-RPC connection that asks one thing at a time.
+
+use std::collections::VecDeque;
+use std::io;
+
+use daemon::jsonrpc::Parser;
+use daemon::stream::{Network, Stream};
+use ovsdb::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// An open connection.
+pub struct Rpc {
+    stream: Stream,
+    parser: Parser,
+    next_id: u64,
+    /// The remote's name.
+    pub name: String,
+    /// Notifications that came while a reply was awaited.
+    early: VecDeque<Value>,
+}
+
+/// Text for `PROGRAM: TEXT` on standard error, before status 1.
+pub type Fatal = String;
+
+impl Rpc {
+    /// Connects to the first of `remotes` that answers.
+    pub async fn open(network: &Network, remotes: &[&str]) -> Result<Self, Fatal> {
+        let mut why = String::new();
+        for remote in remotes {
+            match network.connect(remote).await {
+                Ok(stream) => {
+                    let name = (*remote).to_owned();
+                    return Ok(Self { stream, parser: Parser::new(), next_id: 0, name, early: VecDeque::new() });
+                }
+                Err(error) => why = format!("failed to connect to \"{remote}\" ({})", daemon::error_text(&error)),
+            }
+        }
+        if remotes.len() > 1 { Err("no servers were available".to_owned()) } else { Err(why) }
+    }
+
+    /// Sends a request and returns its id.
+    pub async fn send(&mut self, method: &str, params: &Value) -> Result<u64, Fatal> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let message = json!({"method": method, "params": params, "id": id});
+        self.write(&message).await.map_err(|error| self.lost(&error))?;
+        Ok(id)
+    }
+
+    async fn write(&mut self, message: &Value) -> io::Result<()> {
+        self.stream.write_all(json::text(message).as_bytes()).await?;
+        self.stream.flush().await
+    }
+
+    fn lost(&self, error: &io::Error) -> Fatal {
+        format!("{}: receive failed ({})", self.name, daemon::error_text(error))
+    }
+
+    /// The next message; echo requests are answered here.
+    pub async fn receive(&mut self) -> Result<Value, Fatal> {
+        match self.early.pop_front() {
+            Some(message) => Ok(message),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&mut self) -> Result<Value, Fatal> {
+        loop {
+            let next = self.parser.next_value().map_err(|error| format!("{}: {error}", self.name))?;
+            match next {
+                Some(message) if message["method"] == "echo" => {
+                    let reply = json!({"result": message["params"], "error": null, "id": message["id"]});
+                    self.write(&reply).await.map_err(|error| self.lost(&error))?;
+                }
+                Some(message) => return Ok(message),
+                None => {
+                    let mut buffer = vec![0; 65536];
+                    match self.stream.read(&mut buffer).await {
+                        Ok(0) => return Err(format!("{}: receive failed (End of file)", self.name)),
+                        Ok(n) => self.parser.feed(&buffer[..n]),
+                        Err(error) => return Err(self.lost(&error)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a request and returns its reply: the result, or the error that the server sent.
+    pub async fn call(&mut self, method: &str, params: Value) -> Result<Result<Value, Value>, Fatal> {
+        let id = self.send(method, &params).await?;
+        loop {
+            let message = self.read().await?;
+            if message["id"].as_u64() != Some(id) || message.get("method").is_some() {
+                self.early.push_back(message);
+                continue;
+            }
+            return Ok(match &message["error"] {
+                Value::Null => Ok(message["result"].clone()),
+                error => Err(error.clone()),
+            });
+        }
+    }
+
+    /// Like [`Self::call`], for a request that must succeed.
+    pub async fn transact(&mut self, method: &str, params: Value) -> Result<Value, Fatal> {
+        let reply = self.call(method, params).await?;
+        reply.map_err(|error| format!("transaction returned error: {}", json::text(&error)))
+    }
+}
