@@ -177,6 +177,23 @@ pub fn thread_waker() -> Waker {
     Waker::from(Arc::new(Unpark(std::thread::current())))
 }
 
+/// A wall-clock time in UTC with milliseconds: `2026-11-21 19:52:41.123`.
+pub fn utc_text(time: WallTime) -> String {
+    let secs = i64::try_from(time.0 / 1000).unwrap_or(i64::MAX);
+    let at = sys::process::civil(secs, true);
+    let (date, clock) = ((at.year, at.month, at.day), (at.hour, at.minute, at.second));
+    format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:03}",
+        date.0,
+        date.1,
+        date.2,
+        clock.0,
+        clock.1,
+        clock.2,
+        time.0 % 1000
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

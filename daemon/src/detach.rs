@@ -30,6 +30,8 @@ pub struct Settings {
     pub user: Option<String>,
     /// The program drives a datapath, so that `--user` keeps the rights that this takes.
     pub access_datapath: bool,
+    /// Standard output and error stay open: the program prints what people wait for.
+    pub keep_stdio: bool,
 }
 
 /// Why a process cannot become a daemon.
@@ -141,6 +143,7 @@ fn tell(pipe: Option<io::PipeWriter>) {
 
 fn let_go(settings: &Settings, log: &Logger) {
     match OpenOptions::new().read(true).write(true).open("/dev/null") {
+        Ok(_) if settings.keep_stdio => {}
         Ok(null) => replace(&null),
         Err(error) => {
             tracing::error!(target: "daemon", "could not open /dev/null: {}", crate::error_text(&error));

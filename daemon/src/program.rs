@@ -108,6 +108,11 @@ impl<T> Started<T> {
         self.common.daemon.access_datapath = true;
     }
 
+    /// Keeps standard output and error open in a detached program. Before [`Started::run`].
+    pub fn keep_stdio(&mut self) {
+        self.common.daemon.keep_stdio = true;
+    }
+
     /// Tells whoever started the program that it works. Call it when that is so; later calls do nothing.
     pub fn complete(&mut self) {
         if let Some(detached) = &mut self.detached

@@ -82,7 +82,8 @@ impl Naming {
         if !is_partial_uuid(record) {
             return Ok(None);
         }
-        let mut matching = rows.iter().filter(|uuid| uuid.to_string().starts_with(&record.to_ascii_lowercase()));
+        let mut matching =
+            rows.iter().filter(|uuid| uuid.to_string().starts_with(&record.to_ascii_lowercase()));
         match (matching.next(), matching.next()) {
             (Some(a), Some(b)) => Err(format!(
                 "{} contains 2 or more rows whose UUIDs begin with {record}: at least {a} and {b}",

@@ -47,7 +47,12 @@ fn need_table(naming: &Naming, args: &[String], _: &Options, needs: &mut Needs) 
 }
 
 /// The table of `args[0]` and the columns that begin each of `texts`.
-fn need_beginnings(naming: &Naming, args: &[String], texts: &[String], needs: &mut Needs) -> Result<(), String> {
+fn need_beginnings(
+    naming: &Naming,
+    args: &[String],
+    texts: &[String],
+    needs: &mut Needs,
+) -> Result<(), String> {
     let table = naming.table(&args[0])?;
     naming.need_rows(&table.name, needs);
     for text in texts {
@@ -66,7 +71,12 @@ fn need_arguments(naming: &Naming, args: &[String], _: &Options, needs: &mut Nee
     need_beginnings(naming, args, &args[2..], needs)
 }
 
-fn need_one_column(naming: &Naming, args: &[String], options: &Options, needs: &mut Needs) -> Result<(), String> {
+fn need_one_column(
+    naming: &Naming,
+    args: &[String],
+    options: &Options,
+    needs: &mut Needs,
+) -> Result<(), String> {
     need_columns(naming, &args[..3], options, needs)
 }
 
@@ -111,7 +121,11 @@ impl<'t> Wanted<'t> {
         for name in names.split([',', ' ']).filter(|name| !name.is_empty()) {
             columns.push(if is_uuid_column(name) { None } else { Some(naming.column(table, name)?) });
         }
-        if columns.is_empty() { Err("must specify at least one column name".to_owned()) } else { Ok(Self(columns)) }
+        if columns.is_empty() {
+            Err("must specify at least one column name".to_owned())
+        } else {
+            Ok(Self(columns))
+        }
     }
 
     fn table(&self) -> Table {
@@ -214,7 +228,9 @@ fn get(ctx: &mut Context<'_>) -> Result<(), Stop> {
         match datum.value(&key) {
             Some(value) => ctx.line(&text::atom(value)),
             None if ctx.has("--if-exists") => ctx.line(""),
-            None => fatal!("no key \"{key_text}\" in {} record \"{record}\" column {}", table.name, column.name),
+            None => {
+                fatal!("no key \"{key_text}\" in {} record \"{record}\" column {}", table.name, column.name)
+            }
         }
     }
     Ok(())

@@ -221,7 +221,8 @@ impl<'a> Session<'a> {
         }
         let mut failed = false;
         for provisional in self.db.expected_interfaces() {
-            let Some(row) = self.db.idl.inserted(id, *provisional).and_then(|uuid| self.db.idl.row("Interface", uuid))
+            let Some(row) =
+                self.db.idl.inserted(id, *provisional).and_then(|uuid| self.db.idl.row("Interface", uuid))
             else {
                 continue;
             };
@@ -229,7 +230,10 @@ impl<'a> Session<'a> {
                 continue;
             }
             let name = row.str("name").unwrap_or_default();
-            let why = row.str("error").filter(|why| !why.is_empty()).map_or(String::new(), |why| format!(": {why}"));
+            let why = row
+                .str("error")
+                .filter(|why| !why.is_empty())
+                .map_or(String::new(), |why| format!(": {why}"));
             let see = "See ovs-vswitchd log for details.";
             eprintln!("ovs-vsctl: Error detected while setting up '{name}'{why}.  {see}");
             failed = true;

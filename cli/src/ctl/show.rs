@@ -88,7 +88,11 @@ fn show_row(
     if let Some((other, name, refers)) = entry.weak {
         for referrer in ctx.db.rows(other) {
             if ctx.db.get(other, referrer, refers).as_uuid() == Some(row) {
-                out.push_str(&format!("{}{other} {}\n", indent(level + 1), column_text(ctx, other, referrer, name)));
+                out.push_str(&format!(
+                    "{}{other} {}\n",
+                    indent(level + 1),
+                    column_text(ctx, other, referrer, name)
+                ));
             }
         }
     }

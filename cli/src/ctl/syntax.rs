@@ -137,7 +137,11 @@ pub fn parse(
 
 const NO_COMMAND: &str = "missing command name (use --help for help)";
 
-fn command(commands: &'static [&'static [Syntax]], words: &[String], mut options: Options) -> Result<Command, String> {
+fn command(
+    commands: &'static [&'static [Syntax]],
+    words: &[String],
+    mut options: Options,
+) -> Result<Command, String> {
     let n_options = words.iter().take_while(|word| word.starts_with('-')).count();
     for option in &words[..n_options] {
         let (key, value) = match option.split_once('=') {
@@ -245,19 +249,17 @@ fn balanced(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    static ROWS: &[Syntax] = &[
-        Syntax {
-            name: "get",
-            min: 1,
-            max: 2,
-            arguments: "TABLE [COLUMN[:KEY]]...",
-            options: "--if-exists,--id=",
-            writes: false,
-            prepare: |_, _, _, _| Ok(()),
-            run: |_| Ok(()),
-            prints_new_row: false,
-        },
-    ];
+    static ROWS: &[Syntax] = &[Syntax {
+        name: "get",
+        min: 1,
+        max: 2,
+        arguments: "TABLE [COLUMN[:KEY]]...",
+        options: "--if-exists,--id=",
+        writes: false,
+        prepare: |_, _, _, _| Ok(()),
+        run: |_| Ok(()),
+        prints_new_row: false,
+    }];
     static ALL: &[&[Syntax]] = &[ROWS];
 
     fn words(line: &str) -> Vec<String> {

@@ -189,7 +189,8 @@ fn dumped(table: &TableSchema, columns: &[&ColumnSchema], rows: &[Value]) -> Res
         }
         data.push(cells);
     }
-    let is_uuid: Vec<bool> = columns.iter().map(|column| column.kind.key.kind() == AtomicType::Uuid).collect();
+    let is_uuid: Vec<bool> =
+        columns.iter().map(|column| column.kind.key.kind() == AtomicType::Uuid).collect();
     data.sort_by(|a, b| {
         let pass = |uuids: bool| {
             let cells = a.iter().zip(b).zip(&is_uuid).filter(move |(_, is_uuid)| **is_uuid == uuids);
@@ -200,7 +201,8 @@ fn dumped(table: &TableSchema, columns: &[&ColumnSchema], rows: &[Value]) -> Res
     let mut out = Table::new(columns.iter().map(|column| &*column.name));
     out.caption = Some(format!("{} table", table.name));
     for cells in data {
-        let row = cells.into_iter().zip(columns).map(|(datum, column)| Cell::Datum(column.kind.clone(), datum));
+        let row =
+            cells.into_iter().zip(columns).map(|(datum, column)| Cell::Datum(column.kind.clone(), datum));
         out.rows.push(row.collect());
     }
     Ok(out)

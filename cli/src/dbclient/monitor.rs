@@ -127,7 +127,10 @@ fn add(
         let (columns, select) = columns_of(session, table, spec)?;
         for column in &columns {
             if all.columns.iter().any(|other| other.name == column.name) {
-                return Err(format!("{}: column \"{}\" mentioned multiple times", session.rpc.name, column.name));
+                return Err(format!(
+                    "{}: column \"{}\" mentioned multiple times",
+                    session.rpc.name, column.name
+                ));
             }
             all.columns.push(column.clone());
         }
@@ -248,7 +251,8 @@ impl Out {
         let several = self.monitored.len() > 1;
         for monitored in &self.monitored {
             let Some(Value::Object(update)) = updates.get(&monitored.name) else { continue };
-            let headings = ["row", "action"].into_iter().chain(monitored.columns.iter().map(|column| &*column.name));
+            let headings =
+                ["row", "action"].into_iter().chain(monitored.columns.iter().map(|column| &*column.name));
             let mut table = Table::new(headings);
             table.caption = several.then(|| monitored.name.clone());
             table.timestamp = session.timestamp();

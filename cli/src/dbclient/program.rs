@@ -9,10 +9,11 @@ use daemon::options::{Arg, Groups, Program, Row, help};
 use daemon::program::{Body, End, Started, read};
 use daemon::stream::tls::Tls;
 use daemon::stream::{Network, OVSDB_PORT};
-use daemon::unixctl::{Command as Ctl, Host, Services, builtins};
+use daemon::unixctl::{Command as Ctl, Host, Reply, Services, builtins};
 use ovsdb::json;
 use ovsdb::output::{Printer, Style, Table};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::rpc::{Fatal, Rpc};
 use super::{commands, monitor};
@@ -146,10 +147,13 @@ struct Line {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let started = read(&PROGRAM);
+    let mut started = read(&PROGRAM);
     match line(&started) {
         Err(text) => fail(&text),
-        Ok(line) if started.common().daemon.detach => started.run_keeping_stdio(|body| detached(body, line)),
+        Ok(line) if started.common().daemon.detach => {
+            started.keep_stdio();
+            started.run(|body| detached(body, line))
+        }
         Ok(line) => {
             let network = network(&started);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -204,27 +208,37 @@ fn line(started: &Started<Opt>) -> Result<Line, Fatal> {
 }
 
 /// State of the control socket of a detached client.
-struct Control(Services);
+struct Control {
+    services: Services,
+    /// Whether it stops taking in messages.
+    blocked: watch::Sender<bool>,
+}
 
 impl Host for Control {
     fn services(&mut self) -> &mut Services {
-        &mut self.0
+        &mut self.services
+    }
+}
+
+impl Control {
+    /// Blocks or unblocks; the answer says if that was so already.
+    fn set(&mut self, blocked: bool, already: &'static str) -> Result<Reply, String> {
+        Ok(if self.blocked.send_replace(blocked) == blocked { already.into() } else { Reply::empty() })
     }
 }
 
 async fn detached(body: Body<Opt>, line: Line) -> (End, Services) {
     let Body { started, services, mut requests, mut signals, network } = body;
-    let mut control = Control(services);
+    let (blocked, paused) = watch::channel(false);
+    let mut control = Control { services, blocked };
     let mut table = builtins::<Control>();
-    let (pause, paused) = tokio::sync::watch::channel(false);
-    let set = move |wanted: bool, already: &'static str| {
-        if pause.send_replace(wanted) == wanted { already } else { "" }
-    };
-    let set = std::rc::Rc::new(set);
-    let (block, unblock) = (set.clone(), set);
     table.add([
-        Ctl::new("ovsdb-client/block", "", 0, 0, move |_, _| Ok(block(true, "already blocking").into())),
-        Ctl::new("ovsdb-client/unblock", "", 0, 0, move |_, _| Ok(unblock(false, "already unblocked").into())),
+        Ctl::new("ovsdb-client/block", "", 0, 0, |control: &mut Control, _| {
+            control.set(true, "already blocking")
+        }),
+        Ctl::new("ovsdb-client/unblock", "", 0, 0, |control: &mut Control, _| {
+            control.set(false, "already unblocked")
+        }),
     ]);
     let work = gated(work(line, &network, Some(started)), paused);
     tokio::pin!(work);
@@ -232,26 +246,26 @@ async fn detached(body: Body<Opt>, line: Line) -> (End, Services) {
         tokio::select! {
             done = &mut work => {
                 return match done {
-                    Ok(()) => (End::Exit, control.0),
+                    Ok(()) => (End::Exit, control.services),
                     Err(text) => {
                         eprintln!("ovsdb-client: {text}");
-                        (End::Failed, control.0)
+                        (End::Failed, control.services)
                     }
                 };
             }
             Some(request) = requests.recv() => {
                 table.dispatch(&mut control, &request);
-                if control.0.is_exiting() {
-                    return (End::Exit, control.0);
+                if control.services.is_exiting() {
+                    return (End::Exit, control.services);
                 }
             }
-            number = signals.recv() => return (End::Signal(number), control.0),
+            number = signals.recv() => return (End::Signal(number), control.services),
         }
     }
 }
 
 /// Runs `work` except while `paused`.
-async fn gated<T>(work: impl Future<Output = T>, mut paused: tokio::sync::watch::Receiver<bool>) -> T {
+async fn gated<T>(work: impl Future<Output = T>, mut paused: watch::Receiver<bool>) -> T {
     tokio::pin!(work);
     loop {
         if *paused.borrow_and_update() {

@@ -31,9 +31,17 @@ impl Rpc {
             match network.connect(remote).await {
                 Ok(stream) => {
                     let name = (*remote).to_owned();
-                    return Ok(Self { stream, parser: Parser::new(), next_id: 0, name, early: VecDeque::new() });
+                    return Ok(Self {
+                        stream,
+                        parser: Parser::new(),
+                        next_id: 0,
+                        name,
+                        early: VecDeque::new(),
+                    });
                 }
-                Err(error) => why = format!("failed to connect to \"{remote}\" ({})", daemon::error_text(&error)),
+                Err(error) => {
+                    why = format!("failed to connect to \"{remote}\" ({})", daemon::error_text(&error))
+                }
             }
         }
         if remotes.len() > 1 { Err("no servers were available".to_owned()) } else { Err(why) }

@@ -14,7 +14,12 @@ pub static COMMANDS: &[Syntax] = rows! {
     "get-aa-mapping" 1 1, "BRIDGE", "", RO, need_mappings, get;
 };
 
-fn need_mappings(naming: &Naming, args: &[String], options: &Options, needs: &mut Needs) -> Result<(), String> {
+fn need_mappings(
+    naming: &Naming,
+    args: &[String],
+    options: &Options,
+    needs: &mut Needs,
+) -> Result<(), String> {
     needs.columns("Bridge", &["auto_attach"]);
     needs.columns("AutoAttach", &["mappings"]);
     need(naming, args, options, needs)

@@ -23,7 +23,12 @@ pub static COMMANDS: &[Syntax] = rows! {
     "emer-reset" 0 0, "", "", RW, need_reset, emer_reset;
 };
 
-fn need_to_delete(naming: &Naming, args: &[String], options: &Options, needs: &mut Needs) -> Result<(), String> {
+fn need_to_delete(
+    naming: &Naming,
+    args: &[String],
+    options: &Options,
+    needs: &mut Needs,
+) -> Result<(), String> {
     needs.columns("Flow_Sample_Collector_Set", &["bridge"]);
     need(naming, args, options, needs)
 }
@@ -254,7 +259,8 @@ const RESET: &[(&str, &[&str])] = &[
 /// Keys of `other_config` that survive: table, keys.
 const KEPT: &[(&str, &[&str])] = &[("Bridge", &["hwaddr"]), ("Port", &[])];
 /// Tables whose rows `emer-reset` deletes.
-const DELETED: &[&str] = &["Mirror", "Controller", "Manager", "NetFlow", "SSL", "sFlow", "IPFIX", "Flow_Sample_Collector_Set"];
+const DELETED: &[&str] =
+    &["Mirror", "Controller", "Manager", "NetFlow", "SSL", "sFlow", "IPFIX", "Flow_Sample_Collector_Set"];
 
 fn need_reset(_: &Naming, _: &[String], _: &Options, needs: &mut Needs) -> Result<(), String> {
     for (table, columns) in RESET {
@@ -273,7 +279,9 @@ fn emer_reset(ctx: &mut Context<'_>) -> Result<(), Stop> {
     for (table, columns) in RESET {
         for row in ctx.db.rows(table) {
             for column in *columns {
-                let Some(kind) = ctx.naming.schema.table(table).and_then(|t| Some(t.get(column)?.kind.clone())) else {
+                let Some(kind) =
+                    ctx.naming.schema.table(table).and_then(|t| Some(t.get(column)?.kind.clone()))
+                else {
                     continue;
                 };
                 ctx.db.set(table, row, column, Datum::default_of(&kind));

@@ -109,7 +109,10 @@ impl Model {
             let tag = ctx.db.get("Port", port_row, "tag").as_integer();
             let owner = tag.and_then(|tag| self.child_on(bridge, tag)).unwrap_or(bridge).to_owned();
             let is_fake_bridge = fake_vlan(ctx.db, port_row).is_some();
-            self.ports.insert(name.clone(), Port { name: name.clone(), row: port_row, bridge: owner, is_fake_bridge });
+            self.ports.insert(
+                name.clone(),
+                Port { name: name.clone(), row: port_row, bridge: owner, is_fake_bridge },
+            );
             self.add_ifaces(ctx, port_row, &name);
         }
     }
@@ -163,9 +166,10 @@ impl Model {
 
     /// The interface `name`, which must exist and not be a bridge's own.
     pub fn iface(&self, name: &str) -> Result<&Iface, Stop> {
-        let found = self.ifaces.get(name).filter(|iface| {
-            self.ports.get(&iface.port).is_none_or(|port| port.bridge != *name)
-        });
+        let found = self
+            .ifaces
+            .get(name)
+            .filter(|iface| self.ports.get(&iface.port).is_none_or(|port| port.bridge != *name));
         match found {
             Some(iface) => Ok(iface),
             None => fatal!("no interface named {name}"),
@@ -197,7 +201,10 @@ impl Model {
             fatal!("{message} because a port named {name} already exists on bridge {}", port.bridge);
         }
         if let Some(iface) = self.ifaces.get(name) {
-            fatal!("{message} because an interface named {name} already exists on bridge {}", self.bridge_of(iface));
+            fatal!(
+                "{message} because an interface named {name} already exists on bridge {}",
+                self.bridge_of(iface)
+            );
         }
         Ok(())
     }

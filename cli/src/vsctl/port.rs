@@ -84,8 +84,13 @@ struct NewPort<'a> {
 fn add_port(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let args = ctx.args;
     let ifaces = [args[1].clone()];
-    let new =
-        NewPort { bridge: &args[0], name: &args[1], ifaces: &ifaces, settings: &args[2..], fake_iface: false };
+    let new = NewPort {
+        bridge: &args[0],
+        name: &args[1],
+        ifaces: &ifaces,
+        settings: &args[2..],
+        fake_iface: false,
+    };
     insert_port(ctx, &new)
 }
 
@@ -232,7 +237,9 @@ fn del_port(ctx: &mut Context<'_>) -> Result<(), Stop> {
         return Ok(());
     }
     let found = match model.ports.get(&target) {
-        None if ctx.has("--with-iface") => model.ifaces.get(&target).and_then(|iface| model.ports.get(&iface.port)),
+        None if ctx.has("--with-iface") => {
+            model.ifaces.get(&target).and_then(|iface| model.ports.get(&iface.port))
+        }
         found => found,
     };
     let Some(port) = found else {
@@ -248,7 +255,10 @@ fn del_port(ctx: &mut Context<'_>) -> Result<(), Stop> {
         model.bridge(ctx, &bridge)?;
         let parent = model.bridges.get(&port.bridge).and_then(|owner| owner.parent.as_ref());
         if parent == Some(&bridge) {
-            fatal!("bridge {bridge} does not have a port {target} (although its child bridge {} does)", port.bridge);
+            fatal!(
+                "bridge {bridge} does not have a port {target} (although its child bridge {} does)",
+                port.bridge
+            );
         }
         if port.bridge != bridge {
             fatal!("bridge {bridge} does not have a port {target}");

@@ -254,7 +254,10 @@ fn escaped_args() -> String {
         if !word.is_empty() && word.chars().all(plain) {
             return word;
         }
-        let quoted: String = word.chars().flat_map(|c| ['"', '\\', '$', '`'].contains(&c).then_some('\\').into_iter().chain([c])).collect();
+        let quoted: String = word
+            .chars()
+            .flat_map(|c| ['"', '\\', '$', '`'].contains(&c).then_some('\\').into_iter().chain([c]))
+            .collect();
         format!("\"{quoted}\"")
     });
     words.collect::<Vec<_>>().join(" ")
@@ -264,8 +267,13 @@ fn escaped_args() -> String {
 fn invoked_by() -> String {
     let parent = std::os::unix::process::parent_id();
     let command = std::fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default();
-    let command = String::from_utf8_lossy(command.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
-    let command = if parent == 0 { "init".to_owned() } else { command.split('\0').next().unwrap_or_default().to_owned() };
+    let command =
+        String::from_utf8_lossy(command.split(|byte| *byte == b'\n').next().unwrap_or_default()).into_owned();
+    let command = if parent == 0 {
+        "init".to_owned()
+    } else {
+        command.split('\0').next().unwrap_or_default().to_owned()
+    };
     format!(" (invoked by {command} (pid {parent}))")
 }
 

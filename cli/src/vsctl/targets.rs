@@ -28,7 +28,12 @@ pub static COMMANDS: &[Syntax] = rows! {
     "set-ssl" 3 3, "PRIVATE-KEY CERTIFICATE CA-CERT", "--bootstrap", RW, need_ssl, set_ssl;
 };
 
-fn need_controller(naming: &Naming, args: &[String], options: &Options, needs: &mut Needs) -> Result<(), String> {
+fn need_controller(
+    naming: &Naming,
+    args: &[String],
+    options: &Options,
+    needs: &mut Needs,
+) -> Result<(), String> {
     needs.columns("Controller", &["target", "inactivity_probe"]);
     need(naming, args, options, needs)
 }
@@ -73,7 +78,8 @@ impl Targets {
 
     fn print(&self, ctx: &mut Context<'_>, unique: bool) {
         let rows = self.rows(ctx);
-        let mut targets: Vec<String> = rows.iter().map(|&row| ctx.db.text(self.table, row, "target")).collect();
+        let mut targets: Vec<String> =
+            rows.iter().map(|&row| ctx.db.text(self.table, row, "target")).collect();
         targets.sort();
         if unique {
             targets = targets.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
@@ -173,7 +179,8 @@ fn ssl_row(ctx: &mut Context<'_>) -> Option<Uuid> {
 
 fn get_ssl(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let Some(row) = ssl_row(ctx) else { return Ok(()) };
-    let columns = [("Private key", "private_key"), ("Certificate", "certificate"), ("CA Certificate", "ca_cert")];
+    let columns =
+        [("Private key", "private_key"), ("Certificate", "certificate"), ("CA Certificate", "ca_cert")];
     for (label, column) in columns {
         ctx.db.verify("SSL", row, column);
         let value = ctx.db.text("SSL", row, column);

@@ -133,7 +133,8 @@ fn list_policies(ctx: &mut Context<'_>) -> Result<(), Stop> {
             Some(policy) => {
                 let timeouts = ctx.db.get("CT_Timeout_Policy", policy, "timeouts");
                 let pairs = timeouts.pairs().iter();
-                let texts = pairs.filter_map(|(key, value)| Some(format!("{}={}", key.as_str()?, value.as_integer()?)));
+                let texts = pairs
+                    .filter_map(|(key, value)| Some(format!("{}={}", key.as_str()?, value.as_integer()?)));
                 texts.collect::<Vec<_>>().join(" ")
             }
         };
@@ -145,7 +146,8 @@ fn list_policies(ctx: &mut Context<'_>) -> Result<(), Stop> {
 fn list_capabilities(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let Some(row) = datapath(ctx) else { fatal!("datapath \"{}\" record not found", ctx.args[0]) };
     let capabilities = ctx.db.get("Datapath", row, "capabilities");
-    let texts: Vec<String> = capabilities.string_pairs().map(|(key, value)| format!("{key}={value}")).collect();
+    let texts: Vec<String> =
+        capabilities.string_pairs().map(|(key, value)| format!("{key}={value}")).collect();
     ctx.line(&texts.join(" "));
     Ok(())
 }
