@@ -434,11 +434,6 @@ impl Datum {
         self.keys().filter_map(Atom::as_uuid)
     }
 
-    /// The atoms of a set or the keys of a map, as a set.
-    pub fn keys_only(&self) -> Self {
-        Self::Set(self.keys().cloned().collect())
-    }
-
     /// The order in which OVS sorts data: fewer elements first, then by keys, then by values.
     pub fn compare(&self, other: &Self) -> Ordering {
         let by_size = self.len().cmp(&other.len());

@@ -134,8 +134,9 @@ impl Txn {
             whole.union(elements, true);
             return;
         }
-        if let Some(gone) = edit.delete.get_mut(column) {
-            gone.subtract(&elements.keys_only());
+        // A pair that replaces a removed one still needs the removal: inserting does not overwrite.
+        if let (Some(gone), Datum::Set(_)) = (edit.delete.get_mut(column), elements) {
+            gone.subtract(elements);
         }
         edit.insert
             .entry(column.to_owned())
