@@ -217,6 +217,11 @@ pub fn pmd_stats_show(engines: &[Arc<Engine>], args: &[&str]) -> Result<show::Pm
     Ok(show::PmdStats::of(engine(engines, args.datapath)?, args.core))
 }
 
+/// The counters of all workers of one datapath.
+pub fn pmd_stats_show_of(engine: &Engine) -> show::PmdStats {
+    show::PmdStats::of(engine, None)
+}
+
 /// `dpif-netdev/pmd-stats-clear [-pmd core] [dp]`.
 pub fn pmd_stats_clear(engines: &[Arc<Engine>], args: &[&str]) -> Result<(), String> {
     let args = pmd_args(args);
