@@ -318,3 +318,6 @@ impl Bridge {
         self.ports.get(port).map(|port| port.bundle.id)
     }
 }
+
+#[cfg(test)]
+mod tests;
