@@ -6,6 +6,8 @@
 //! * [`xlate`]: from packets to datapath actions by way of the tables.
 //! * [`backer`]: what bridges of one datapath type share; [`upcall`]: what the datapath asks; [`reval`]: its flows.
 //! * [`bridge`]: from the database to bridges, ports and tables, and back.
+//! * [`world`]: what bridges stand on: datapaths, connections.
+//! * [`event`]: the state of the program and its loop. [`command`]: the table of `ovs-appctl` commands.
 #![forbid(unsafe_code)]
 
 pub mod ofproto;
@@ -14,3 +16,6 @@ pub mod backer;
 pub mod upcall;
 pub mod reval;
 pub mod bridge;
+pub mod world;
+pub mod event;
+pub mod command;

@@ -1,0 +1,124 @@
+//! The table of `ovs-appctl` commands: rows over [`Switch`], with the text made by the parts that they are about.
+
+use std::sync::Arc;
+
+use daemon::unixctl::{Command, Commands, Reply, Request, builtins, exit, time_commands};
+use datapath::dpctl;
+use datapath::user::control;
+
+use crate::event::Switch;
+
+/// Every command. With `dummy`, those that tests need too.
+pub fn commands(dummy: bool) -> Commands<Switch> {
+    let mut commands = builtins();
+    commands.add([Command::new("exit", "[--cleanup]", 0, 1, exit)]);
+    commands.add(BRIDGE);
+    commands.add(ENGINE);
+    commands.add(dpctl_rows());
+    if dummy {
+        commands.add(time_commands());
+        commands.add(DUMMY);
+    }
+    commands
+}
+
+type Answer = Result<Reply, String>;
+
+const MANY: usize = usize::MAX;
+
+const BRIDGE: [Command<Switch>; 1] =
+    [Command::new("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |s, r| {
+        let now = s.now();
+        s.bridges.dump_flows(&r.args, now).map(Reply::Text)
+    })];
+
+const ENGINE: [Command<Switch>; 12] = [
+    Command::new("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", 0, 3, |s, r| {
+        shown(control::pmd_stats_show(&s.engines(), &words(r))?, r)
+    }),
+    Command::new("dpif-netdev/pmd-stats-clear", "[-pmd core] [dp]", 0, 3, |s, r| {
+        control::pmd_stats_clear(&s.engines(), &words(r)).map(|()| Reply::empty())
+    }),
+    Command::new("dpif-netdev/pmd-perf-show", "[-nh] [-it iter-history-len] [-ms ms-history-len] [-pmd core] [dp]", 0, 8, |s, r| {
+        shown(control::pmd_perf_show(&s.engines(), &words(r))?, r)
+    }),
+    Command::new("dpif-netdev/pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", 0, 5, |s, r| {
+        shown(control::pmd_rxq_show(&s.engines(), &words(r))?, r)
+    }),
+    Command::new("dpif-netdev/pmd-rxq-rebalance", "[dp]", 0, 1, |s, r| {
+        control::pmd_rxq_rebalance(&s.engines(), &words(r)).map(Reply::Text)
+    }),
+    Command::new("dpif-netdev/subtable-lookup-info-get", "", 0, 0, |s, r| {
+        shown(control::subtable_lookup(&s.engines()), r)
+    }),
+    Command::new("dpif-netdev/subtable-lookup-prio-get", "", 0, 0, |s, r| {
+        shown(control::subtable_lookup(&s.engines()), r)
+    }),
+    Command::new("dpif-netdev/subtable-lookup-prio-set", "[lookup_func] [prio]", 2, 2, |_, r| {
+        control::subtable_lookup_set(&words(r)).map(Reply::Text)
+    }),
+    Command::new("engine/graph", "[dp]", 0, 1, |s, r| shown(control::graph(&s.engines(), &words(r))?, r)),
+    Command::new("engine/classifier", "[dp]", 0, 1, |s, r| {
+        shown(control::classifier(&s.engines(), &words(r))?, r)
+    }),
+    Command::new("engine/trace-start", "steps [dp]", 1, 2, |s, r| {
+        control::trace_start(&s.engines(), &words(r)).map(|()| Reply::empty())
+    }),
+    Command::new("engine/trace-show", "[dp]", 0, 1, |s, r| {
+        shown(control::trace_show(&s.engines(), &words(r))?, r)
+    }),
+];
+
+const DUMMY: [Command<Switch>; 5] = [
+    Command::new("netdev-dummy/receive", "name [--qid queue_id] packet|flow [--len len]", 2, MANY, |s, r| {
+        control::receive(&s.world.netdevs, &words(r))?;
+        s.world.settle();
+        Ok(Reply::empty())
+    }),
+    Command::new("netdev-dummy/set-admin-state", "[netdev] up|down", 1, 2, |s, r| {
+        control::set_admin_state(&s.world.netdevs, &words(r)).map(Reply::Text)
+    }),
+    Command::new("netdev-dummy/conn-state", "[netdev]", 0, 1, |s, r| {
+        Ok(control::conn_state(&s.world.netdevs, &words(r)).into())
+    }),
+    Command::new("netdev-dummy/ip4addr", "[netdev] ipaddr/mask-prefix-len", 2, 2, |s, r| {
+        control::add_address(&s.world.netdevs, &words(r), false).map(|_| "OK".into())
+    }),
+    Command::new("netdev-dummy/ip6addr", "[netdev] ip6addr", 2, 2, |s, r| {
+        control::add_address(&s.world.netdevs, &words(r), true).map(|_| "OK".into())
+    }),
+];
+
+/// `dpctl/NAME` for every command of `ovs-dpctl` but `help` and `list-commands`.
+fn dpctl_rows() -> impl Iterator<Item = Command<Switch>> {
+    let rows = dpctl::COMMANDS.iter().filter(|row| !matches!(row.name, "help" | "list-commands"));
+    rows.map(|row| {
+        let name: &'static str = Box::leak(format!("dpctl/{}", row.name).into_boxed_str());
+        Command::new(name, row.usage, row.min_args, row.max_args, run_dpctl)
+    })
+}
+
+fn run_dpctl(switch: &mut Switch, request: &Request) -> Answer {
+    let name = request.method.strip_prefix("dpctl/").unwrap_or_default();
+    let row = dpctl::COMMANDS.iter().find(|row| row.name == name).ok_or("no such command")?;
+    dpctl::appctl(&switch.world, "ovs-vswitchd", row, &words(request)).map(Reply::Text)
+}
+
+fn words(request: &Request) -> Vec<&str> {
+    request.args.iter().map(String::as_str).collect()
+}
+
+/// A dump as text, or as JSON if that was asked for.
+fn shown(dump: impl std::fmt::Display + serde::Serialize, request: &Request) -> Answer {
+    if request.is_json() {
+        return serde_json::to_value(&dump).map(Reply::Json).map_err(|error| error.to_string());
+    }
+    Ok(dump.to_string().into())
+}
+
+impl Switch {
+    /// Every userspace datapath.
+    fn engines(&self) -> Vec<Arc<datapath::user::Engine>> {
+        self.world.engines()
+    }
+}

@@ -1,0 +1,217 @@
+//! The state of the program and its loop.
+//!
+//! Tasks move bytes; everything is decided here, in rounds: what the database said, then bridges, then datapaths. Between
+//! rounds the loop waits for a command, a signal, a message of the database, a ring from a datapath, or the time at which
+//! somebody wants to be called. A command sees datapaths that have nothing left to do, so that a packet injected by one
+//! command was processed before the next.
+
+use std::future::{Future, poll_fn};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Poll, Wake, Waker};
+use std::time::Duration;
+
+use daemon::clock::SystemClock;
+use daemon::program::{Body, End};
+use daemon::session::{Event, Session};
+use daemon::stream::Network;
+use daemon::unixctl::{Host, Services};
+use datapath::netdev::DummyLevel;
+use flow::time::{Clock, Instant};
+use ovsdb::idl::{Idl, Note};
+use tokio::sync::Notify;
+
+use crate::bridge::Bridges;
+use crate::command;
+use crate::world::World;
+
+/// What the command line says.
+#[derive(Default)]
+pub struct Config {
+    /// The database.
+    pub remote: String,
+    /// `--enable-dummy`.
+    pub dummy: Option<DummyLevel>,
+    /// `--disable-system`.
+    pub disable_system: bool,
+    /// `--disable-system-route`: the kernel's routes are not read.
+    pub disable_system_route: bool,
+    /// `--embedded-db`.
+    pub embedded_db: Option<PathBuf>,
+}
+
+/// Messages of the database that one round handles.
+const DB_BUDGET: usize = 100;
+/// A round that takes longer is told of.
+const LONG_ROUND: Duration = Duration::from_millis(1000);
+/// How often the loop lets tasks run between two steps of a time warp.
+const WARP_YIELDS: u32 = 8;
+
+/// Wakes the loop.
+#[derive(Default)]
+struct Bell(Notify);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// The state of the program.
+pub struct Switch {
+    /// What every daemon has.
+    pub services: Services,
+    /// The database.
+    pub idl: Idl,
+    db: Session,
+    /// What the database configures.
+    pub bridges: Bridges,
+    /// What bridges stand on.
+    pub world: World,
+    clock: SystemClock,
+    announced: bool,
+}
+
+impl Host for Switch {
+    fn services(&mut self) -> &mut Services {
+        &mut self.services
+    }
+
+    fn memory(&self) -> Vec<(String, u64)> {
+        let ports: usize = self.bridges.iter().map(|bridge| bridge.ifaces().count()).sum();
+        vec![("ports".to_owned(), ports as u64)]
+    }
+}
+
+impl Switch {
+    fn new(services: Services, network: Network, config: &Config, bell: Waker) -> Self {
+        let clock = services.clock.clone();
+        let world = World::new(Arc::new(clock.clone()), config.dummy, config.disable_system, bell);
+        let mut idl = Idl::new(ovsdb::vswitch::schema());
+        Bridges::watch(&mut idl);
+        idl.set_lock(Some("ovs_vswitchd"));
+        let db = Session::new(network, &config.remote, clock.now());
+        let bridges = Bridges::new(Arc::clone(&world.netdevs));
+        Self { services, idl, db, bridges, world, clock, announced: false }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Goes over everything once; when to do so again.
+    fn round(&mut self) -> Instant {
+        let began = std::time::Instant::now();
+        let now = self.clock.now();
+        self.run_db(now);
+        let bridges = self.bridges.run(&mut self.idl, &mut self.world, now);
+        self.send_db();
+        let world = self.world.run(now);
+        self.services.coverage.run(now);
+        if began.elapsed() > LONG_ROUND {
+            let ms = began.elapsed().as_millis();
+            tracing::warn!(target: "timeval", "Unreasonably long {ms}ms poll interval");
+        }
+        let deadlines = [bridges, world, self.db.deadline(), self.services.coverage.deadline()];
+        deadlines.into_iter().min().unwrap_or(Instant::NEVER)
+    }
+
+    fn run_db(&mut self, now: Instant) {
+        for event in self.db.run(now, DB_BUDGET) {
+            match event {
+                Event::Connected => self.idl.connected(),
+                Event::Disconnected => self.idl.disconnected(),
+                Event::Message(message) => self.idl.receive(&message),
+            }
+        }
+        self.send_db();
+    }
+
+    fn send_db(&mut self) {
+        while let Some(message) = self.idl.poll_output() {
+            self.db.send_json(message);
+        }
+        while let Some(note) = self.idl.poll_note() {
+            match note {
+                Note::Warning(text) => tracing::warn!(target: "ovsdb_idl", rl = "1,5", "{text}"),
+                Note::Info(text) => tracing::info!(target: "ovsdb_idl", rl = "1,5", "{text}"),
+                Note::Debug(text) => tracing::debug!(target: "ovsdb_idl", "{text}"),
+            }
+        }
+    }
+
+    /// Whether the configuration was just found to be done, for the first time.
+    fn is_newly_configured(&mut self) -> bool {
+        let is_new = !self.announced && self.bridges.is_configured();
+        self.announced |= is_new;
+        is_new
+    }
+
+    /// Puts away what would otherwise stay behind.
+    fn finish(&mut self) {
+        let now = self.clock.now();
+        self.bridges.destroy_all(&mut self.world, now);
+    }
+}
+
+fn tell_cores() {
+    let cores = sys::cpu::cores();
+    let mut nodes: Vec<u32> = cores.iter().map(|&core| sys::cpu::numa_of(core)).collect();
+    nodes.sort_unstable();
+    for group in nodes.chunk_by(|a, b| a == b) {
+        let (n, node) = (group.len(), group[0]);
+        tracing::info!(target: "ovs_numa", "Discovered {n} CPU cores on NUMA node {node}");
+    }
+    nodes.dedup();
+    let (n_nodes, n_cores) = (nodes.len(), cores.len());
+    tracing::info!(target: "ovs_numa", "Discovered {n_nodes} NUMA nodes and {n_cores} CPU cores");
+}
+
+/// Runs the switch until it is told to end.
+pub async fn run<T>(mut body: Body<T>, config: Config) -> (End, Services) {
+    tell_cores();
+    let bell = Arc::new(Bell::default());
+    let clock = body.services.clock.clone();
+    let mut switch = Switch::new(body.services, body.network, &config, Waker::from(Arc::clone(&bell)));
+    let commands = command::commands(config.dummy.is_some());
+    loop {
+        let deadline = switch.round();
+        if switch.is_newly_configured() {
+            body.started.complete();
+            tracing::info!(target: "bridge", "{}", daemon::options::version_line(body.started.name));
+        }
+        if switch.services.is_exiting() {
+            switch.finish();
+            return (End::Exit, switch.services);
+        }
+        let is_warping = switch.services.warp.is_some();
+        tokio::select! {
+            biased;
+            signal = body.signals.recv() => return (End::Signal(signal), switch.services),
+            Some(request) = body.requests.recv() => {
+                switch.world.settle();
+                commands.dispatch(&mut switch, &request);
+            }
+            () = switch.db.next() => {}
+            () = bell.0.notified() => {}
+            () = clock.sleep_until(deadline) => {}
+            () = after_others(), if is_warping => {
+                switch.services.step_warp();
+            }
+        }
+    }
+}
+
+/// Completes when other tasks have had their turns.
+fn after_others() -> impl Future<Output = ()> {
+    let mut left = WARP_YIELDS;
+    poll_fn(move |cx| {
+        if left == 0 {
+            return Poll::Ready(());
+        }
+        left -= 1;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}

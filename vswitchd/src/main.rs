@@ -1,0 +1,91 @@
+//! `ovs-vswitchd`: the switch daemon. Options here; the rest is [`vswitchd::event`].
+#![forbid(unsafe_code)]
+
+use daemon::dirs::Dirs;
+use daemon::options::{Arg, Groups, Program, Row, fatal, help};
+use daemon::program;
+use datapath::netdev::DummyLevel;
+use std::process::ExitCode;
+use vswitchd::event::{self, Config};
+
+const NAME: &str = "ovs-vswitchd";
+
+#[derive(Clone, Copy)]
+enum Opt {
+    Mlockall,
+    EnableDummy,
+    DisableSystem,
+    DisableSystemRoute,
+    EmbeddedDb,
+    Dpdk,
+}
+
+const PROGRAM: Program<Opt> = Program {
+    name: NAME,
+    options: &[
+        Row::new("mlockall", None, Arg::No, Opt::Mlockall),
+        Row::new("enable-dummy", None, Arg::Optional, Opt::EnableDummy),
+        Row::new("disable-system", None, Arg::No, Opt::DisableSystem),
+        Row::new("disable-system-route", None, Arg::No, Opt::DisableSystemRoute),
+        Row::new("dpdk", None, Arg::Optional, Opt::Dpdk),
+        Row::new("embedded-db", None, Arg::Required, Opt::EmbeddedDb),
+    ],
+    groups: Groups::DAEMON,
+    stop_at_argument: false,
+    usage,
+};
+
+fn usage(dirs: &Dirs) -> String {
+    let socket = dirs.in_run("db.sock");
+    format!(
+        "{NAME}: Open vSwitch daemon\nusage: {NAME} [OPTIONS] [DATABASE]\n\
+         where DATABASE is a socket on which ovsdb-server is listening\n      (default: \"unix:{}\").\n\n",
+        socket.display()
+    ) + &help::connections("DATABASE", true, false)
+        + &help::daemon(NAME, dirs)
+        + &help::logging(NAME, dirs)
+        + "\nDPDK options:\nConfiguration of DPDK via command-line is removed from this\n\
+           version of Open vSwitch. DPDK is configured through ovsdb.\n\
+           \nOther options:\n  --unixctl=SOCKET          override default control socket name\n  \
+           --embedded-db=FILE        serve database FILE from this process\n  \
+           -h, --help                display this help message\n  \
+           -V, --version             display version information\n"
+}
+
+fn dummy_level(word: Option<&str>) -> DummyLevel {
+    match word {
+        Some("override") => DummyLevel::Override,
+        Some("system") => DummyLevel::System,
+        _ => DummyLevel::Plain,
+    }
+}
+
+fn main() -> ExitCode {
+    let mut started = program::read(&PROGRAM);
+    let mut config = Config::default();
+    let mut mlockall = false;
+    for (id, value) in std::mem::take(&mut started.own) {
+        match id {
+            Opt::Mlockall => mlockall = true,
+            Opt::EnableDummy => config.dummy = Some(dummy_level(value.as_deref())),
+            Opt::DisableSystem => config.disable_system = true,
+            Opt::DisableSystemRoute => config.disable_system_route = true,
+            Opt::EmbeddedDb => config.embedded_db = value.map(Into::into),
+            Opt::Dpdk => fatal(NAME, "Using --dpdk to configure DPDK is not supported."),
+        }
+    }
+    config.remote = match started.args.as_slice() {
+        [] => format!("unix:{}", started.dirs.in_run("db.sock").display()),
+        [remote] => remote.clone(),
+        _ => fatal(NAME, "at most one non-option argument accepted; use --help for usage"),
+    };
+    started.access_datapath();
+    started.run(move |body| {
+        // After the fork: locked memory is not inherited.
+        if mlockall && let Err(error) = sys::process::lock_memory() {
+            let text = daemon::error_text(&error);
+            daemon::vlog::log("vswitchd", daemon::vlog::Level::Err, &format!("mlockall failed: {text}"));
+        }
+        event::run(body, config)
+    })
+}

@@ -1,0 +1,165 @@
+//! What bridges stand on: one datapath for all bridges of a type, and OpenFlow connections.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::Waker;
+
+use datapath::dpctl::Env;
+use datapath::netdev::{DummyLevel, Netdev, Netdevs};
+use datapath::user::{Engine, Setup};
+use datapath::{Datapath, Error};
+use flow::time::{Clock, Instant};
+use sys::errno::Errno;
+
+use crate::bridge::{Bridge, Connections, ControllerStatus, Outside};
+use crate::xlate::Snapshot;
+
+/// What bridges stand on.
+pub struct World {
+    /// The devices that are open.
+    pub netdevs: Arc<Netdevs>,
+    clock: Arc<dyn Clock>,
+    dummy: Option<DummyLevel>,
+    disable_system: bool,
+    engines: BTreeMap<String, Arc<Engine>>,
+    waker: Waker,
+}
+
+impl World {
+    /// A world without bridges. `waker` is rung when a datapath has something for the main loop.
+    pub fn new(clock: Arc<dyn Clock>, dummy: Option<DummyLevel>, disable_system: bool, waker: Waker) -> Self {
+        let netdevs = Arc::new(Netdevs::new());
+        if let Some(level) = dummy {
+            netdevs.enable_dummy(level);
+        }
+        Self { netdevs, clock, dummy, disable_system, engines: BTreeMap::new(), waker }
+    }
+
+    /// Every userspace datapath.
+    pub fn engines(&self) -> Vec<Arc<Engine>> {
+        self.engines.values().cloned().collect()
+    }
+
+    /// Lets datapaths do what the main loop does for them, until none has anything left.
+    pub fn settle(&self) {
+        for datapath in self.engines.values() {
+            while datapath.run() {}
+        }
+    }
+
+    /// Looks after datapaths; when to come again.
+    pub fn run(&mut self, _now: Instant) -> Instant {
+        self.settle();
+        Instant::NEVER
+    }
+
+    fn is_dummy(&self, kind: &str) -> bool {
+        kind == "dummy" || self.dummy == Some(DummyLevel::Override)
+    }
+
+    fn make(&self, kind: &str, name: &str) -> Result<Arc<Engine>, Error> {
+        if !self.datapath_types().iter().any(|known| known == kind) {
+            return Err(Errno::EAFNOSUPPORT.into());
+        }
+        let dummy = self.is_dummy(kind);
+        if kind == "system" && !dummy {
+            tracing::error!(
+                target: "dpif_netlink", rl = "1,1",
+                "the kernel datapath is not supported by this version: give bridges datapath_type=netdev"
+            );
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        let mut seed = [0; 8];
+        if getrandom::fill(&mut seed).is_err() {
+            seed = self.clock.now().nanos().to_ne_bytes();
+        }
+        let setup = Setup {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            dummy,
+            clock: Arc::clone(&self.clock),
+            seed: u64::from_ne_bytes(seed),
+            cores: None,
+        };
+        let engine = Arc::new(Engine::new(setup, &self.netdevs)?);
+        engine.wake_by(&self.waker);
+        Ok(engine)
+    }
+}
+
+impl Outside for World {
+    fn open_datapath(&mut self, kind: &str) -> Result<Arc<dyn Datapath>, Error> {
+        let engine = match self.engines.get(kind) {
+            Some(engine) => Arc::clone(engine),
+            None => {
+                let engine = self.make(kind, &format!("ovs-{kind}"))?;
+                self.engines.insert(kind.to_owned(), Arc::clone(&engine));
+                engine
+            }
+        };
+        Ok(engine)
+    }
+
+    fn close_datapath(&mut self, kind: &str) {
+        self.engines.remove(kind);
+    }
+
+    fn publish(&mut self, _kind: &str, _snapshot: Snapshot) {}
+
+    fn connect(&mut self, _bridge: &mut Bridge, _connections: &Connections) {}
+
+    fn disconnect(&mut self, _bridge: &str) {}
+
+    fn controllers(&self, _bridge: &str) -> BTreeMap<String, ControllerStatus> {
+        BTreeMap::new()
+    }
+
+    fn datapath_types(&self) -> Vec<String> {
+        let types = [("dummy", self.dummy.is_some()), ("netdev", true), ("system", !self.disable_system)];
+        types.into_iter().filter(|(_, has)| *has).map(|(kind, _)| kind.to_owned()).collect()
+    }
+
+    fn configure(&mut self, other_config: &BTreeMap<String, String>) {
+        for datapath in self.engines.values() {
+            if let Err(error) = datapath.configure(other_config) {
+                tracing::warn!(target: "bridge", rl = "1,5", "{}: {error}", datapath.name());
+            }
+        }
+    }
+}
+
+impl Env for World {
+    fn datapaths(&self) -> Vec<(String, String)> {
+        self.engines.values().map(|dp| (dp.kind().to_owned(), dp.name().to_owned())).collect()
+    }
+
+    fn open(&self, kind: &str, name: &str) -> Result<Arc<dyn Datapath>, Error> {
+        if !self.datapath_types().iter().any(|known| known == kind) {
+            return Err(Errno::EAFNOSUPPORT.into());
+        }
+        match self.engines.get(kind).filter(|engine| engine.name() == name) {
+            Some(engine) => Ok(Arc::clone(engine) as Arc<dyn Datapath>),
+            None => Err(Errno::ENODEV.into()),
+        }
+    }
+
+    fn create(&self, kind: &str, name: &str) -> Result<Arc<dyn Datapath>, Error> {
+        match self.open(kind, name) {
+            Ok(_) => Err(Errno::EEXIST.into()),
+            Err(_) => Err(Error::Unsupported("datapaths besides those of bridges")),
+        }
+    }
+
+    fn delete(&self, kind: &str, name: &str) -> Result<(), Error> {
+        self.open(kind, name)?;
+        Err(Error::Unsupported("taking a datapath from under its bridges"))
+    }
+
+    fn open_device(&self, name: &str, kind: &str) -> Result<Arc<dyn Netdev>, Error> {
+        self.netdevs.open(name, kind)
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+}
