@@ -39,9 +39,13 @@ const ENGINE: [Command<Switch>; 12] = [
     Command::new("dpif-netdev/pmd-stats-clear", "[-pmd core] [dp]", 0, 3, |s, r| {
         control::pmd_stats_clear(&s.engines(), &words(r)).map(|()| Reply::empty())
     }),
-    Command::new("dpif-netdev/pmd-perf-show", "[-nh] [-it iter-history-len] [-ms ms-history-len] [-pmd core] [dp]", 0, 8, |s, r| {
-        shown(control::pmd_perf_show(&s.engines(), &words(r))?, r)
-    }),
+    Command::new(
+        "dpif-netdev/pmd-perf-show",
+        "[-nh] [-it iter-history-len] [-ms ms-history-len] [-pmd core] [dp]",
+        0,
+        8,
+        |s, r| shown(control::pmd_perf_show(&s.engines(), &words(r))?, r),
+    ),
     Command::new("dpif-netdev/pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", 0, 5, |s, r| {
         shown(control::pmd_rxq_show(&s.engines(), &words(r))?, r)
     }),

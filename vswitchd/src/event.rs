@@ -185,6 +185,8 @@ pub async fn run<T>(mut body: Body<T>, config: Config) -> (End, Services) {
             switch.finish();
             return (End::Exit, switch.services);
         }
+        // However soon the next round is due, tasks have their turn.
+        tokio::task::yield_now().await;
         let is_warping = switch.services.warp.is_some();
         tokio::select! {
             biased;
