@@ -10,7 +10,7 @@
 //! * [`select`]: which rules a request means.
 //! * [`flow_mod`], [`group_mod`], [`meter`], [`table_mod`], [`tlv`], [`bundle`], [`learn`]: changes.
 //! * [`port`]: ports as OpenFlow numbers and describes them.
-//! * [`stats`], [`monitor`], [`identity`]: what requests are answered with.
+//! * [`stats`], [`monitor`], [`identity`], [`features`], [`answer`]: what requests are answered with.
 //! * [`event`]: what controllers are told.
 
 pub mod version;
@@ -33,6 +33,8 @@ pub mod port;
 pub mod stats;
 pub mod monitor;
 pub mod identity;
+pub mod features;
+pub mod answer;
 pub mod event;
 
 pub use group::Group;

@@ -14,7 +14,7 @@ use super::rule::{MAX_PRIORITY, Rule, Usage};
 use super::switch::Ofproto;
 
 /// The entries that every table claims room for, unless it has fewer.
-const MAX_ENTRIES: u32 = 1_000_000;
+pub(super) const MAX_ENTRIES: u32 = 1_000_000;
 
 /// The sum over some flows.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
