@@ -13,4 +13,5 @@ pub mod ctl;
 pub mod vsctl;
 pub mod dbclient;
 pub mod ovsdb_tool;
+pub mod sflow_table;
 pub mod appctl;
