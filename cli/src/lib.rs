@@ -1,11 +1,11 @@
 //! The command-line programs: thin mains in `bin/`, and here what they share.
 //!
-//! * [`table_options`]: how tables are printed.
-//! * [`ctl`]: what `ovs-vsctl` and `vtep-ctl` share.
-//! * [`vsctl`]: `ovs-vsctl`.
-//! * [`dbclient`]: `ovsdb-client`.
-//! * [`ovsdb_tool`]: `ovsdb-tool`.
-//! * [`appctl`]: `ovs-appctl`.
+//! - [`table_options`] — how tables are printed.
+//! - [`ctl`] — what `ovs-vsctl` and `vtep-ctl` share.
+//! - [`vsctl`] — `ovs-vsctl`.
+//! - [`dbclient`] — `ovsdb-client`.
+//! - [`ovsdb_tool`] — `ovsdb-tool`.
+//! - [`appctl`] — `ovs-appctl`.
 #![forbid(unsafe_code)]
 
 pub mod table_options;

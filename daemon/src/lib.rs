@@ -28,6 +28,8 @@ pub mod testing;
 
 use std::io;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 /// The version of Open vSwitch that we stand in for.
 pub const OVS_VERSION: &str = "3.7.1";
 
@@ -41,7 +43,16 @@ pub fn error_text(error: &io::Error) -> String {
     }
 }
 
-/// Ends the process by `SIGALRM` in `secs` seconds, for programs with a time limit; 0 takes that back.
-pub fn set_alarm(secs: u32) {
+/// Ends the process by `SIGALRM` in `secs` seconds, telling the log, for programs with a time limit (`--timeout`); never
+/// without one.
+pub async fn time_limit(secs: Option<u32>) {
+    let (Some(secs), Ok(mut alarm)) = (secs, signal(SignalKind::alarm())) else {
+        return std::future::pending().await;
+    };
     sys::process::alarm(secs);
+    alarm.recv().await;
+    let number = SignalKind::alarm().as_raw_value();
+    let name = sys::process::signal_text(number);
+    tracing::warn!(target: "fatal_signal", "terminating with signal {number} ({name})");
+    sys::process::die_by(number)
 }

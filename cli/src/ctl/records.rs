@@ -15,13 +15,11 @@ macro_rules! rows {
     ($($name:literal $min:literal $max:expr, $arguments:literal, $options:literal, $mode:ident, $prepare:expr, $run:expr;)*) => {
         &[$(Syntax {
             name: $name, min: $min, max: $max, arguments: $arguments, options: $options,
-            writes: rows!(@ $mode), prepare: $prepare, run: $run, prints_new_row: rows!(# $name),
+            writes: rows!(@ $mode), prepare: $prepare, run: $run,
         }),*]
     };
     (@ RO) => { false };
     (@ RW) => { true };
-    (# "create") => { true };
-    (# $other:literal) => { false };
 }
 pub(crate) use rows;
 

@@ -44,6 +44,7 @@ struct Outputs(Vec<Output>);
 struct Output {
     text: String,
     table: Option<ovsdb::output::Table>,
+    /// The text is the provisional UUID of a new row, to be replaced by the one that the server gave.
     is_new_row: bool,
 }
 
@@ -158,7 +159,7 @@ impl<'a> Session<'a> {
             if try_again {
                 return Ok(None);
             }
-            outputs.push(Output { text: output, table, is_new_row: command.syntax.prints_new_row });
+            outputs.push(Output { text: output, table, is_new_row: command.syntax.name == "create" });
         }
         self.check_symbols(&symbols)?;
         Ok(Some(Outputs(outputs)))

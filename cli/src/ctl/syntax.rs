@@ -105,8 +105,6 @@ pub struct Syntax {
     pub writes: bool,
     pub prepare: Prepare,
     pub run: Run,
-    /// The output is the UUID of a new row, to be replaced by the one that the server gave.
-    pub prints_new_row: bool,
 }
 
 /// A parsed command.

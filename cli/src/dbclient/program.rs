@@ -143,6 +143,8 @@ struct Line {
     args: Vec<String>,
     style: Style,
     timestamps: bool,
+    /// Seconds.
+    timeout: Option<u32>,
 }
 
 /// Runs the program.
@@ -158,13 +160,22 @@ pub fn main() -> ExitCode {
             let network = network(&started);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime.map_err(|error| daemon::error_text(&error)) {
-                Ok(runtime) => match runtime.block_on(work(line, &network, None)) {
+                Ok(runtime) => match runtime.block_on(limited(line, &network)) {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(text) => fail(&text),
                 },
                 Err(text) => fail(&text),
             }
         }
+    }
+}
+
+/// Runs the command within its time limit.
+async fn limited(line: Line, network: &Network) -> Result<(), Fatal> {
+    let timeout = line.timeout;
+    tokio::select! {
+        done = work(line, network, None) => done,
+        () = daemon::time_limit(timeout) => Ok(()),
     }
 }
 
@@ -179,7 +190,7 @@ fn network(started: &Started<Opt>) -> Network {
 }
 
 fn line(started: &Started<Opt>) -> Result<Line, Fatal> {
-    let (mut style, mut timestamps) = (Style::default(), false);
+    let (mut style, mut timestamps, mut timeout) = (Style::default(), false, None);
     for (option, value) in &started.own {
         match option {
             Opt::Timestamp => timestamps = true,
@@ -187,7 +198,7 @@ fn line(started: &Started<Opt>) -> Result<Line, Fatal> {
             Opt::Timeout => {
                 let text = value.as_deref().unwrap_or_default();
                 match text.parse() {
-                    Ok(secs) if secs > 0 => daemon::set_alarm(secs),
+                    Ok(secs) if secs > 0 => timeout = Some(secs),
                     _ => return Err(format!("value {text} on -t or --timeout is invalid")),
                 }
             }
@@ -204,7 +215,7 @@ fn line(started: &Started<Opt>) -> Result<Line, Fatal> {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         return Err(format!("unknown command '{name}'; use --help for help"));
     };
-    Ok(Line { command, args: args.to_vec(), style, timestamps })
+    Ok(Line { command, args: args.to_vec(), style, timestamps, timeout })
 }
 
 /// State of the control socket of a detached client.
@@ -282,7 +293,7 @@ async fn gated<T>(work: impl Future<Output = T>, mut paused: watch::Receiver<boo
 
 /// Connects, finds out which database is meant, and runs the command.
 async fn work(line: Line, network: &Network, started: Option<Started<Opt>>) -> Result<(), Fatal> {
-    let Line { command, mut args, style, timestamps } = line;
+    let Line { command, mut args, style, timestamps, .. } = line;
     let remotes = take_remotes(&mut args, command.min, network);
     let remotes: Vec<&str> = remotes.split(',').collect();
     let mut rpc = Rpc::open(network, &remotes).await?;

@@ -236,15 +236,17 @@ fn run(line: CommandLine, words: &[String], common: Common, dirs: &Dirs) -> Resu
     } else {
         tracing::debug!(target: "vsctl", "Called as {}", escaped_args());
     }
-    if let Some(secs) = line.timeout {
-        daemon::set_alarm(secs);
-    }
     let naming = Naming { schema: line.settings.schema.clone(), row_ids: ROW_IDS, show: SHOW };
     let network = Network { run_dir: dirs.run.clone(), default_port: OVSDB_PORT, tls: Tls::new(common.tls) };
     let session = Session::new(&line.settings, naming, network, &commands)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Stop::Fatal(daemon::error_text(&error)))?;
-    runtime.block_on(session.run())
+    runtime.block_on(async {
+        tokio::select! {
+            status = session.run() => status,
+            () = daemon::time_limit(line.timeout) => Err(Stop::Exit(1)),
+        }
+    })
 }
 
 /// The command line as a shell would take it.
