@@ -6,7 +6,9 @@ use daemon::unixctl::{Command, Commands, Reply, Request, builtins, exit, time_co
 use datapath::dpctl;
 use datapath::user::control;
 
+use crate::backer;
 use crate::event::Switch;
+use crate::xlate::fdb;
 
 /// Every command. With `dummy`, those that tests need too.
 pub fn commands(dummy: bool) -> Commands<Switch> {
@@ -15,6 +17,7 @@ pub fn commands(dummy: bool) -> Commands<Switch> {
     commands.add(BRIDGE);
     commands.add(ENGINE);
     commands.add(dpctl_rows());
+    commands.add(backer::commands().map(|row| Command::new(row.name, row.usage, row.min, row.max, run_backer)));
     if dummy {
         commands.add(time_commands());
         commands.add(DUMMY);
@@ -76,7 +79,7 @@ const ENGINE: [Command<Switch>; 12] = [
 const DUMMY: [Command<Switch>; 5] = [
     Command::new("netdev-dummy/receive", "name [--qid queue_id] packet|flow [--len len]", 2, MANY, |s, r| {
         control::receive(&s.world.netdevs, &words(r))?;
-        s.world.settle();
+        s.settle();
         Ok(Reply::empty())
     }),
     Command::new("netdev-dummy/set-admin-state", "[netdev] up|down", 1, 2, |s, r| {
@@ -100,6 +103,16 @@ fn dpctl_rows() -> impl Iterator<Item = Command<Switch>> {
         let name: &'static str = Box::leak(format!("dpctl/{}", row.name).into_boxed_str());
         Command::new(name, row.usage, row.min_args, row.max_args, run_dpctl)
     })
+}
+
+fn run_backer(switch: &mut Switch, request: &Request) -> Answer {
+    if request.method == "fdb/show" && request.is_json() {
+        return fdb::show_json(&switch.world.backers, request.arg(0), switch.now()).map(Reply::Json);
+    }
+    let row = backer::commands().find(|row| row.name == request.method).ok_or("no such command")?;
+    let text = (row.run)(&switch.world.backers, &words(request), switch.now());
+    switch.settle();
+    text.map(Reply::Text)
 }
 
 fn run_dpctl(switch: &mut Switch, request: &Request) -> Answer {

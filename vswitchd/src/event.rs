@@ -21,9 +21,11 @@ use flow::time::{Clock, Instant};
 use ovsdb::idl::{Idl, Note};
 use tokio::sync::Notify;
 
+use crate::backer::Note as Left;
 use crate::bridge::Bridges;
 use crate::command;
 use crate::world::World;
+use crate::xlate::Deferred;
 
 /// What the command line says.
 #[derive(Default)]
@@ -44,6 +46,10 @@ pub struct Config {
 const DB_BUDGET: usize = 100;
 /// A round that takes longer is told of.
 const LONG_ROUND: Duration = Duration::from_millis(1000);
+/// How often OpenFlow flows are looked at for time-outs.
+const EXPIRY: Duration = Duration::from_millis(500);
+/// Rounds in which datapaths may keep the loop from anything else.
+const SETTLE_ROUNDS: usize = 1000;
 /// How often the loop lets tasks run between two steps of a time warp.
 const WARP_YIELDS: u32 = 8;
 
@@ -70,6 +76,7 @@ pub struct Switch {
     pub world: World,
     clock: SystemClock,
     announced: bool,
+    expire_at: Instant,
 }
 
 impl Host for Switch {
@@ -92,7 +99,7 @@ impl Switch {
         idl.set_lock(Some("ovs_vswitchd"));
         let db = Session::new(network, &config.remote, clock.now());
         let bridges = Bridges::new(Arc::clone(&world.netdevs));
-        Self { services, idl, db, bridges, world, clock, announced: false }
+        Self { services, idl, db, bridges, world, clock, announced: false, expire_at: Instant::ZERO }
     }
 
     /// The time.
@@ -107,14 +114,61 @@ impl Switch {
         self.run_db(now);
         let bridges = self.bridges.run(&mut self.idl, &mut self.world, now);
         self.send_db();
+        self.settle();
         let world = self.world.run(now);
+        self.settle();
+        let expiry = self.expire(now);
         self.services.coverage.run(now);
         if began.elapsed() > LONG_ROUND {
             let ms = began.elapsed().as_millis();
             tracing::warn!(target: "timeval", "Unreasonably long {ms}ms poll interval");
         }
-        let deadlines = [bridges, world, self.db.deadline(), self.services.coverage.deadline()];
+        let deadlines = [bridges, world, expiry, self.db.deadline(), self.services.coverage.deadline()];
         deadlines.into_iter().min().unwrap_or(Instant::NEVER)
+    }
+
+    /// Lets datapaths and what translation left behind be dealt with, until there is nothing left.
+    pub fn settle(&mut self) {
+        for _ in 0..SETTLE_ROUNDS {
+            let polled = self.world.poll();
+            let notes = self.world.take_notes();
+            if !polled && notes.is_empty() {
+                return;
+            }
+            for note in notes {
+                self.take_note(note);
+            }
+        }
+    }
+
+    fn take_note(&mut self, note: Left) {
+        let now = self.now();
+        match note {
+            Left::Deferred(Deferred::Learn { bridge, request, limit, used }) => {
+                let Some(bridge) = self.bridges.by_id_mut(bridge) else { return };
+                if let Err(error) = bridge.ofproto.learn(&request, limit, used, now) {
+                    let name = &bridge.name;
+                    tracing::warn!(target: "ofproto_dpif", rl = "1,5", "{name}: learn failed: {error}");
+                }
+            }
+            Left::Deferred(Deferred::FinTimeout { bridge, rule, idle, hard }) => {
+                if let Some(bridge) = self.bridges.by_id_mut(bridge) {
+                    bridge.ofproto.reduce_timeouts(&rule, idle, hard);
+                }
+            }
+            Left::PacketIn(_) => {}
+        }
+    }
+
+    /// Ends flows whose time has come, now and then; when to come again.
+    fn expire(&mut self, now: Instant) -> Instant {
+        if now >= self.expire_at {
+            self.expire_at = now + EXPIRY;
+            for bridge in self.bridges.iter_mut() {
+                bridge.ofproto.expire(now);
+            }
+        }
+        if self.bridges.iter().next().is_some() { self.expire_at } else { Instant::NEVER }
     }
 
     fn run_db(&mut self, now: Instant) {
@@ -192,7 +246,7 @@ pub async fn run<T>(mut body: Body<T>, config: Config) -> (End, Services) {
             biased;
             signal = body.signals.recv() => return (End::Signal(signal), switch.services),
             Some(request) = body.requests.recv() => {
-                switch.world.settle();
+                switch.settle();
                 commands.dispatch(&mut switch, &request);
             }
             () = switch.db.next() => {}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use datapath::dpctl::Env;
 use datapath::netdev::{DummyLevel, Netdev, Netdevs};
@@ -11,7 +12,9 @@ use datapath::{Datapath, Error};
 use flow::time::{Clock, Instant};
 use sys::errno::Errno;
 
+use crate::backer::{Backer, Backers, Note};
 use crate::bridge::{Bridge, Connections, ControllerStatus, Outside};
+use crate::reval::Settings;
 use crate::xlate::Snapshot;
 
 /// What bridges stand on.
@@ -22,6 +25,9 @@ pub struct World {
     dummy: Option<DummyLevel>,
     disable_system: bool,
     engines: BTreeMap<String, Arc<Engine>>,
+    /// What bridges of one type share, by type.
+    pub backers: Backers,
+    settings: Settings,
     waker: Waker,
 }
 
@@ -32,7 +38,7 @@ impl World {
         if let Some(level) = dummy {
             netdevs.enable_dummy(level);
         }
-        Self { netdevs, clock, dummy, disable_system, engines: BTreeMap::new(), waker }
+        Self { netdevs, clock, dummy, disable_system, engines: BTreeMap::new(), backers: Backers::default(), settings: Settings::default(), waker }
     }
 
     /// Every userspace datapath.
@@ -40,17 +46,19 @@ impl World {
         self.engines.values().cloned().collect()
     }
 
-    /// Lets datapaths do what the main loop does for them, until none has anything left.
-    pub fn settle(&self) {
-        for datapath in self.engines.values() {
-            while datapath.run() {}
-        }
+    /// Lets datapaths do what the main loop does for them, once. Whether there was anything.
+    pub fn poll(&self) -> bool {
+        self.engines.values().fold(false, |any, engine| engine.run() | any)
     }
 
-    /// Looks after datapaths; when to come again.
-    pub fn run(&mut self, _now: Instant) -> Instant {
-        self.settle();
-        Instant::NEVER
+    /// What translation left for the main loop to do.
+    pub fn take_notes(&self) -> Vec<Note> {
+        self.backers.0.values().flat_map(|backer| backer.take_notes()).collect()
+    }
+
+    /// Looks after datapath flows; when to come again.
+    pub fn run(&self, now: Instant) -> Instant {
+        self.backers.0.values().map(|backer| backer.run(now)).min().unwrap_or(Instant::NEVER)
     }
 
     fn is_dummy(&self, kind: &str) -> bool {
@@ -93,6 +101,10 @@ impl Outside for World {
             Some(engine) => Arc::clone(engine),
             None => {
                 let engine = self.make(kind, &format!("ovs-{kind}"))?;
+                let backer = Backer::new(Arc::clone(&engine) as Arc<dyn Datapath>, Arc::clone(&self.clock));
+                backer.wake_by(&self.waker);
+                backer.flows.configure(self.settings);
+                self.backers.0.insert(kind.to_owned(), backer);
                 self.engines.insert(kind.to_owned(), Arc::clone(&engine));
                 engine
             }
@@ -101,10 +113,18 @@ impl Outside for World {
     }
 
     fn close_datapath(&mut self, kind: &str) {
-        self.engines.remove(kind);
+        self.backers.0.remove(kind);
+        if let Some(engine) = self.engines.remove(kind) {
+            // The handler is the backer, which holds the datapath.
+            engine.set_handler(None);
+        }
     }
 
-    fn publish(&mut self, _kind: &str, _snapshot: Snapshot) {}
+    fn publish(&mut self, kind: &str, snapshot: Snapshot) {
+        if let Some(backer) = self.backers.0.get(kind) {
+            backer.publish(snapshot);
+        }
+    }
 
     fn connect(&mut self, _bridge: &mut Bridge, _connections: &Connections) {}
 
@@ -120,11 +140,28 @@ impl Outside for World {
     }
 
     fn configure(&mut self, other_config: &BTreeMap<String, String>) {
+        self.settings = settings(other_config);
+        for backer in self.backers.0.values() {
+            backer.flows.configure(self.settings);
+        }
         for datapath in self.engines.values() {
             if let Err(error) = datapath.configure(other_config) {
                 tracing::warn!(target: "bridge", rl = "1,5", "{}: {error}", datapath.name());
             }
         }
+    }
+}
+
+/// What `other_config` says about datapath flows.
+fn settings(other_config: &BTreeMap<String, String>) -> Settings {
+    let number = |name: &str| other_config.get(name).and_then(|text| text.parse::<u64>().ok());
+    let default = Settings::default();
+    let flow_limit = number("flow-limit").and_then(|n| usize::try_from(n).ok());
+    Settings {
+        flow_limit: flow_limit.unwrap_or(default.flow_limit).max(1000),
+        max_idle: number("max-idle").map_or(default.max_idle, |ms| Duration::from_millis(ms.max(500))),
+        max_revalidator: number("max-revalidator")
+            .map_or(default.max_revalidator, |ms| Duration::from_millis(ms.max(100))),
     }
 }
 
