@@ -17,7 +17,8 @@ pub fn commands(dummy: bool) -> Commands<Switch> {
     commands.add(BRIDGE);
     commands.add(ENGINE);
     commands.add(dpctl_rows());
-    commands.add(backer::commands().map(|row| Command::new(row.name, row.usage, row.min, row.max, run_backer)));
+    commands
+        .add(backer::commands().map(|row| Command::new(row.name, row.usage, row.min, row.max, run_backer)));
     if dummy {
         commands.add(time_commands());
         commands.add(DUMMY);

@@ -38,7 +38,16 @@ impl World {
         if let Some(level) = dummy {
             netdevs.enable_dummy(level);
         }
-        Self { netdevs, clock, dummy, disable_system, engines: BTreeMap::new(), backers: Backers::default(), settings: Settings::default(), waker }
+        Self {
+            netdevs,
+            clock,
+            dummy,
+            disable_system,
+            engines: BTreeMap::new(),
+            backers: Backers::default(),
+            settings: Settings::default(),
+            waker,
+        }
     }
 
     /// Every userspace datapath.
