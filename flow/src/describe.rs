@@ -36,6 +36,7 @@ pub fn match_to_string(m: &FullMatch, priority: Option<u16>, names: &dyn PortNam
 pub fn key_to_string(key: &Key, names: &dyn PortNames) -> String {
     let mut mask = crate::wildcards::for_packet(key);
     let m = &mut mask.0;
+    m.metadata = u64::MAX.into();
     for field in [
         Field::InPort,
         Field::SkbPriority,

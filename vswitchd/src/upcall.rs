@@ -260,3 +260,41 @@ impl Handler for Backer {
         self.flows.forget_worker(pmd);
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    /// What the userspace datapath can do.
+    pub fn features() -> datapath::Features {
+        datapath::Features {
+            masked_set_action: true,
+            tnl_push_pop: true,
+            ufid: true,
+            trunc: true,
+            clone: true,
+            sample_nesting: 10,
+            ct_eventmask: true,
+            ct_clear: true,
+            max_hash_alg: 1,
+            check_pkt_len: true,
+            ct_timeout: true,
+            explicit_drop_action: true,
+            lb_output_action: true,
+            ct_zero_snat: true,
+            add_mpls: true,
+            psample: false,
+            max_vlan_headers: 2,
+            max_mpls_depth: 3,
+            recirc: true,
+            ct_state: true,
+            ct_zone: true,
+            ct_mark: true,
+            ct_label: true,
+            ct_state_nat: true,
+            ct_orig_tuple: true,
+            ct_orig_tuple6: true,
+            nd_ext: true,
+            conntrack: true,
+            meters: true,
+        }
+    }
+}

@@ -136,7 +136,9 @@ impl RecircIds {
         let fingerprint = frozen.fingerprint();
         let mut inner = self.lock();
         let same = inner.by_state.get(&fingerprint).into_iter().flatten();
-        let found = same.filter_map(|id| inner.by_id.get(id)).find(|(node, _)| *node.frozen == frozen);
+        // An id that nobody uses any more is on its way out.
+        let used = same.filter_map(|id| inner.by_id.get(id)).filter(|(node, _)| Arc::strong_count(node) > 1);
+        let found = used.into_iter().find(|(node, _)| *node.frozen == frozen);
         if let Some((node, _)) = found {
             return RecircRef(Arc::clone(node));
         }
@@ -290,13 +292,14 @@ mod tests {
         let (a, b) = (ids.intern(state(1)), ids.intern(state(2)));
         assert_eq!((a.id(), b.id(), ids.intern(state(1)).id()), (RecircId(1), RecircId(2), RecircId(1)));
         drop(a);
+        assert_eq!(ids.intern(state(1)).id(), RecircId(3));
         let at = Instant::from_millis;
         ids.run(at(0));
         ids.run(at(249));
         assert!(ids.find(RecircId(1)).is_some());
         ids.run(at(250));
         assert!(ids.find(RecircId(1)).is_none());
-        assert_eq!(ids.intern(state(1)).id(), RecircId(3));
+        assert_eq!(ids.intern(state(1)).id(), RecircId(4));
         assert!(ids.find(RecircId(2)).is_some());
     }
 }

@@ -45,6 +45,8 @@ pub mod freeze;
 pub mod trace;
 pub mod trace_command;
 pub mod fdb;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

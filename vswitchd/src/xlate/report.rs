@@ -18,9 +18,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether nodes of the kind never have others below them.
+    /// Whether nodes of the kind are indented even if they are the last of a list.
     fn is_terminal(self) -> bool {
-        matches!(self, Self::Action | Self::Detail | Self::Warn | Self::Error)
+        matches!(self, Self::Action | Self::Detail | Self::Warn | Self::Error | Self::Bucket)
     }
 }
 

@@ -157,7 +157,15 @@ impl Bridge {
             mask |= mask >> shift;
         }
         mask |= (mask & 1) << 1;
-        let mut all: Vec<&Port> = self.ports.values().rev().collect();
+        // What was put in later comes first among those of one hash.
+        let mut all: Vec<&Port> = self
+            .bundles
+            .iter()
+            .flat_map(|bundle| &bundle.ports)
+            .rev()
+            .filter_map(|port| self.ports.get(port))
+            .collect();
+        all.extend(self.ports.values().filter(|port| port.bundle.is_none()));
         all.sort_by_key(|port| hash::int(port.ofp.0.into(), 0) as usize & mask);
         all
     }
