@@ -63,8 +63,8 @@ fn bridge(ofproto: &Ofproto) -> Bridge {
         bundles: vec![
             bundle(65534, "br0", None),
             bundle(3, "p3", Some(10)),
-            bundle(2, "p2", None),
             bundle(1, "p1", None),
+            bundle(2, "p2", None),
         ],
         mirrors: Vec::new(),
         forward_bpdu: false,
