@@ -30,11 +30,27 @@ type Answer = Result<Reply, String>;
 
 const MANY: usize = usize::MAX;
 
-const BRIDGE: [Command<Switch>; 1] =
-    [Command::new("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |s, r| {
+const BRIDGE: [Command<Switch>; 6] = [
+    Command::new("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |s, r| {
         let now = s.now();
         s.bridges.dump_flows(&r.args, now).map(Reply::Text)
-    })];
+    }),
+    Command::new("ofproto/list", "", 0, 0, |s, _| Ok(s.bridges.names().into())),
+    Command::new("dpif/dump-dps", "", 0, 0, |s, _| Ok(s.bridges.names().into())),
+    Command::new("dpif/show", "", 0, 0, |s, r| {
+        if r.is_json() {
+            Ok(Reply::Json(s.bridges.dpif_show_json()))
+        } else {
+            Ok(s.bridges.dpif_show().into())
+        }
+    }),
+    Command::new("dpif/show-dp-features", "bridge", 1, 1, |s, r| {
+        s.bridges.show_dp_features(r.arg(0)).map(Reply::Text)
+    }),
+    Command::new("dpif/set-dp-features", "[--force] bridge [feature [value]]", 1, 4, |s, r| {
+        s.bridges.set_dp_features(&r.args).map(Reply::Text)
+    }),
+];
 
 const ENGINE: [Command<Switch>; 12] = [
     Command::new("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", 0, 3, |s, r| {

@@ -150,6 +150,10 @@ pub struct Bridges {
     stats_at: Instant,
     status_due: bool,
     vlan_limit: u8,
+    /// What translation is to believe of datapaths that is not what they say.
+    features: BTreeMap<String, datapath::Features>,
+    /// Something that translation reads was changed by hand.
+    republish: bool,
 }
 
 /// How often statistics are written, unless the database says otherwise; and at least.
@@ -171,6 +175,8 @@ impl Bridges {
             stats_at: Instant::ZERO,
             status_due: false,
             vlan_limit: 1,
+            features: BTreeMap::new(),
+            republish: false,
         }
     }
 

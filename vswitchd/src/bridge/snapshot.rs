@@ -32,7 +32,8 @@ impl Bridges {
         for bridge in self.bridges.values_mut() {
             let seen = Arc::new(bridge.snapshot(&peers));
             kinds.entry(bridge.kind.clone()).or_default().push(seen);
-            features.insert(bridge.kind.clone(), Arc::new(bridge.datapath.features().clone()));
+            let own = self.features.get(&bridge.kind).unwrap_or_else(|| bridge.datapath.features());
+            features.insert(bridge.kind.clone(), Arc::new(own.clone()));
         }
         for (kind, bridges) in kinds {
             let features = Arc::clone(&features[&kind]);
@@ -56,7 +57,7 @@ impl Bridges {
 
     /// Looks at devices that changed, and at what OpenFlow changed of ports.
     pub(super) fn poll_devices(&mut self, outside: &mut dyn Outside, now: Instant) {
-        let mut changed = false;
+        let mut changed = std::mem::take(&mut self.republish);
         for bridge in self.bridges.values_mut() {
             changed |= bridge.poll_devices(now);
         }

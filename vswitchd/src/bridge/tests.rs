@@ -236,6 +236,28 @@ fn a_bridge_with_its_ports() {
 }
 
 #[test]
+fn commands_show_datapaths() {
+    let mut bed = Bed::new();
+    bed.add_bridge("br0", json!({}), &[("br0", json!({})), ("p7", json!({"type": "dummy"}))]);
+    assert_eq!(
+        bed.bridges.dpif_show(),
+        "dummy@ovs-dummy: hit:0 missed:0\n  br0:\n    br0 65534/100: (dummy-internal)\n    p7 1/7: (dummy)\n"
+    );
+    let features = bed.bridges.show_dp_features("br0").expect("a bridge");
+    assert!(
+        features.starts_with("Masked set action: Yes\n") && features.ends_with("IPv6 ND Extension: Yes\n")
+    );
+    let set = |bed: &mut Bed, args: &[&str]| {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        bed.bridges.set_dp_features(&args).expect("a bridge")
+    };
+    assert_eq!(set(&mut bed, &["br0", "recirc", "maybe"]), "Boolean value expected");
+    assert_eq!(set(&mut bed, &["br0", "recirc", "false"]), "");
+    assert_eq!(set(&mut bed, &["br0", "recirc"]), "recirc (Recirc) : [run time]:false, [boot time]:true\n");
+    assert_eq!(bed.bridges.names(), "br0\n");
+}
+
+#[test]
 fn ports_come_and_go() {
     let mut bed = Bed::new();
     bed.add_bridge(
