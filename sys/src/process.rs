@@ -245,12 +245,30 @@ pub struct Usage {
 
 /// The resources that the calling thread has used.
 pub fn thread_usage() -> Usage {
+    usage(libc::RUSAGE_THREAD)
+}
+
+/// The resources that the process has used.
+pub fn process_usage() -> Usage {
+    usage(libc::RUSAGE_SELF)
+}
+
+/// The most memory that the process has had, in bytes.
+pub fn peak_memory() -> u64 {
+    u64::try_from(raw_usage(libc::RUSAGE_SELF).ru_maxrss).unwrap_or(0) * 1024
+}
+
+fn raw_usage(of: libc::c_int) -> libc::rusage {
     // SAFETY: `rusage` is a C struct of integers, for which zeroes are valid; it outlives the call.
-    let raw = unsafe {
+    unsafe {
         let mut raw = std::mem::zeroed::<libc::rusage>();
-        libc::getrusage(libc::RUSAGE_THREAD, &raw mut raw);
+        libc::getrusage(of, &raw mut raw);
         raw
-    };
+    }
+}
+
+fn usage(of: libc::c_int) -> Usage {
+    let raw = raw_usage(of);
     let number = |v: libc::c_long| u64::try_from(v).unwrap_or(0);
     let ms = |t: libc::timeval| number(t.tv_sec) * 1000 + number(t.tv_usec) / 1000;
     Usage {

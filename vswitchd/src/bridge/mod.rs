@@ -10,7 +10,7 @@
 //!
 //! * [`Outside`]: what the rest of the process does for bridges. [`order`]: in which order OVS goes over names.
 //! * [`reconfigure`]: which bridges, ports and interfaces there are; [`device`]: a device as an OpenFlow port.
-//! * [`bundle`], [`mirror`], [`tables`], [`remote`]: what one row of the database configures.
+//! * [`bundle`], [`mirror`], [`tables`], [`remote`], [`sflow`]: what one row of the database configures.
 //! * [`snapshot`]: what translation reads of it. [`status`]: what the database is told. [`command`]: `bridge/*`.
 
 pub mod order;
@@ -20,6 +20,7 @@ pub mod bundle;
 pub mod mirror;
 pub mod tables;
 pub mod remote;
+pub mod sflow;
 pub mod snapshot;
 pub mod status;
 pub mod command;
@@ -124,7 +125,7 @@ pub struct Bridge {
     /// Whether a controller is connected.
     pub controller_alive: Arc<AtomicBool>,
     /// Samples of received packets, if the bridge is sampled.
-    pub sflow: Option<std::sync::Arc<dyn crate::xlate::snapshot::PacketSampler>>,
+    pub sflow: Option<Arc<sflow::Sampler>>,
     default_mac: EthAddr,
     /// Whether it switches by itself: standalone, and no controllers. `None` before the first configuration.
     alone: Option<bool>,
@@ -215,14 +216,16 @@ impl Bridges {
             bridge.ofproto.run(now);
             bridge.macs.expire(now);
         }
+        self.run_sflow(now);
         self.deadline(now)
     }
 
     fn deadline(&self, now: Instant) -> Instant {
         let due =
             self.bridges.values().map(|bridge| bridge.ofproto.deadline(now).min(bridge.macs.deadline()));
+        let sflow = self.bridges.values().map(Bridge::sflow_deadline);
         let retry = if self.retry { now + RETRY } else { Instant::NEVER };
-        due.fold(self.stats_at, Instant::min).min(retry)
+        due.chain(sflow).fold(self.stats_at, Instant::min).min(retry)
     }
 
     /// Whether the first configuration is done and the database knows it: time to let the parent process go.

@@ -112,6 +112,12 @@ impl Bridges {
         for (name, row) in &rows {
             self.configure_bridge(idl, txn, name, *row, outside, now);
         }
+        let mut agents = 0;
+        for (name, row) in &rows {
+            if let Some(bridge) = self.bridges.get_mut(name) {
+                bridge.configure_sflow(idl, *row, &self.netdevs, &mut agents, now);
+            }
+        }
         self.publish(outside, &other_config);
         if let Some(root) = root {
             status::configured(txn, root, &outside.datapath_types(), &self.netdevs.kinds());

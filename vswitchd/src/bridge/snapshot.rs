@@ -123,7 +123,7 @@ impl Bridge {
             in_band: false,
             packet_in_on_miss: Arc::clone(&self.packet_in_on_miss),
             controller_alive: Arc::clone(&self.controller_alive),
-            sflow: self.sflow.clone(),
+            sflow: self.sflow.clone().map(|sampler| sampler as _),
             flow_samples: None,
             slowpath_meter: self.ofproto.tables().meter(crate::ofproto::meter::SLOWPATH_METER).map(|id| id.0),
             controller_meter: self
