@@ -277,7 +277,7 @@ impl<'a> Session<'a> {
     async fn connect(&mut self, retry: bool) -> Result<(), Stop> {
         let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
         for remote in self.settings.remote.split(',').filter(|remote| !remote.is_empty()) {
-            match self.network.connect(remote).await {
+            match self.open(remote).await {
                 Ok(stream) => {
                     self.link = Some(Link { stream, parser: Parser::new() });
                     self.db.idl.connected();
@@ -291,6 +291,14 @@ impl<'a> Session<'a> {
         }
         tokio::time::sleep(RETRY_EVERY).await;
         Ok(())
+    }
+
+    /// Connects to an active remote, or waits for a server that connects to a passive one.
+    async fn open(&self, remote: &str) -> std::io::Result<Stream> {
+        match remote.split_once(':') {
+            Some(("punix" | "ptcp" | "pssl", _)) => self.network.listen(remote)?.accept().await,
+            _ => self.network.connect(remote).await,
+        }
     }
 
     fn no_connection(&self, error: &std::io::Error) -> Stop {
