@@ -12,6 +12,7 @@ pub mod table_options;
 pub mod ctl;
 pub mod vsctl;
 pub mod dbclient;
+pub mod appctl;
+pub mod ofctl;
 pub mod ovsdb_tool;
 pub mod sflow_table;
-pub mod appctl;

@@ -10,6 +10,7 @@ use std::fmt;
 use flow::field::{Field, Oxm, Value};
 
 use crate::error::OfError;
+use crate::text::{Parsed, refuse, scan_hex};
 use crate::wire::{Put, Reader};
 
 /// The experimenter class.
@@ -277,4 +278,186 @@ pub fn put_entry(out: &mut Vec<u8>, field: Field, version: u8, value: &Value, ma
 /// Bytes of a number that are not leading zeros: a tunnel option's length is not known here.
 fn significant(bytes: &[u8]) -> usize {
     bytes.len() - bytes.iter().take_while(|&&byte| byte == 0).count()
+}
+
+/// A list of entries as text: `NXM_OF_ETH_DST(0002e30f80a4), NXM_OF_VLAN_TCI_W(1000/1000)`.
+pub fn list_text(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "<any>".to_owned();
+    }
+    let mut entries = Vec::new();
+    let mut r = Reader::new(bytes);
+    while !r.is_empty() {
+        let mut ahead = r;
+        match read_text_entry(&mut ahead) {
+            Some(entry) => {
+                entries.push(entry);
+                r = ahead;
+            }
+            None => {
+                entries.push(format!("<{} invalid bytes>", r.len()));
+                break;
+            }
+        }
+    }
+    entries.join(", ")
+}
+
+fn read_text_entry(r: &mut Reader<'_>) -> Option<String> {
+    let header = Header::read(r).ok()?;
+    let (value, mask) = r.bytes(header.payload_len()).ok()?.split_at(header.value_len().into());
+    let mask = if header.has_mask { format!("/{}", crate::text::hex(mask, "")) } else { String::new() };
+    Some(format!("{}({}{mask})", header.name(), crate::text::hex(value, "")))
+}
+
+impl Header {
+    /// The field's name, `_W` behind it if there is a mask; numbers if the field is not known.
+    fn name(&self) -> String {
+        let same = |oxm: &&Oxm| {
+            (oxm.class, oxm.field, oxm.experimenter) == (self.class, self.field, self.experimenter)
+        };
+        let known = self.find().and_then(|field| field.info().oxms.iter().find(same));
+        let wild = if self.has_mask { "_W" } else { "" };
+        match known {
+            Some(oxm) => format!("{}{wild}", oxm.name),
+            None if self.is_cookie() => format!("NXM_NX_COOKIE{wild}"),
+            None => format!("{}:{}", self.class, self.field),
+        }
+    }
+
+    /// The header of a name, or of its 8 or 16 hexadecimal digits.
+    fn from_name(name: &str) -> Option<Self> {
+        let (bare, wild) = match name.strip_suffix("_W") {
+            Some(bare) if !bare.is_empty() => (bare, true),
+            _ => (name, false),
+        };
+        if let Some(field) = Field::from_oxm_name(bare) {
+            let oxm = field.info().oxms.iter().find(|oxm| oxm.name == bare)?;
+            let maskable = field.info().maskable != flow::field::Maskable::Never;
+            if !wild || maskable {
+                return Some(Self::of(oxm, field.n_bytes(), wild));
+            }
+        }
+        if bare == "NXM_NX_COOKIE" {
+            let length = if wild { 16 } else { 8 };
+            return Some(Self { experimenter: 0, class: 1, field: 30, has_mask: wild, length });
+        }
+        let bytes = crate::text::parse_hex(name).filter(|bytes| matches!(bytes.len(), 4 | 8))?;
+        let mut r = Reader::new(&bytes);
+        let (class, field, length) = (r.u16().ok()?, r.u8().ok()?, r.u8().ok()?);
+        let experimenter = r.u32().unwrap_or(0);
+        let fits = (class == EXPERIMENTER) == (bytes.len() == 8);
+        fits.then_some(Self { experimenter, class, field: field >> 1, has_mask: field & 1 != 0, length })
+    }
+
+    fn of(oxm: &Oxm, n: usize, masked: bool) -> Self {
+        let extra = if oxm.class == EXPERIMENTER { 4 } else { 0 };
+        let length = n * if masked { 2 } else { 1 } + extra;
+        Self {
+            experimenter: oxm.experimenter,
+            class: oxm.class,
+            field: oxm.field,
+            has_mask: masked,
+            length: length as u8,
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.u16(self.class).u8(self.field << 1 | u8::from(self.has_mask)).u8(self.length);
+        if self.class == EXPERIMENTER {
+            out.u32(self.experimenter);
+        }
+    }
+}
+
+/// The entries of text as [`list_text`] writes it, without padding.
+///
+/// # Errors
+/// OVS's words.
+pub fn parse_list(text: &str) -> Parsed<Vec<u8>> {
+    let mut out = Vec::new();
+    if text == "<any>" {
+        return Ok(out);
+    }
+    let mut rest = text.trim_start_matches([',', ' ']);
+    while !rest.is_empty() {
+        let Some((name, tail)) = rest.split_once('(') else {
+            refuse!("{text}: missing ( at end of nx_match");
+        };
+        let Some(header) = Header::from_name(name) else { refuse!("{text}: unknown field `{name}'") };
+        rest = parse_values(text, name, header, tail, &mut out)?.trim_start_matches([',', ' ']);
+    }
+    Ok(out)
+}
+
+/// The value and mask of an entry, up to its parenthesis.
+fn parse_values<'a>(
+    text: &str,
+    name: &str,
+    mut header: Header,
+    rest: &'a str,
+    out: &mut Vec<u8>,
+) -> Parsed<&'a str> {
+    let (value, mut rest) = scan_hex(rest).unwrap_or((Vec::new(), rest));
+    let expected = usize::from(header.value_len());
+    if value.len() != expected {
+        match header.find().filter(|field| field.is_tun_metadata()) {
+            Some(field) if value.len() > field.n_bytes() => {
+                refuse!("expected to read at most {} bytes but got {}", field.n_bytes(), value.len())
+            }
+            Some(_) => header.length = (value.len() * if header.has_mask { 2 } else { 1 }) as u8,
+            None => refuse!("expected to read {expected} bytes but got {}", value.len()),
+        }
+    }
+    header.put(out);
+    out.bytes(&value);
+    if header.has_mask {
+        let Some(tail) = rest.trim_start_matches(' ').strip_prefix('/') else {
+            refuse!("{text}: missing / in masked field {name}");
+        };
+        let (mask, tail) = scan_hex(tail).unwrap_or((Vec::new(), tail));
+        if mask.len() != usize::from(header.value_len()) {
+            refuse!("{:.2}: hex digits expected", tail);
+        }
+        out.bytes(&mask);
+        rest = tail;
+    }
+    match rest.trim_start_matches(' ').strip_prefix(')') {
+        Some(rest) => Ok(rest),
+        None => refuse!("{text}: missing ) following field {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lists_have_text() {
+        for text in [
+            "<any>",
+            "NXM_OF_IN_PORT(fffe)",
+            "NXM_OF_ETH_TYPE(0800), NXM_OF_IP_SRC_W(0a000000/ff000000)",
+            "OXM_OF_VLAN_VID_W(1000/1000), NXM_NX_REG3(00000001)",
+            "NXOXM_ET_REG17(01020304), NXM_NX_COOKIE(0000000000000001)",
+            "NXM_NX_TUN_METADATA3_W(0102/ff00)",
+        ] {
+            assert_eq!(parse_list(text).map(|bytes| list_text(&bytes)), Ok(text.to_owned()));
+        }
+        let odd = parse_list("0123450a(0102030405/060708090a)").expect("eight digits are a header");
+        assert_eq!(list_text(&odd), "291:34(0102030405/060708090a)");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn entries_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40), text in "\\PC{0,40}") {
+            let _ = list_text(&bytes);
+            let _ = parse_list(&text);
+            for place in [Place::Match, Place::Action] {
+                let _ = read_entry(&mut Reader::new(&bytes), None, true, place);
+            }
+        }
+    }
 }

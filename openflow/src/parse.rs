@@ -6,6 +6,7 @@
 pub mod matching;
 pub mod flow;
 pub mod monitor;
+pub mod packet_out;
 pub mod group;
 pub mod meter;
 pub mod table;

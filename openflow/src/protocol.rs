@@ -74,6 +74,19 @@ impl Protocols {
         Self::OF10_STD,
     ];
 
+    /// Every format, one by one.
+    pub const SINGLE: [Self; 9] = [
+        Self::OF10_STD,
+        Self::OF10_STD_TID,
+        Self::OF10_NXM,
+        Self::OF10_NXM_TID,
+        Self::OF11_STD,
+        Self::OF12_OXM,
+        Self::OF13_OXM,
+        Self::OF14_OXM,
+        Self::OF15_OXM,
+    ];
+
     /// The formats of one version.
     pub const fn of_version(version: Version) -> Self {
         match version {

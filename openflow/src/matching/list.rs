@@ -3,8 +3,7 @@
 use super::{FullMatch, OFPMT_OXM, require_ethernet, requires_ethernet};
 use crate::action::Decode;
 use crate::error::OfError;
-use crate::msg::w;
-use crate::oxm::{self, Entry, Header, Place};
+use crate::oxm::{self, Entry, Place};
 use crate::version::Version;
 use crate::wire::{Put, Reader, pad8, set_u16};
 use flow::field::{Field, Maskable, Prereq, Value};
@@ -337,45 +336,5 @@ pub fn put_nxm(full: &FullMatch, cookie: u64, cookie_mask: u64, out: &mut Vec<u8
 
 /// A list as text, entry by entry in its own terms.
 pub fn nxm_text(bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        return "<any>".to_owned();
-    }
-    let mut reader = Reader::new(bytes);
-    let mut out = String::new();
-    while !reader.is_empty() {
-        let mut next = reader;
-        if !out.is_empty() {
-            out.push_str(", ");
-        }
-        let Ok(header) = Header::read(&mut next) else { break };
-        let Ok(payload) = next.bytes(header.payload_len()) else { break };
-        let (value, mask) = payload.split_at(payload.len().min(header.value_len().into()));
-        w!(&mut out, "{}({}", entry_name(&header), hex(value));
-        if header.has_mask {
-            w!(&mut out, "/{}", hex(mask));
-        }
-        out.push(')');
-        reader = next;
-    }
-    if !reader.is_empty() {
-        w!(&mut out, "<{} invalid bytes>", reader.len());
-    }
-    out
-}
-
-/// `NXM_NX_REG0`, `NXM_NX_REG0_W` with a mask, `1:30` if unknown.
-fn entry_name(header: &Header) -> String {
-    let suffix = if header.has_mask { "_W" } else { "" };
-    if header.is_cookie() {
-        return format!("NXM_NX_COOKIE{suffix}");
-    }
-    let its = |oxm: &&flow::field::Oxm| {
-        (oxm.class, oxm.field, oxm.experimenter) == (header.class, header.field, header.experimenter)
-    };
-    let known = header.find().and_then(|field| field.info().oxms.iter().find(its));
-    known.map_or_else(|| format!("{}:{}", header.class, header.field), |oxm| format!("{}{suffix}", oxm.name))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::oxm::list_text(bytes)
 }

@@ -3,7 +3,7 @@
 
 mod text;
 
-pub use text::{features_text, stats_text};
+pub use text::{features_text, listing_text, stats_text};
 
 use super::table::TableMiss;
 use super::{actions_from_bits, actions_to_bits, open};

@@ -77,7 +77,7 @@ fn split_command(text: &str) -> (FlowCommand, &str) {
 }
 
 /// Splits a flow at `actions=`: what is before and what follows.
-fn split_actions(text: &str) -> Option<(&str, &str)> {
+pub(super) fn split_actions(text: &str) -> Option<(&str, &str)> {
     let at = text.find("action")?;
     let (_, actions) = text[at..].split_once('=')?;
     Some((&text[..at], actions))

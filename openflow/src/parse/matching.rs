@@ -137,7 +137,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn packet_type(&mut self, packet_type: u32) {
+    /// Requires a packet type.
+    pub fn packet_type(&mut self, packet_type: u32) {
         self.flow.key.packet_type = U32::new(packet_type);
         self.flow.mask.0.packet_type = U32::new(u32::MAX);
     }

@@ -20,6 +20,21 @@ pub fn features_text(msg: &[u8], out: &mut String) -> Result<(), OfError> {
     result
 }
 
+/// The text of tables from several messages, each table's ended by a newline.
+pub fn listing_text(list: &[TableFeatures]) -> String {
+    let mut out = String::new();
+    let mut dittos = Dittos::default();
+    let mut prev = None;
+    for features in list {
+        table_text(features, prev, None, None, &mut dittos, &mut out);
+        out.push('\n');
+        prev = Some(features);
+    }
+    dittos.flush(&mut out);
+    out.push('\n');
+    out
+}
+
 /// Appends the text of a statistics reply.
 pub fn stats_text(msg: &[u8], out: &mut String) -> Result<(), OfError> {
     let (list, result) = TableStats::decode_reply(msg);
