@@ -2,6 +2,8 @@
 //!
 //! Every action is matched here; those that this datapath cannot do are refused by name, at install and not at the packet.
 
+use std::sync::Arc;
+
 use flow::action::{Action, Userspace};
 use flow::attr::Writer;
 use flow::drop::DropReason;
@@ -21,6 +23,8 @@ pub struct Program {
     pub ops: Box<[Op]>,
     /// Running it changes the packet or its metadata.
     pub writes: bool,
+    /// The actions of the flow that this is, or is part of, the program of.
+    pub actions: Arc<[Action]>,
 }
 
 /// One step of a program.
@@ -126,16 +130,16 @@ impl Program {
     /// # Errors
     /// [`Error::Unsupported`] names an action that this datapath cannot do.
     pub fn compile(actions: &[Action]) -> Result<Self, Error> {
-        Self::compile_at(actions, 0)
+        Self::compile_at(actions, 0, &Arc::from(actions))
     }
 
-    fn compile_at(actions: &[Action], depth: usize) -> Result<Self, Error> {
+    fn compile_at(actions: &[Action], depth: usize, all: &Arc<[Action]>) -> Result<Self, Error> {
         if depth > MAX_NESTING {
             return Err(Error::Unsupported("actions nested so deep"));
         }
-        let ops = actions.iter().map(|action| op(action, depth + 1)).collect::<Result<Vec<_>, _>>()?;
+        let ops = actions.iter().map(|action| op(action, depth + 1, all)).collect::<Result<Vec<_>, _>>()?;
         let writes = ops.iter().any(Op::writes);
-        Ok(Self { ops: ops.into(), writes })
+        Ok(Self { ops: ops.into(), writes, actions: Arc::clone(all) })
     }
 }
 
@@ -169,8 +173,8 @@ impl Op {
     }
 }
 
-fn op(action: &Action, depth: usize) -> Result<Op, Error> {
-    let nested = |actions: &[Action]| Program::compile_at(actions, depth);
+fn op(action: &Action, depth: usize, all: &Arc<[Action]>) -> Result<Op, Error> {
+    let nested = |actions: &[Action]| Program::compile_at(actions, depth, all);
     Ok(match action {
         Action::Output(port) => Op::Output(*port),
         Action::LbOutput(bond) => Op::LbOutput(*bond),

@@ -19,7 +19,7 @@ use crate::user::worker::Worker;
 pub fn hand_up(
     worker: &mut Worker,
     action: &Userspace,
-    _program: &Program,
+    program: &Program,
     packets: &mut [Packet],
     members: &[u16],
 ) {
@@ -35,7 +35,7 @@ pub fn hand_up(
         let upcall = Upcall {
             kind: Kind::Action {
                 userdata: action.userdata.as_deref().unwrap_or_default(),
-                actions: None,
+                actions: action.actions.then_some(&program.actions),
                 egress_tunnel: None,
             },
             packet: packet.outgoing(&worker.pool),
