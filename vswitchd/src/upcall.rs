@@ -13,7 +13,7 @@ use flow::time::Instant;
 use flow::wildcards;
 
 use crate::backer::{Backer, Note, PacketIn};
-use crate::reval::{Ukey, raw_key};
+use crate::reval::{Kept, Ukey, raw_key, significant};
 use crate::xlate::snapshot::Sampled;
 use crate::xlate::{Bridge, BridgeId, Input, Output, Snapshot, Stats, effect, translate};
 
@@ -136,17 +136,10 @@ impl Backer {
         let install = may_install.then(|| Install { mask: Box::new(mask), actions: installed.clone() });
         if install.is_some() {
             let raw = upcall.raw.cloned().unwrap_or_else(|| raw_key(&snapshot, upcall.key, &mask));
-            self.flows.insert(Ukey::new(
-                upcall.ufid,
-                upcall.pmd,
-                raw,
-                upcall.key,
-                &mask,
-                installed,
-                seq,
-                now,
-                result_parts(&result),
-            ));
+            let kept = Kept { effects: result.effects.clone(), recircs: result.recircs.clone() };
+            let significant = significant(&snapshot, upcall.key, &mask);
+            let (ufid, pmd) = (upcall.ufid, upcall.pmd);
+            self.flows.insert(Ukey::new(ufid, pmd, raw, upcall.key, significant, installed, seq, now, kept));
         }
         Some(Answer { execute: result.actions, install })
     }
@@ -231,10 +224,6 @@ impl Backer {
             continuation: continuation.then(|| Arc::clone(&frozen)),
         })));
     }
-}
-
-fn result_parts(result: &Output) -> crate::reval::Kept {
-    crate::reval::Kept { effects: result.effects.clone(), recircs: result.recircs.clone() }
 }
 
 /// The mask of all that the packet has.

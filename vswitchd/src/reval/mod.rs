@@ -67,7 +67,7 @@ impl Ukey {
         pmd: PmdId,
         raw: RawKey,
         key: &Key,
-        mask: &Mask,
+        mask: Mini,
         actions: Vec<Action>,
         seq: u64,
         created: Instant,
@@ -78,7 +78,7 @@ impl Ukey {
             pmd,
             raw,
             key: Mini::new(key),
-            mask: Mini::new(&mask.0),
+            mask,
             actions,
             kept,
             created,
@@ -340,7 +340,8 @@ impl Flows {
         let Ok((mask, _)) = odp::mask_to_flow(&full.mask, &key) else { return };
         let kept = Kept { effects: Vec::new(), recircs: Vec::new() };
         let actions = full.actions.to_vec();
-        let mut ukey = Ukey::new(flow.ufid, flow.pmd, full.key, &key, &mask, actions, 0, look.now, kept);
+        let mut ukey =
+            Ukey::new(flow.ufid, flow.pmd, full.key, &key, Mini::new(&mask.0), actions, 0, look.now, kept);
         ukey.seen = look.walk;
         match look.translate_again(&ukey) {
             Verdict::Keep => {
@@ -485,7 +486,7 @@ impl Look<'_> {
 }
 
 /// The bits of a mask that a datapath flow can have: what its attributes carry.
-fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Mini {
+pub(crate) fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Mini {
     let support = snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support);
     let vlan_limit = usize::from(snapshot.vlan_limit);
     let raw = odp::mask_from_flow(&Params { key, mask: Some(mask), support: &support, vlan_limit }, mask);

@@ -71,6 +71,9 @@ impl PortNames for KeyNames {
     }
 }
 
+/// Executes actions on a packet with this key.
+pub type Executor<'a> = dyn FnMut(&[u8], &Key, &[Action]) -> Result<(), String> + 'a;
+
 /// What a trace is made with.
 pub struct Tracer<'a> {
     pub snapshot: &'a Snapshot,
@@ -87,7 +90,7 @@ pub struct Tracer<'a> {
     pub now: Instant,
     pub pid: &'a dyn Fn(DpPort) -> u32,
     /// Executes actions on a traced packet: all but outputs and recirculation.
-    pub execute: &'a mut dyn FnMut(&[u8], &Key, &[Action]) -> Result<(), String>,
+    pub execute: &'a mut Executor<'a>,
 }
 
 /// More recirculations end a trace.
