@@ -38,6 +38,8 @@ pub struct Started<T> {
 
 /// Reads the command line of `program`. Ends the process for `--help` and the like.
 pub fn read<T: Copy>(program: &options::Program<T>) -> Started<T> {
+    sys::process::restore_signal(libc::SIGSEGV);
+    sys::process::restore_signal(libc::SIGBUS);
     let dirs = Dirs::from_env();
     let clock = SystemClock::new();
     let log = Logger::new(program.name, clock.clone());

@@ -178,9 +178,14 @@ impl Network {
                 let listener = Listener::bind_unix(&path)?;
                 Ok(Listener::Unix { listener: UnixListener::from_std(listener)?, path })
             }
-            Passive::Tcp(port, host) => Ok(Listener::Tcp { listener: self.bind_tcp(host, port)?, tls: None }),
+            Passive::Tcp(port, host) => {
+                let listener = self.bind_tcp(host, port)?;
+                tell_chosen_port(name, port, &listener);
+                Ok(Listener::Tcp { listener, tls: None })
+            }
             Passive::Ssl(port, host) => {
                 let listener = self.bind_tcp(host, port)?;
+                tell_chosen_port(name, port, &listener);
                 Ok(Listener::Tcp { listener, tls: Some(self.tls.clone()) })
             }
         }
@@ -192,6 +197,14 @@ impl Network {
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::new(host, port.unwrap_or(self.default_port)))?;
         socket.listen(64)
+    }
+}
+
+/// Says which port the kernel chose, if it was to choose.
+fn tell_chosen_port(name: &str, wanted: Option<u16>, listener: &TcpListener) {
+    let target = name.split_once(':').map_or(name, |(_, target)| target);
+    if let (Some(0), Ok(address)) = (wanted, listener.local_addr()) {
+        tracing::info!(target: "socket_util", "{target}: listening on port {}", address.port());
     }
 }
 

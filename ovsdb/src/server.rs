@@ -134,8 +134,9 @@ impl Server {
         let name = data.schema().name.clone();
         self.generation += 1;
         self.dbs.insert(name.clone(), Db::new(data, has_storage));
-        self.tell_databases();
+        // First, so that they do not hear of it any more.
         self.reconnect(&format!("adding {name} database"));
+        self.tell_databases();
     }
 
     /// Stops serving a database, if it is served.
@@ -147,8 +148,8 @@ impl Server {
         self.cancel_waiting(name);
         self.generation += 1;
         self.dbs.remove(name);
+        self.reconnect(&format!("removing {name} database by user request"));
         self.tell_databases();
-        self.reconnect(&format!("removing {name} database"));
         true
     }
 

@@ -146,9 +146,20 @@ pub fn open(path: &Path, read_only: bool) -> Result<Opened> {
 
 /// Creates a database file, which must not exist yet.
 pub fn create(path: &Path, kind: Kind, database: &Database, comment: &str, now: WallTime) -> Result<()> {
+    let path = behind_link(path);
     match kind {
-        Kind::Journal => journal::create(path, database, comment, now),
-        Kind::Sqlite => sqlite::create(path, database, comment, now),
+        Kind::Journal => journal::create(&path, database, comment, now),
+        Kind::Sqlite => sqlite::create(&path, database, comment, now),
+    }
+}
+
+/// What a symbolic link to nothing points to: a new file is made there, not in place of the link.
+fn behind_link(path: &Path) -> PathBuf {
+    match std::fs::read_link(path) {
+        Ok(target) if !path.exists() => {
+            path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target))
+        }
+        _ => path.to_owned(),
     }
 }
 
@@ -173,11 +184,16 @@ impl FileLock {
             |error: &std::io::Error| Error::io(error, format!("{}: failed to lock lockfile", path.display()));
         let file = File::options().create(true).truncate(false).read(true).write(true).open(&lock);
         let file = file.map_err(|error| failed(&error))?;
+        // The first lock is against this process itself, the second, OVS's kind, against others.
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(std::fs::TryLockError::Error(error)) => Err(failed(&error)),
-            Err(std::fs::TryLockError::WouldBlock) => Err(failed(&std::io::Error::from_raw_os_error(11))),
+            Ok(()) => {}
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed(&error)),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(failed(&std::io::Error::from_raw_os_error(11)));
+            }
         }
+        daemon::lock_file(&file).map_err(|error| failed(&error))?;
+        Ok(Self { _file: file })
     }
 }
 

@@ -330,11 +330,9 @@ impl<'a> Transaction<'a> {
 
     fn duplicate(&self, id: TableId, columns: &[usize], a: &Row, b: &Row) -> Error {
         let schema = self.db.table(id).schema();
-        // The order of OVS's words: by all columns but the version.
-        let order = |row: &Row| {
-            let all = (0..schema.columns.len()).filter(|&at| at != crate::schema::VERSION);
-            row.project(&all.collect::<Vec<_>>())
-        };
+        // The order of OVS's words: by what the rows hold.
+        let all: Vec<usize> = schema.own_columns().map(|(at, _)| at).collect();
+        let order = |row: &Row| row.project(&all);
         let (first, second) = if order(a) < order(b) { (b, a) } else { (a, b) };
         let names: Vec<String> =
             columns.iter().map(|&at| format!("\"{}\"", schema.columns[at].name)).collect();

@@ -307,7 +307,7 @@ fn databases_are_listed_and_clients_told() {
     assert!(world.server.remove_database("Db"));
     world.pump();
     assert_eq!(world.take(aware), [json!({"id": null, "method": "monitor_canceled", "params": ["m"]})]);
-    assert_eq!(world.closed, [(plain, "removing Db database".to_owned())]);
+    assert_eq!(world.closed, [(plain, "removing Db database by user request".to_owned())]);
     assert_eq!(
         world.call(aware, "get_schema", json!(["Db"])),
         json!({"ERROR": {"error": "unknown database", "syntax": "[\"Db\"]",

@@ -110,6 +110,13 @@ pub fn ignore_signal(signal: i32) {
     unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
+/// Lets `signal` do again what it does in a program that knows nothing of it: the Rust runtime catches `SIGSEGV` and
+/// `SIGBUS` to report overflowing stacks, and survives the first one that another process sends.
+pub fn restore_signal(signal: i32) {
+    // SAFETY: installs no handler.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
 /// Has the kernel send `SIGALRM` in `secs` seconds, which by default ends the process.
 pub fn alarm(secs: u32) {
     // SAFETY: takes no pointer.

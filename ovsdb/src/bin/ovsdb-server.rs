@@ -248,7 +248,10 @@ async fn body(mut body: Body<Opt>) -> (End, Services) {
         }
     }
     body.started.complete();
-    tracing::info!(target: "ovsdb_server", "{}", daemon::options::version_line(PROGRAM.name));
+    // With --run it is a tool for a moment, which need not introduce itself.
+    if child.is_none() {
+        tracing::info!(target: "ovsdb_server", "{}", daemon::options::version_line(PROGRAM.name));
+    }
     let Body { started, services, mut requests, mut signals, network } = body;
     let defaults = started.common().tls.clone();
     let commands = commands();

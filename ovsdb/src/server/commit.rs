@@ -254,8 +254,8 @@ impl Server {
             self.send(session, json!({ "id": id, "result": results, "error": null }));
         }
         if pending.conversion {
-            self.tell_databases();
             self.reconnect(&format!("committed {name} database schema conversion"));
+            self.tell_databases();
         }
         !pending.changes.is_empty() || pending.conversion
     }

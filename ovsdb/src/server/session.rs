@@ -160,6 +160,10 @@ impl Server {
             self.close(session, &format!("unexpected {kind} message"));
             return;
         };
+        if !params.is_array() {
+            self.close(session, "received bad JSON-RPC message: \"params\" must be JSON array");
+            return;
+        }
         if id.is_null() {
             if let ("cancel", Some([request])) = (method.as_str(), params.as_array().map(Vec::as_slice)) {
                 self.cancel(session, Some(request));
