@@ -1,8 +1,8 @@
 //! RFC 7047 and the OVS extensions.
 //!
 //! In reading order: what a database is made of ([`value`], [`types`], [`schema`] and their text forms), how it
-//! changes ([`condition`], [`transact`]), who hears of it ([`monitor`]), where it is kept ([`storage`]), who serves it
-//! ([`server`]) and how a program uses one ([`idl`]).
+//! changes ([`condition`], [`mutation`], [`transaction`], [`transact`]), who hears of it ([`monitor`]), where it is kept
+//! ([`storage`]), who serves it ([`server`]), how a program uses one ([`idl`]) and how tables are printed ([`output`]).
 #![forbid(unsafe_code)]
 
 pub mod error;

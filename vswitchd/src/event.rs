@@ -19,6 +19,7 @@ use daemon::unixctl::{Host, Services};
 use datapath::netdev::DummyLevel;
 use flow::time::{Clock, Instant};
 use ovsdb::idl::{Idl, Note};
+use ovsdb::server::embedded::{self, Embedded};
 use tokio::sync::Notify;
 
 use crate::backer::Note as Left;
@@ -227,6 +228,13 @@ pub async fn run<T>(mut body: Body<T>, config: Config) -> (End, Services) {
     tell_cores();
     let bell = Arc::new(Bell::default());
     let clock = body.services.clock.clone();
+    let _database = match serve_database(&body, &config) {
+        Ok(server) => server,
+        Err(text) => {
+            eprintln!("{}: {text}", body.started.name);
+            return (End::Failed, body.services);
+        }
+    };
     let mut switch = Switch::new(body.services, body.network, &config, Waker::from(Arc::clone(&bell)));
     let commands = command::commands(config.dummy.is_some());
     loop {
@@ -257,6 +265,22 @@ pub async fn run<T>(mut body: Body<T>, config: Config) -> (End, Services) {
             }
         }
     }
+}
+
+/// With `--embedded-db`, the database server beside the switch: it listens where `ovsdb-server` would.
+fn serve_database<T>(body: &Body<T>, config: &Config) -> Result<Option<Embedded>, String> {
+    let Some(file) = &config.embedded_db else { return Ok(None) };
+    let socket = body.started.dirs.in_run("db.sock");
+    let settings = embedded::Settings {
+        file: file.clone(),
+        remotes: vec![
+            format!("punix:{}", socket.display()),
+            "db:Open_vSwitch,Open_vSwitch,manager_options".to_owned(),
+        ],
+        network: body.network.clone(),
+        clock: body.services.clock.clone(),
+    };
+    embedded::start(settings).map(Some).map_err(|error| error.to_string())
 }
 
 /// Completes when other tasks have had their turns.

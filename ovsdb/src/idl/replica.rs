@@ -99,6 +99,11 @@ struct Table {
     rows: BTreeMap<Uuid, Arc<Row>>,
 }
 
+/// A table and a new row of it.
+type Fresh = (Arc<str>, Arc<Row>);
+/// A table and what becomes of a row of it: nothing, if it goes.
+type Put = (Arc<str>, Option<Arc<Row>>);
+
 /// The copy.
 #[derive(Debug)]
 pub(super) struct Replica {
@@ -192,13 +197,7 @@ impl Replica {
         Ok(alert)
     }
 
-    #[expect(clippy::type_complexity, reason = "a row's table and new content, said once")]
-    fn whole(
-        &self,
-        table: &str,
-        uuid: Uuid,
-        update: &Value,
-    ) -> Result<Option<(Arc<str>, Option<Arc<Row>>)>, String> {
+    fn whole(&self, table: &str, uuid: Uuid, update: &Value) -> Result<Option<Put>, String> {
         let Some(new) = update.get("new") else { return Ok(self.name(table).map(|name| (name, None))) };
         let Some(known) = self.tables.get(table) else { return Ok(None) };
         let mut row = known.rows.get(&uuid).map_or_else(|| new_row(known, uuid), |row| (**row).clone());
@@ -206,13 +205,7 @@ impl Replica {
         Ok(Some((known.schema.name.clone(), Some(Arc::new(row)))))
     }
 
-    #[expect(clippy::type_complexity, reason = "a row's table and new content, said once")]
-    fn difference(
-        &self,
-        table: &str,
-        uuid: Uuid,
-        update: &Value,
-    ) -> Result<Option<(Arc<str>, Option<Arc<Row>>)>, String> {
+    fn difference(&self, table: &str, uuid: Uuid, update: &Value) -> Result<Option<Put>, String> {
         if let Some(content) = update.get("initial").or_else(|| update.get("insert")) {
             return Ok(self.fresh(table, uuid, content)?.map(|(name, row)| (name, Some(row))));
         }
@@ -228,12 +221,7 @@ impl Replica {
         Ok(Some((known.schema.name.clone(), Some(Arc::new(row)))))
     }
 
-    fn fresh(
-        &self,
-        table: &str,
-        uuid: Uuid,
-        content: &Value,
-    ) -> Result<Option<(Arc<str>, Arc<Row>)>, String> {
+    fn fresh(&self, table: &str, uuid: Uuid, content: &Value) -> Result<Option<Fresh>, String> {
         let Some(known) = self.tables.get(table) else { return Ok(None) };
         let mut row = new_row(known, uuid);
         known.fill(&mut row, content, false)?;

@@ -4,12 +4,13 @@
 //! would: clients, the switch among them, cannot tell the difference.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use daemon::clock::SystemClock;
 use daemon::stream::Network;
 use flow::time::Clock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::host::Host;
 use crate::database::Database;
@@ -51,20 +52,20 @@ impl Drop for Embedded {
 /// If the file is no database or in use, or a remote's column does not exist.
 pub fn start(settings: Settings) -> Result<Embedded, Error> {
     let (stop, stopped) = mpsc::channel(1);
-    let (report, ready) = oneshot::channel();
+    let (report, ready) = sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("ovsdb-server".to_owned())
-        .spawn(move || run(&settings, stopped, report))
+        .spawn(move || run(&settings, stopped, &report))
         .map_err(|error| Error::io(&error, "could not start a thread"))?;
     let embedded = Embedded { stop: Some(stop), thread: Some(thread) };
-    match ready.blocking_recv() {
+    match ready.recv() {
         Ok(Ok(())) => Ok(embedded),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(Error::io_plain("the database server ended")),
     }
 }
 
-fn run(settings: &Settings, stopped: mpsc::Receiver<()>, report: oneshot::Sender<Result<(), Error>>) {
+fn run(settings: &Settings, stopped: mpsc::Receiver<()>, report: &SyncSender<Result<(), Error>>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let started =
         runtime.map_err(|error| Error::io(&error, "could not start a runtime")).and_then(|runtime| {

@@ -175,7 +175,7 @@ fn read_rows(connection: &Connection) -> rusqlite::Result<Value> {
     while let Some(row) = rows.next()? {
         let (table, uuid, data): (String, [u8; 16], String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         // Text that is no JSON becomes a value that replaying names as wrong.
-        let data = serde_json::from_str(&data).unwrap_or_else(|_| Value::String(data));
+        let data = serde_json::from_str(&data).unwrap_or(Value::String(data));
         let rows = tables.entry(table).or_insert_with(|| json!({}));
         rows[Uuid(u128::from_be_bytes(uuid)).to_string()] = data;
     }
