@@ -28,9 +28,9 @@ pub mod testing;
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
 /// Locks a file against other processes in the way that OVS's programs respect.
 pub use sys::process::lock_file;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The version of Open vSwitch that we stand in for.
 pub const OVS_VERSION: &str = "3.7.1";
