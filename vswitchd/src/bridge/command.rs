@@ -164,7 +164,10 @@ impl Bridges {
             let bridges = self.iter().filter(|bridge| bridge.kind == one.kind);
             let bridges: Map<String, Value> = bridges
                 .map(|bridge| {
-                    let ports = bridge.ifaces().map(|iface| (iface.name.clone(), port_json(iface)));
+                    let ports = bridge
+                        .ifaces_by_name()
+                        .into_iter()
+                        .map(|iface| (iface.name.clone(), port_json(iface)));
                     (bridge.name.clone(), Value::Object(ports.collect()))
                 })
                 .collect();
@@ -227,7 +230,8 @@ impl Bridges {
 
 impl Bridge {
     fn ifaces_by_name(&self) -> Vec<&Iface> {
-        let mut all: Vec<&Iface> = self.ifaces().collect();
+        let there = |iface: &&Iface| self.ofproto.port(iface.ofp).is_some();
+        let mut all: Vec<&Iface> = self.ifaces().filter(there).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }

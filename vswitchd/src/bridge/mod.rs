@@ -149,6 +149,7 @@ pub struct Bridges {
     configured: bool,
     flights: Vec<Flight>,
     stats_at: Instant,
+    stats_interval: Duration,
     status_due: bool,
     vlan_limit: u8,
     /// What translation is to believe of datapaths that is not what they say.
@@ -174,6 +175,7 @@ impl Bridges {
             configured: false,
             flights: Vec::new(),
             stats_at: Instant::ZERO,
+            stats_interval: STATS_INTERVAL,
             status_due: false,
             vlan_limit: 1,
             features: BTreeMap::new(),

@@ -282,7 +282,11 @@ impl Bridge {
 
     /// Whether an interface can be made what the database wants without making it anew.
     fn can_stay(&self, iface: &Iface, wanted: WantedIface<'_>) -> bool {
-        if iface.kind != wanted.kind(&self.name) || iface.device.set_config(&wanted.options()).is_err() {
+        let lost = self.ofproto.port(iface.ofp).is_none();
+        if lost
+            || iface.kind != wanted.kind(&self.name)
+            || iface.device.set_config(&wanted.options()).is_err()
+        {
             return false;
         }
         set_mtu(&*iface.device, wanted);
@@ -344,6 +348,9 @@ impl Bridge {
     }
 
     fn drop_iface(&mut self, iface: &Iface, now: Instant) {
+        if self.ofproto.port(iface.ofp).is_none() {
+            return;
+        }
         self.ofproto.request_port_number(&iface.name, None);
         self.ofproto.remove_port(iface.ofp, now);
         self.ofproto.tables().note_change();

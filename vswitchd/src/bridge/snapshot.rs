@@ -1,8 +1,9 @@
 //! What translation reads of the bridges: built whole whenever they changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use datapath::PortChanges;
 use flow::id::{DpPort, OfPort};
 use flow::time::Instant;
 use openflow::msg::port::PortConfig;
@@ -55,9 +56,32 @@ impl Bridges {
         places
     }
 
+    /// Lets go of ports that somebody else took out of a datapath; the next configuration brings them back.
+    fn look_for_lost_ports(&mut self, now: Instant) -> bool {
+        let mut looked = BTreeSet::new();
+        let mut moved = BTreeSet::new();
+        for bridge in self.bridges.values() {
+            if looked.insert(bridge.kind.as_str()) && bridge.datapath.port_changes() != PortChanges::None {
+                moved.insert(bridge.kind.clone());
+            }
+        }
+        let mut lost = false;
+        for bridge in self.bridges.values_mut().filter(|bridge| moved.contains(&bridge.kind)) {
+            let gone: Vec<OfPort> = bridge
+                .ifaces()
+                .filter(|iface| iface.odp != DpPort::NONE && bridge.ofproto.port(iface.ofp).is_some())
+                .filter(|iface| bridge.datapath.port_by_name(&iface.name).is_err())
+                .map(|iface| iface.ofp)
+                .collect();
+            lost |= !gone.is_empty();
+            gone.into_iter().for_each(|number| bridge.ofproto.remove_port(number, now));
+        }
+        lost
+    }
+
     /// Looks at devices that changed, and at what OpenFlow changed of ports.
     pub(super) fn poll_devices(&mut self, outside: &mut dyn Outside, now: Instant) {
-        let mut changed = std::mem::take(&mut self.republish);
+        let mut changed = std::mem::take(&mut self.republish) | self.look_for_lost_ports(now);
         for bridge in self.bridges.values_mut() {
             changed |= bridge.poll_devices(now);
         }
@@ -101,8 +125,8 @@ impl Bridge {
         let mut bundles = Vec::new();
         for port in self.ports.iter_mut() {
             for iface in &mut port.ifaces {
-                let seen = self.ofproto.port(iface.ofp);
-                iface.published = seen.map(|port| (port.desc.config, port.may_enable)).unwrap_or_default();
+                let Some(seen) = self.ofproto.port(iface.ofp) else { continue };
+                iface.published = (seen.desc.config, seen.may_enable);
                 ports.insert(iface.ofp, seen_port(iface, port.bundle.id, &self.kind, peers));
             }
             port.bundle.floodable =

@@ -182,8 +182,12 @@ impl Bridges {
             }
             self.take_off(idl, &txn, false);
         }
+        let interval = stats_interval(idl);
+        if std::mem::replace(&mut self.stats_interval, interval) != interval {
+            self.stats_at = now;
+        }
         if now >= self.stats_at {
-            self.stats_at = now + stats_interval(idl);
+            self.stats_at = now + interval;
             let mut txn = Txn::new();
             for bridge in self.bridges.values() {
                 bridge.ifaces().for_each(|iface| statistics(&mut txn, iface));
