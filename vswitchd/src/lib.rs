@@ -5,7 +5,7 @@
 //! * [`ofproto`]: one bridge as an OpenFlow switch: tables, rules, classifier, groups, meters, ports.
 //! * [`xlate`]: from packets to datapath actions by way of the tables.
 //! * [`backer`]: what bridges of one datapath type share; [`upcall`]: what the datapath asks; [`reval`]: its flows;
-//!   [`packet_out`]: what controllers send; [`dpif_show`]: datapaths for people.
+//!   [`packet_out`]: what controllers send.
 //! * [`bridge`]: from the database to bridges, ports and tables, and back.
 //! * [`world`]: what bridges stand on: datapaths, connections.
 //! * [`event`]: the state of the program and its loop. [`command`]: the table of `ovs-appctl` commands.
@@ -17,7 +17,6 @@ pub mod backer;
 pub mod upcall;
 pub mod reval;
 pub mod packet_out;
-pub mod dpif_show;
 pub mod bridge;
 pub mod world;
 pub mod event;
