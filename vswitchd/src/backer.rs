@@ -254,5 +254,4 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         .iter()
         .chain(crate::xlate::trace_command::COMMANDS)
         .chain(crate::reval::command::COMMANDS)
-        
 }
