@@ -122,7 +122,7 @@ impl Backer {
     pub fn seq(&self) -> u64 {
         let configuration = self.seq.load(Ordering::Acquire);
         let snapshot = self.snapshot.load();
-        snapshot.bridges().iter().fold(configuration, |seq, bridge| seq.wrapping_add(bridge.tables.changes()))
+        configuration.wrapping_add(snapshot.table_changes())
     }
 
     /// Whether datapath flows match only what translation looked at.

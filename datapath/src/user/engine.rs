@@ -79,7 +79,7 @@ fn features() -> Features {
         trunc: true,
         clone: true,
         sample_nesting: 10,
-        ct_eventmask: false,
+        ct_eventmask: true,
         ct_clear: true,
         max_hash_alg: 1,
         check_pkt_len: true,

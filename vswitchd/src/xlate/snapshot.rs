@@ -69,6 +69,11 @@ impl Snapshot {
         all
     }
 
+    /// A number that is another when a table of a bridge has changed.
+    pub fn table_changes(&self) -> u64 {
+        self.bridges.values().fold(0, |sum, bridge| sum.wrapping_add(bridge.tables.changes()))
+    }
+
     /// The bridge and port that a datapath port is.
     pub fn port_of(&self, odp: DpPort) -> Option<(&Arc<Bridge>, &Port)> {
         let (bridge, ofp) = self.ports.get(&odp)?;
