@@ -362,16 +362,15 @@ impl Datapath for Engine {
 
     fn stats(&self) -> DpStats {
         let stats = self.worker_stats();
-        let masks: usize =
-            self.cells().iter().filter_map(|cell| cell.call(|worker| worker.flows.masks()).ok()).sum();
         DpStats {
             hits: stats.cache_hits + stats.masked_hits,
             misses: stats.missed + stats.lost,
             lost: stats.lost,
             flows: self.cells().iter().map(|cell| cell.flows.len() as u64).sum(),
-            mask_hits: Some(stats.masked_lookups),
-            masks: Some(u32::try_from(masks).unwrap_or(u32::MAX)),
-            cache_hits: Some(stats.cache_hits),
+            // As in the peer, what workers count of masks and caches is told by commands of their own.
+            mask_hits: None,
+            masks: None,
+            cache_hits: None,
         }
     }
 
