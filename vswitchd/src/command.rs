@@ -30,13 +30,19 @@ type Answer = Result<Reply, String>;
 
 const MANY: usize = usize::MAX;
 
-const BRIDGE: [Command<Switch>; 6] = [
+const BRIDGE: [Command<Switch>; 8] = [
+    Command::new("qos/show", "interface", 1, 1, |s, r| {
+        s.known_iface(r.arg(0)).map(|name| format!("QoS not configured on {name}\n").into())
+    }),
+    Command::new("qos/show-types", "interface", 1, 1, |s, r| {
+        s.known_iface(r.arg(0)).map(|name| format!("No QoS types supported for interface: {name}\n").into())
+    }),
     Command::new("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |s, r| {
         let now = s.now();
         s.bridges.dump_flows(&r.args, now).map(Reply::Text)
     }),
     Command::new("ofproto/list", "", 0, 0, |s, _| Ok(s.bridges.names().into())),
-    Command::new("dpif/dump-dps", "", 0, 0, |s, _| Ok(s.bridges.names().into())),
+    Command::new("dpif/dump-dps", "", 0, 0, |s, _| Ok(s.bridges.full_names().into())),
     Command::new("dpif/show", "", 0, 0, |s, r| {
         if r.is_json() {
             Ok(Reply::Json(s.bridges.dpif_show_json()))
@@ -151,6 +157,12 @@ fn shown(dump: impl std::fmt::Display + serde::Serialize, request: &Request) -> 
 }
 
 impl Switch {
+    /// An interface of some bridge. No device here shapes traffic, whatever the `qos` column says.
+    fn known_iface<'a>(&self, name: &'a str) -> Result<&'a str, String> {
+        let known = self.bridges.iter().any(|bridge| bridge.iface(name).is_some());
+        known.then_some(name).ok_or_else(|| "no such interface".to_owned())
+    }
+
     /// Every userspace datapath.
     fn engines(&self) -> Vec<Arc<datapath::user::Engine>> {
         self.world.engines()

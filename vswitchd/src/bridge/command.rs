@@ -123,7 +123,12 @@ impl Bridges {
         Ok(bridge.ofproto.dump_flows(offload, now))
     }
 
-    /// `ofproto/list`, `dpif/dump-dps`: the names of bridges, a line each.
+    /// `dpif/dump-dps`: types and names of bridges, a line each.
+    pub fn full_names(&self) -> String {
+        self.iter().fold(String::new(), |text, bridge| text + &bridge.kind + "@" + &bridge.name + "\n")
+    }
+
+    /// `ofproto/list`: the names of bridges, a line each.
     pub fn names(&self) -> String {
         self.iter().fold(String::new(), |text, bridge| text + &bridge.name + "\n")
     }
