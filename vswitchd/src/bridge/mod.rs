@@ -21,6 +21,7 @@ pub mod mirror;
 pub mod tables;
 pub mod remote;
 pub mod sflow;
+mod fail_open;
 pub mod snapshot;
 pub mod status;
 pub mod command;
@@ -129,6 +130,7 @@ pub struct Bridge {
     default_mac: EthAddr,
     /// Whether it switches by itself: standalone, and no controllers. `None` before the first configuration.
     alone: Option<bool>,
+    fail_open: fail_open::FailOpen,
 }
 
 /// A transaction under way.
@@ -219,7 +221,7 @@ impl Bridges {
             bridge.macs.expire(now);
         }
         self.run_sflow(now);
-        self.deadline(now)
+        self.deadline(now).min(self.run_fail_open(outside, now))
     }
 
     fn deadline(&self, now: Instant) -> Instant {

@@ -259,6 +259,7 @@ impl Bridge {
             sflow: None,
             default_mac: device::default_mac(row.uuid()),
             alone: None,
+            fail_open: Default::default(),
         }
     }
 
@@ -529,6 +530,7 @@ impl Bridge {
             port.bundle = bundle;
             for iface in &port.ifaces {
                 status::numbered(txn, iface);
+                configure_interface(&*self.datapath, idl, iface);
                 set_interface_mac(idl, iface);
             }
         }
@@ -577,6 +579,16 @@ fn set_mtu(device: &dyn Netdev, wanted: WantedIface<'_>) {
     if let Some(mtu) = request.and_then(|mtu| u16::try_from(mtu).ok()) {
         // A device that refuses says so by the `mtu` column, which tells the one it has.
         let _ = device.set_mtu(mtu);
+    }
+}
+
+/// Hands the datapath what the row says of an interface's queues.
+fn configure_interface(datapath: &dyn Datapath, idl: &Idl, iface: &Iface) {
+    let row = iface.uuid.and_then(|uuid| idl.row("Interface", uuid));
+    if let Some(row) = row.filter(|_| iface.odp != DpPort::NONE)
+        && let Err(error) = datapath.port_configure(iface.odp, &pairs(row.get("other_config")))
+    {
+        tracing::warn!(target: "bridge", rl = "1,5", "interface {}: {error}", iface.name);
     }
 }
 

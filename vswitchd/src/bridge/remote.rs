@@ -79,6 +79,7 @@ impl Bridge {
         let connections = self.connections(idl, row);
         let alone =
             connections.standalone && !connections.remotes.iter().any(|r| r.kind == RemoteKind::Primary);
+        self.fail_open.configure(&connections);
         outside.connect(self, &connections);
         if self.alone != Some(alone) {
             let first = self.alone.replace(alone).is_none();
