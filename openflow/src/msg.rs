@@ -176,6 +176,11 @@ pub fn all_actions() -> u32 {
     (1 << ACTION_BITS.len()) - 1
 }
 
+/// The bitmap of every action type that the version has.
+pub fn all_action_bits(version: Version) -> u32 {
+    actions_to_bits(all_actions(), version)
+}
+
 /// The names of a set of rows, or `(none)`.
 pub(crate) fn action_row_names(set: u32) -> String {
     let rows = ACTION_BITS.iter().enumerate().filter(|(row, _)| set & (1 << row) != 0);

@@ -94,7 +94,8 @@ impl Host for Switch {
 impl Switch {
     fn new(services: Services, network: Network, config: &Config, bell: Waker) -> Self {
         let clock = services.clock.clone();
-        let world = World::new(Arc::new(clock.clone()), config.dummy, config.disable_system, bell);
+        let world =
+            World::new(Arc::new(clock.clone()), config.dummy, config.disable_system, network.clone(), bell);
         let mut idl = Idl::new(ovsdb::vswitch::schema());
         Bridges::watch(&mut idl);
         idl.set_lock(Some("ovs_vswitchd"));
@@ -113,18 +114,21 @@ impl Switch {
         let began = std::time::Instant::now();
         let now = self.clock.now();
         self.run_db(now);
+        let conns = self.world.conns.run(&mut self.bridges, &self.world.backers, now);
         let bridges = self.bridges.run(&mut self.idl, &mut self.world, now);
         self.send_db();
         self.settle();
         let world = self.world.run(now);
         self.settle();
         let expiry = self.expire(now);
+        self.world.conns.tell(&mut self.bridges, now);
         self.services.coverage.run(now);
         if began.elapsed() > LONG_ROUND {
             let ms = began.elapsed().as_millis();
             tracing::warn!(target: "timeval", "Unreasonably long {ms}ms poll interval");
         }
-        let deadlines = [bridges, world, expiry, self.db.deadline(), self.services.coverage.deadline()];
+        let deadlines =
+            [conns, bridges, world, expiry, self.db.deadline(), self.services.coverage.deadline()];
         deadlines.into_iter().min().unwrap_or(Instant::NEVER)
     }
 
@@ -157,7 +161,7 @@ impl Switch {
                     bridge.ofproto.reduce_timeouts(&rule, idle, hard);
                 }
             }
-            Left::PacketIn(_) => {}
+            Left::PacketIn(packet) => self.world.conns.packet_in(&mut self.bridges, &packet, now),
         }
     }
 
@@ -258,6 +262,7 @@ pub async fn run<T>(mut body: Body<T>, config: Config) -> (End, Services) {
                 commands.dispatch(&mut switch, &request);
             }
             () = switch.db.next() => {}
+            () = switch.world.conns.ready() => {}
             () = bell.0.notified() => {}
             () = clock.sleep_until(deadline) => {}
             () = after_others(), if is_warping => {

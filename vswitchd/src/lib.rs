@@ -7,6 +7,7 @@
 //! * [`backer`]: what bridges of one datapath type share; [`upcall`]: what the datapath asks; [`reval`]: its flows;
 //!   [`packet_out`]: what controllers send.
 //! * [`bridge`]: from the database to bridges, ports and tables, and back.
+//! * [`conn`]: OpenFlow connections.
 //! * [`world`]: what bridges stand on: datapaths, connections.
 //! * [`event`]: the state of the program and its loop. [`command`]: the table of `ovs-appctl` commands.
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod upcall;
 pub mod reval;
 pub mod packet_out;
 pub mod bridge;
+pub mod conn;
 pub mod world;
 pub mod event;
 pub mod command;

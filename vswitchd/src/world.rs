@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use daemon::stream::Network;
 use datapath::dpctl::Env;
 use datapath::netdev::{DummyLevel, Netdev, Netdevs};
 use datapath::user::{Engine, Setup};
@@ -14,6 +15,7 @@ use sys::errno::Errno;
 
 use crate::backer::{Backer, Backers, Note};
 use crate::bridge::{Bridge, Connections, ControllerStatus, Outside};
+use crate::conn::Conns;
 use crate::reval::Settings;
 use crate::xlate::Snapshot;
 
@@ -27,13 +29,21 @@ pub struct World {
     engines: BTreeMap<String, Arc<Engine>>,
     /// What bridges of one type share, by type.
     pub backers: Backers,
+    /// OpenFlow connections.
+    pub conns: Conns,
     settings: Settings,
     waker: Waker,
 }
 
 impl World {
     /// A world without bridges. `waker` is rung when a datapath has something for the main loop.
-    pub fn new(clock: Arc<dyn Clock>, dummy: Option<DummyLevel>, disable_system: bool, waker: Waker) -> Self {
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        dummy: Option<DummyLevel>,
+        disable_system: bool,
+        network: Network,
+        waker: Waker,
+    ) -> Self {
         let netdevs = Arc::new(Netdevs::new());
         if let Some(level) = dummy {
             netdevs.enable_dummy(level);
@@ -45,6 +55,7 @@ impl World {
             disable_system,
             engines: BTreeMap::new(),
             backers: Backers::default(),
+            conns: Conns::new(network),
             settings: Settings::default(),
             waker,
         }
@@ -135,12 +146,16 @@ impl Outside for World {
         }
     }
 
-    fn connect(&mut self, _bridge: &mut Bridge, _connections: &Connections) {}
+    fn connect(&mut self, bridge: &mut Bridge, connections: &Connections) {
+        self.conns.configure(bridge, connections, self.clock.now());
+    }
 
-    fn disconnect(&mut self, _bridge: &str) {}
+    fn disconnect(&mut self, bridge: &str) {
+        self.conns.disconnect(bridge);
+    }
 
-    fn controllers(&self, _bridge: &str) -> BTreeMap<String, ControllerStatus> {
-        BTreeMap::new()
+    fn controllers(&self, bridge: &str) -> BTreeMap<String, ControllerStatus> {
+        self.conns.controllers(bridge, self.clock.now())
     }
 
     fn datapath_types(&self) -> Vec<String> {
