@@ -2,7 +2,7 @@
 //! that nobody uses go.
 //!
 //! For each flow that translation installed there is a [`Ukey`]: the key to translate again, what was installed, and the
-//! effects that the flow's packets have. [`Flows::run`] walks the datapath's flows every half second at least, and at once when
+//! effects that the flow's packets have. [`Flows::run`] (in steps, so that it never holds `main` up) walks the datapath's flows every half second at least, and at once when
 //! [`Backer::seq`] says that translations may come out differently.
 
 pub mod command;
@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use datapath::PmdId;
-use datapath::flow::{Flow, FlowDel, FlowPut, FlowStats, PutFlags};
+use datapath::flow::{Dump, Flow, FlowDel, FlowPut, FlowStats, PutFlags};
 use flow::action::Action;
 use flow::id::{DpPort, Ufid};
 use flow::key::{Key, Mask};
@@ -36,6 +36,8 @@ const CROWDED_IDLE: Duration = Duration::from_millis(100);
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
 /// Flows taken from a dump at once.
 const DUMP_BATCH: usize = 256;
+/// Flows looked at before `main` gets to other things.
+const STEP: usize = 1024;
 
 /// What a translation leaves that a flow keeps.
 pub struct Kept {
@@ -134,6 +136,18 @@ struct State {
     last_walk: Option<Instant>,
     last_seq: u64,
     paused: bool,
+    /// A walk that has begun.
+    walk: Option<Walk>,
+}
+
+/// A walk over a datapath's flows, which may take several steps.
+struct Walk {
+    dump: Box<dyn Dump>,
+    number: u64,
+    seq: u64,
+    began: Instant,
+    took: Duration,
+    seen: usize,
 }
 
 /// The flows of one datapath that translation installed.
@@ -230,62 +244,82 @@ impl Flows {
         }
     }
 
-    /// Walks the datapath's flows if it is time; returns when it will be.
+    /// Walks on over the datapath's flows if it is time; returns when it will be.
     pub(crate) fn run(&self, backer: &Backer, now: Instant) -> Instant {
         let seq = backer.seq();
-        let (due, interval) = {
-            let state = self.state();
+        let walk = {
+            let mut state = self.state();
             if state.paused {
                 return Instant::NEVER;
             }
             let changed = state.last_seq != seq;
             let interval = if changed { MIN_INTERVAL } else { state.settings.max_revalidator };
-            (state.last_walk.is_none_or(|last| now.since(last) >= interval), state.settings.max_revalidator)
+            let due = state.last_walk.map_or(now, |last| last + interval);
+            if state.walk.is_none() && due > now {
+                return due;
+            }
+            state.walk.take()
         };
-        if due {
-            self.walk(backer, now);
-            return now + interval;
-        }
-        let state = self.state();
-        let changed = state.last_seq != seq;
-        state.last_walk.unwrap_or(now) + if changed { MIN_INTERVAL } else { interval }
+        let walk = walk.unwrap_or_else(|| self.begin(backer, now));
+        self.step(backer, walk, now, STEP)
     }
 
-    /// Looks at every flow of the datapath.
+    /// Looks at every flow of the datapath now.
     pub fn walk(&self, backer: &Backer, now: Instant) {
-        let started = std::time::Instant::now();
+        self.state().walk = None;
+        let walk = self.begin(backer, now);
+        self.step(backer, walk, now, usize::MAX);
+    }
+
+    fn begin(&self, backer: &Backer, now: Instant) -> Walk {
         let seq = backer.seq();
+        let mut state = self.state();
+        state.walks += 1;
+        let dump = backer.datapath.flow_dump(backer.ufid());
+        Walk { dump, number: state.walks, seq, began: now, took: Duration::ZERO, seen: 0 }
+    }
+
+    /// Looks at `most` flows; returns when to go on.
+    fn step(&self, backer: &Backer, mut walk: Walk, now: Instant, most: usize) -> Instant {
+        let started = std::time::Instant::now();
         let snapshot = backer.snapshot();
-        let (walk, settings) = {
-            let mut state = self.state();
-            state.walks += 1;
-            (state.walks, state.settings)
-        };
+        let settings = self.state().settings;
         let present = self.count.load(Ordering::Relaxed);
         let limit = self.limit.load(Ordering::Relaxed);
-        let max_idle = if present > limit { CROWDED_IDLE } else { settings.max_idle };
-        let kill_all = present > limit.saturating_mul(2);
-        let mut dump = backer.datapath.flow_dump(backer.ufid());
+        let look = Look {
+            backer,
+            snapshot: &snapshot,
+            seq: walk.seq,
+            walk: walk.number,
+            now,
+            max_idle: if present > limit { CROWDED_IDLE } else { settings.max_idle },
+            kill_all: present > limit.saturating_mul(2),
+        };
         let mut batch = Vec::with_capacity(DUMP_BATCH);
-        let mut seen = 0;
-        loop {
+        let (mut done, mut more) = (0, true);
+        while more && done < most {
             batch.clear();
-            let more = dump.next(DUMP_BATCH, &mut batch).unwrap_or(false);
-            for flow in &batch {
-                seen += 1;
-                self.look(&Look { backer, snapshot: &snapshot, seq, walk, now, max_idle, kill_all }, flow);
-            }
-            if !more {
-                break;
-            }
+            more = walk.dump.next(DUMP_BATCH, &mut batch).unwrap_or(false);
+            batch.iter().for_each(|flow| self.look(&look, flow));
+            done += batch.len();
         }
+        walk.seen += done;
+        walk.took += started.elapsed();
+        if more {
+            self.state().walk = Some(walk);
+            return now;
+        }
+        self.finish(backer, &walk, settings, now)
+    }
+
+    fn finish(&self, backer: &Backer, walk: &Walk, settings: Settings, now: Instant) -> Instant {
         self.drop_unseen(backer, walk);
-        let duration = started.elapsed();
-        self.adapt(seen, duration, settings.flow_limit);
+        self.adapt(walk.seen, walk.took, settings.flow_limit);
         let mut state = self.state();
-        (state.last_walk, state.last_seq, state.duration) = (Some(now), seq, duration);
-        state.most = state.most.max(seen);
-        state.average = (state.average + seen) / 2;
+        (state.last_walk, state.last_seq, state.duration) = (Some(now), walk.seq, walk.took);
+        state.most = state.most.max(walk.seen);
+        state.average = (state.average + walk.seen) / 2;
+        now + settings.max_revalidator
     }
 
     /// Slow walks call for fewer flows, quick ones allow more.
@@ -357,11 +391,12 @@ impl Flows {
         }
     }
 
-    /// What the datapath no longer shows is gone.
-    fn drop_unseen(&self, backer: &Backer, walk: u64) {
+    /// What the datapath no longer shows is gone; what came since the walk began may not have been shown.
+    fn drop_unseen(&self, backer: &Backer, walk: &Walk) {
+        let settling = backer.clock.now().since(walk.began) + Duration::from_secs(1);
         let now = backer.clock.now();
         let mut ukeys = self.ukeys();
-        ukeys.retain(|_, ukey| ukey.seen == walk || now.since(ukey.created) < Duration::from_secs(1));
+        ukeys.retain(|_, ukey| ukey.seen == walk.number || now.since(ukey.created) < settling);
         self.count.store(ukeys.len(), Ordering::Relaxed);
     }
 
