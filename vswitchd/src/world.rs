@@ -1,7 +1,7 @@
 //! What bridges stand on: one datapath for all bridges of a type, and OpenFlow connections.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct World {
     dummy: Option<DummyLevel>,
     disable_system: bool,
     engines: BTreeMap<String, Arc<Engine>>,
+    /// Datapaths that no bridge asked for (`dpctl/add-dp`), by type and name.
+    extra: Mutex<BTreeMap<(String, String), Arc<Engine>>>,
     /// What bridges of one type share, by type.
     pub backers: Backers,
     /// OpenFlow connections.
@@ -54,6 +56,7 @@ impl World {
             dummy,
             disable_system,
             engines: BTreeMap::new(),
+            extra: Mutex::default(),
             backers: Backers::default(),
             conns: Conns::new(network),
             settings: Settings::default(),
@@ -189,31 +192,45 @@ fn settings(other_config: &BTreeMap<String, String>) -> Settings {
     }
 }
 
+impl World {
+    /// Locks; a panic elsewhere while the lock was held left the map whole.
+    fn extra(&self) -> MutexGuard<'_, BTreeMap<(String, String), Arc<Engine>>> {
+        self.extra.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Env for World {
     fn datapaths(&self) -> Vec<(String, String)> {
-        self.engines.values().map(|dp| (dp.kind().to_owned(), dp.name().to_owned())).collect()
+        let ours = self.engines.values().map(|dp| (dp.kind().to_owned(), dp.name().to_owned()));
+        ours.chain(self.extra().keys().cloned()).collect()
     }
 
     fn open(&self, kind: &str, name: &str) -> Result<Arc<dyn Datapath>, Error> {
         if !self.datapath_types().iter().any(|known| known == kind) {
             return Err(Errno::EAFNOSUPPORT.into());
         }
-        match self.engines.get(kind).filter(|engine| engine.name() == name) {
-            Some(engine) => Ok(Arc::clone(engine) as Arc<dyn Datapath>),
+        let ours = self.engines.get(kind).filter(|engine| engine.name() == name).cloned();
+        match ours.or_else(|| self.extra().get(&(kind.to_owned(), name.to_owned())).cloned()) {
+            Some(engine) => Ok(engine),
             None => Err(Errno::ENODEV.into()),
         }
     }
 
     fn create(&self, kind: &str, name: &str) -> Result<Arc<dyn Datapath>, Error> {
-        match self.open(kind, name) {
-            Ok(_) => Err(Errno::EEXIST.into()),
-            Err(_) => Err(Error::Unsupported("datapaths besides those of bridges")),
+        if self.open(kind, name).is_ok() {
+            return Err(Errno::EEXIST.into());
         }
+        let engine = self.make(kind, name)?;
+        self.extra().insert((kind.to_owned(), name.to_owned()), Arc::clone(&engine));
+        Ok(engine)
     }
 
     fn delete(&self, kind: &str, name: &str) -> Result<(), Error> {
         self.open(kind, name)?;
-        Err(Error::Unsupported("taking a datapath from under its bridges"))
+        match self.extra().remove(&(kind.to_owned(), name.to_owned())) {
+            Some(_) => Ok(()),
+            None => Err(Error::Unsupported("taking a datapath from under its bridges")),
+        }
     }
 
     fn open_device(&self, name: &str, kind: &str) -> Result<Arc<dyn Netdev>, Error> {
