@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use daemon::dirs::Dirs;
@@ -22,6 +25,9 @@ enum Opt {
     Certificate,
     CaCert,
     BootstrapCaCert,
+    SslProtocols,
+    SslCiphers,
+    SslCiphersuites,
 }
 
 const PROGRAM: Program<Opt> = Program {
@@ -34,6 +40,9 @@ const PROGRAM: Program<Opt> = Program {
         Row::new("certificate", Some('c'), Arg::Required, Opt::Certificate),
         Row::new("ca-cert", Some('C'), Arg::Required, Opt::CaCert),
         Row::new("bootstrap-ca-cert", None, Arg::Required, Opt::BootstrapCaCert),
+        Row::new("ssl-protocols", None, Arg::Required, Opt::SslProtocols),
+        Row::new("ssl-ciphers", None, Arg::Required, Opt::SslCiphers),
+        Row::new("ssl-ciphersuites", None, Arg::Required, Opt::SslCiphersuites),
     ],
     groups: Groups::DAEMON,
     stop_at_argument: false,
@@ -58,6 +67,16 @@ fn usage(dirs: &Dirs) -> String {
 struct State {
     services: Services,
     host: Host,
+    legacy: Option<Legacy>,
+}
+
+impl State {
+    /// Remembers what is served, after a command changed that.
+    fn save(&self) {
+        if let Some(legacy) = &self.legacy {
+            legacy.write(&self.host);
+        }
+    }
 }
 
 impl unixctl::Host for State {
@@ -96,12 +115,16 @@ fn lines<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn add_db(state: &mut State, request: &Request) -> Answer {
-    let path = std::path::Path::new(request.arg(0));
-    state.host.add_database(path).map(|()| Reply::empty()).map_err(|error| error.to_string())
+    let path = Path::new(request.arg(0));
+    state.host.add_database(path).map_err(|error| error.to_string())?;
+    state.save();
+    Ok(Reply::empty())
 }
 
 fn remove_db(state: &mut State, request: &Request) -> Answer {
-    state.host.remove_database(request.arg(0)).map(|()| Reply::empty())
+    state.host.remove_database(request.arg(0))?;
+    state.save();
+    Ok(Reply::empty())
 }
 
 fn list_dbs(state: &mut State, _: &Request) -> Answer {
@@ -112,15 +135,17 @@ fn list_dbs(state: &mut State, _: &Request) -> Answer {
 }
 
 fn add_remote(state: &mut State, request: &Request) -> Answer {
-    state.host.add_remote(request.arg(0)).map(|()| Reply::empty())
+    state.host.add_remote(request.arg(0))?;
+    state.save();
+    Ok(Reply::empty())
 }
 
 fn remove_remote(state: &mut State, request: &Request) -> Answer {
-    if state.host.remove_remote(request.arg(0)) {
-        Ok(Reply::empty())
-    } else {
-        Err("no such remote".to_owned())
+    if !state.host.remove_remote(request.arg(0)) {
+        return Err("no such remote".to_owned());
     }
+    state.save();
+    Ok(Reply::empty())
 }
 
 fn list_remotes(state: &mut State, _: &Request) -> Answer {
@@ -149,27 +174,67 @@ fn storage_status(state: &mut State, request: &Request) -> Answer {
     }
 }
 
-/// The files of TLS, some of them told by database columns.
+/// The settings of TLS, some of them told by database columns.
 fn keys(
     host: &Host,
     given: &BTreeMap<Opt, String>,
     defaults: &tls::Settings,
 ) -> Result<tls::Settings, ColumnError> {
-    let value = |option: Opt| -> Result<Option<std::path::PathBuf>, ColumnError> {
+    let text = |option: Opt| -> Result<Option<String>, ColumnError> {
         let Some(text) = given.get(&option) else { return Ok(None) };
         if !text.starts_with("db:") {
-            return Ok(Some(text.into()));
+            return Ok(Some(text.clone()));
         }
-        Ok(ColumnName::string(text, |db| host.server.database(db))?.map(Into::into))
+        Ok(ColumnName::string(text, |db| host.server.database(db))?.map(str::to_owned))
     };
-    let bootstrap = value(Opt::BootstrapCaCert)?;
+    let path = |option: Opt| Ok::<_, ColumnError>(text(option)?.map(PathBuf::from));
+    let bootstrap = path(Opt::BootstrapCaCert)?;
     Ok(tls::Settings {
-        private_key: value(Opt::PrivateKey)?,
-        certificate: value(Opt::Certificate)?,
+        private_key: path(Opt::PrivateKey)?,
+        certificate: path(Opt::Certificate)?,
         bootstrap: bootstrap.is_some(),
-        ca_cert: bootstrap.map_or_else(|| value(Opt::CaCert), |path| Ok(Some(path)))?,
+        ca_cert: bootstrap.map_or_else(|| path(Opt::CaCert), |path| Ok(Some(path)))?,
+        protocols: text(Opt::SslProtocols)?,
+        ciphers: text(Opt::SslCiphers)?,
+        ciphersuites: text(Opt::SslCiphersuites)?,
         ..defaults.clone()
     })
+}
+
+/// What a server under `--monitor` was serving, for the one that takes its place when it dies: a file without a name that
+/// both inherit.
+struct Legacy(File);
+
+impl Legacy {
+    fn new() -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("ovsdb-server.{}.state", std::process::id()));
+        let file = File::options().create_new(true).read(true).write(true).open(&path)?;
+        std::fs::remove_file(path)?;
+        Ok(Self(file))
+    }
+
+    /// Files and remotes, if a predecessor left any.
+    fn read(&self) -> Option<(Vec<PathBuf>, Vec<String>)> {
+        let mut text = String::new();
+        let mut file = &self.0;
+        file.seek(SeekFrom::Start(0)).ok()?;
+        file.read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn write(&self, host: &Host) {
+        let files: Vec<&Path> = host.files().collect();
+        let remotes: Vec<&String> = host.configured().collect();
+        let text = serde_json::json!([files, remotes]).to_string();
+        let mut file = &self.0;
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(text.as_bytes()));
+        if let Err(error) = written {
+            tracing::warn!(target: "ovsdb_server", "could not save configuration ({})", daemon::error_text(&error));
+        }
+    }
 }
 
 /// What `--run` runs, and how it ended: nothing if well.
@@ -199,34 +264,50 @@ fn status_text(status: std::process::ExitStatus) -> String {
 
 fn main() -> ExitCode {
     let started = program::read(&PROGRAM);
-    started.run(body)
+    let legacy = match started.common().daemon.monitor.then(Legacy::new).transpose() {
+        Ok(legacy) => legacy,
+        Err(error) => {
+            eprintln!("{}: failed to create temporary file ({})", PROGRAM.name, daemon::error_text(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    started.run(|started| body(started, legacy))
 }
 
 /// Everything between becoming a daemon and serving.
-fn open(body: &Body<Opt>, given: &BTreeMap<Opt, String>) -> Result<Host, String> {
+fn open(body: &Body<Opt>, given: &BTreeMap<Opt, String>, legacy: Option<&Legacy>) -> Result<Host, String> {
     let started = &body.started;
     let mut host =
         Host::new(body.network.clone(), started.clock.clone()).map_err(|error| daemon::error_text(&error))?;
-    let mut files: Vec<std::path::PathBuf> = started.args.iter().map(Into::into).collect();
-    if files.is_empty() && !given.contains_key(&Opt::NoDbs) {
-        files.push(started.dirs.in_db("conf.db"));
-    }
+    let from_options = || {
+        let remotes = started.own.iter().filter(|(option, _)| *option == Opt::Remote);
+        let mut files: Vec<PathBuf> = started.args.iter().map(Into::into).collect();
+        if files.is_empty() && !given.contains_key(&Opt::NoDbs) {
+            files.push(started.dirs.in_db("conf.db"));
+        }
+        (files, remotes.map(|(_, remote)| remote.clone().unwrap_or_default()).collect())
+    };
+    let (files, remotes): (Vec<PathBuf>, Vec<String>) =
+        legacy.and_then(Legacy::read).unwrap_or_else(from_options);
     for file in &files {
         host.add_database(file).map_err(|error| error.to_string())?;
     }
     let settings = keys(&host, given, &started.common().tls).map_err(|error| error.to_string())?;
     body.network.tls.set(settings);
-    for (_, remote) in started.own.iter().filter(|(option, _)| *option == Opt::Remote) {
-        host.add_remote(remote.as_deref().unwrap_or_default())?;
+    for remote in &remotes {
+        host.add_remote(remote)?;
     }
     host.flush();
+    if let Some(legacy) = legacy {
+        legacy.write(&host);
+    }
     Ok(host)
 }
 
-async fn body(mut body: Body<Opt>) -> (End, Services) {
+async fn body(mut body: Body<Opt>, legacy: Option<Legacy>) -> (End, Services) {
     let given: BTreeMap<Opt, String> =
         body.started.own.iter().map(|(option, value)| (*option, value.clone().unwrap_or_default())).collect();
-    let host = match open(&body, &given) {
+    let host = match open(&body, &given, legacy.as_ref()) {
         Ok(host) => host,
         Err(text) => {
             eprintln!("{}: {text}", PROGRAM.name);
@@ -255,10 +336,14 @@ async fn body(mut body: Body<Opt>) -> (End, Services) {
     let Body { started, services, mut requests, mut signals, network } = body;
     let defaults = started.common().tls.clone();
     let commands = commands();
-    let mut state = State { services, host };
+    let mut state = State { services, host, legacy };
+    let mut generation = 0;
     let end = loop {
         state.host.flush();
-        if let Ok(settings) = keys(&state.host, &given, &defaults) {
+        if std::mem::replace(&mut generation, state.host.server.generation())
+            != state.host.server.generation()
+            && let Ok(settings) = keys(&state.host, &given, &defaults)
+        {
             network.tls.set(settings);
         }
         state.services.coverage.run(flow::time::Clock::now(&started.clock));
@@ -274,7 +359,7 @@ async fn body(mut body: Body<Opt>) -> (End, Services) {
             problem = ended(&mut child) => break child_end(given.get(&Opt::Run), problem),
         }
     };
-    let State { services, host } = state;
+    let State { services, host, .. } = state;
     host.close();
     (end, services)
 }

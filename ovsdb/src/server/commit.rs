@@ -6,7 +6,7 @@ use std::sync::Arc;
 use flow::time::Instant;
 use serde_json::{Value, json};
 
-use super::session::{SessionId, Watch};
+use super::session::{Session, SessionId, Watch};
 use super::{Output, Server};
 use crate::database::{Change, Database};
 use crate::error::Error;
@@ -390,10 +390,14 @@ impl Server {
         }
     }
 
-    /// Ends the waiting transactions on a database.
+    /// Ends the waiting transactions on a database that goes or changes. Sessions that do not know that this may happen
+    /// are not told, for they are about to be closed.
     pub(super) fn cancel_waiting(&mut self, name: &str) {
         let Some(db) = self.dbs.get_mut(name) else { return };
         for waiting in std::mem::take(&mut db.waiting) {
+            if !self.sessions.get(&waiting.session).is_some_and(Session::is_db_change_aware) {
+                continue;
+            }
             let reply = json!({ "id": waiting.id, "result": null, "error": "canceled" });
             self.outputs.push_back(Output::Send(waiting.session, reply));
         }

@@ -275,6 +275,11 @@ impl Host {
         self.configured.keys().any(|name| name.starts_with("db:"))
     }
 
+    /// The database files, for one that takes over.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.values().map(|file| file.path.as_path())
+    }
+
     /// The remotes as configured, by name.
     pub fn configured(&self) -> impl Iterator<Item = &String> {
         self.configured.keys()

@@ -60,6 +60,10 @@ pub(super) struct Session {
 }
 
 impl Session {
+    pub(super) fn is_db_change_aware(&self) -> bool {
+        self.db_change_aware
+    }
+
     pub(super) fn n_monitors(&self) -> usize {
         self.watches.len()
     }

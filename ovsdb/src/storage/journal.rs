@@ -143,7 +143,10 @@ fn transaction_json(
 /// A journal open for appending.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
+    /// As it was given, for messages.
+    name: String,
+    /// Where it is, whatever becomes of the working directory.
+    real: PathBuf,
     file: File,
     /// Where the next record goes; what is behind it is torn.
     end: u64,
@@ -184,7 +187,7 @@ impl Journal {
         if bytes.is_empty() {
             return Ok(());
         }
-        let name = self.path.display();
+        let name = &self.name;
         let (file, end) = (&mut self.file, self.end);
         let outcome = (|| {
             file.seek(SeekFrom::Start(end))?;
@@ -207,7 +210,7 @@ impl Journal {
         comment: Option<&str>,
         now: WallTime,
     ) -> Result<()> {
-        let real = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let real = &self.real;
         let mut temporary = real.clone().into_os_string();
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
@@ -215,7 +218,7 @@ impl Journal {
         let failed =
             |error: &std::io::Error| Error::io(error, format!("{}: write failed", temporary.display()));
         let file = write_new(&temporary, &bytes, true).map_err(|error| failed(&error))?;
-        std::fs::rename(&temporary, &real).map_err(|error| {
+        std::fs::rename(&temporary, real).map_err(|error| {
             let (from, to) = (temporary.display(), real.display());
             Error::io(&error, format!("failed to rename \"{from}\" to \"{to}\""))
         })?;
@@ -302,6 +305,8 @@ pub fn open(path: &Path, read_only: bool) -> Result<Opened> {
     let file = file.map_err(|error| Error::io(&error, format!("{name}: open failed")))?;
     file.set_len(end)
         .map_err(|error| Error::io(&error, format!("{name}: cannot truncate to length {end}")))?;
-    let journal = Journal { path: path.to_owned(), file, end, base: end, _lock: lock };
+    let real =
+        std::fs::canonicalize(path).map_err(|error| Error::io(&error, format!("{name}: open failed")))?;
+    let journal = Journal { name: name.to_string(), real, file, end, base: end, _lock: lock };
     Ok(Opened { database, storage: Some(Box::new(journal)), damage })
 }
