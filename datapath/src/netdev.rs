@@ -119,6 +119,35 @@ impl Counters {
     }
 }
 
+/// What a userspace device leaves to whoever sends its frames on, for the `status` column.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TxOffloads {
+    pub tcp_csum: bool,
+    pub udp_csum: bool,
+    pub tcp_seg: bool,
+}
+
+impl TxOffloads {
+    /// The rows of the `status` column.
+    pub fn rows(self) -> BTreeMap<String, String> {
+        [
+            ("ip_csum", false),
+            ("tcp_csum", self.tcp_csum),
+            ("udp_csum", self.udp_csum),
+            ("sctp_csum", false),
+            ("tcp_seg", self.tcp_seg),
+            ("vxlan_tso", false),
+            ("gre_tso", false),
+            ("geneve_tso", false),
+            ("out_ip_csum", false),
+            ("out_udp_csum", false),
+        ]
+        .into_iter()
+        .map(|(name, on)| (format!("tx_{name}_offload"), on.to_string()))
+        .collect()
+    }
+}
+
 /// An address of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Address {

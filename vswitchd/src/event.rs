@@ -39,6 +39,8 @@ pub struct Config {
     pub disable_system: bool,
     /// `--disable-system-route`: the kernel's routes are not read.
     pub disable_system_route: bool,
+    /// `--dummy-numa`: cores that workers believe in, with their NUMA nodes.
+    pub dummy_numa: Option<Vec<(u32, u32)>>,
     /// `--embedded-db`.
     pub embedded_db: Option<PathBuf>,
 }
@@ -94,8 +96,9 @@ impl Host for Switch {
 impl Switch {
     fn new(services: Services, network: Network, config: &Config, bell: Waker) -> Self {
         let clock = services.clock.clone();
-        let world =
+        let mut world =
             World::new(Arc::new(clock.clone()), config.dummy, config.disable_system, network.clone(), bell);
+        world.believe_in(config.dummy_numa.clone());
         let mut idl = Idl::new(ovsdb::vswitch::schema());
         Bridges::watch(&mut idl);
         idl.set_lock(Some("ovs_vswitchd"));
@@ -214,22 +217,25 @@ impl Switch {
     }
 }
 
-fn tell_cores() {
-    let cores = sys::cpu::cores();
-    let mut nodes: Vec<u32> = cores.iter().map(|&core| sys::cpu::numa_of(core)).collect();
+fn tell_cores(dummy: Option<&[(u32, u32)]>) {
+    let mut nodes: Vec<u32> = match dummy {
+        Some(cores) => cores.iter().map(|&(_, node)| node).collect(),
+        None => sys::cpu::cores().into_iter().map(sys::cpu::numa_of).collect(),
+    };
+    let n_cores = nodes.len();
     nodes.sort_unstable();
     for group in nodes.chunk_by(|a, b| a == b) {
         let (n, node) = (group.len(), group[0]);
         tracing::info!(target: "ovs_numa", "Discovered {n} CPU cores on NUMA node {node}");
     }
     nodes.dedup();
-    let (n_nodes, n_cores) = (nodes.len(), cores.len());
+    let n_nodes = nodes.len();
     tracing::info!(target: "ovs_numa", "Discovered {n_nodes} NUMA nodes and {n_cores} CPU cores");
 }
 
 /// Runs the switch until it is told to end.
 pub async fn run<T>(mut body: Body<T>, config: Config) -> (End, Services) {
-    tell_cores();
+    tell_cores(config.dummy_numa.as_deref());
     let bell = Arc::new(Bell::default());
     let clock = body.services.clock.clone();
     let _database = match serve_database(&body, &config) {

@@ -17,6 +17,7 @@ enum Opt {
     DisableSystem,
     DisableSystemRoute,
     EmbeddedDb,
+    DummyNuma,
     Dpdk,
 }
 
@@ -29,6 +30,7 @@ const PROGRAM: Program<Opt> = Program {
         Row::new("disable-system-route", None, Arg::No, Opt::DisableSystemRoute),
         Row::new("dpdk", None, Arg::Optional, Opt::Dpdk),
         Row::new("embedded-db", None, Arg::Required, Opt::EmbeddedDb),
+        Row::new("dummy-numa", None, Arg::Required, Opt::DummyNuma),
     ],
     groups: Groups::DAEMON,
     stop_at_argument: false,
@@ -60,6 +62,12 @@ fn dummy_level(word: Option<&str>) -> DummyLevel {
     }
 }
 
+/// Cores 0 and up, with the NUMA nodes of a list.
+fn dummy_numa(list: &str) -> Vec<(u32, u32)> {
+    let nodes = list.split(',').filter_map(|node| node.trim().parse().ok());
+    (0..).zip(nodes).collect()
+}
+
 fn main() -> ExitCode {
     let mut started = program::read(&PROGRAM);
     let mut config = Config::default();
@@ -70,6 +78,7 @@ fn main() -> ExitCode {
             Opt::EnableDummy => config.dummy = Some(dummy_level(value.as_deref())),
             Opt::DisableSystem => config.disable_system = true,
             Opt::DisableSystemRoute => config.disable_system_route = true,
+            Opt::DummyNuma => config.dummy_numa = value.as_deref().map(dummy_numa),
             Opt::EmbeddedDb => config.embedded_db = value.map(Into::into),
             Opt::Dpdk => fatal(NAME, "Using --dpdk to configure DPDK is not supported."),
         }

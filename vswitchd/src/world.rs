@@ -34,6 +34,8 @@ pub struct World {
     /// OpenFlow connections.
     pub conns: Conns,
     settings: Settings,
+    /// `--dummy-numa`.
+    cores: Option<Vec<(u32, u32)>>,
     waker: Waker,
 }
 
@@ -60,8 +62,14 @@ impl World {
             backers: Backers::default(),
             conns: Conns::new(network),
             settings: Settings::default(),
+            cores: None,
             waker,
         }
+    }
+
+    /// Cores and NUMA nodes that workers believe in instead of the machine's (`--dummy-numa`).
+    pub fn believe_in(&mut self, cores: Option<Vec<(u32, u32)>>) {
+        self.cores = cores;
     }
 
     /// Every userspace datapath.
@@ -110,7 +118,7 @@ impl World {
             dummy,
             clock: Arc::clone(&self.clock),
             seed: u64::from_ne_bytes(seed),
-            cores: None,
+            cores: self.cores.clone(),
         };
         let engine = Arc::new(Engine::new(setup, &self.netdevs)?);
         engine.wake_by(&self.waker);

@@ -11,6 +11,7 @@ use flow::time::Clock;
 use sys::cpu;
 use sys::errno::Errno;
 
+use super::log;
 use super::node::meter::{MAX_BANDS, MAX_METERS, Meter};
 use super::pmd::{Pmd, Queue};
 use super::ports::{MAX_PORTS, Port, PortMap};
@@ -188,6 +189,11 @@ impl Engine {
         self.reconfigure(&mut lock(&self.state));
     }
 
+    /// How messages of the `dpif` module name this datapath.
+    fn log_name(&self) -> String {
+        format!("{}@{}", self.kind, self.shared.name)
+    }
+
     fn cells_of(&self, pmd: PmdId) -> Vec<Arc<Cell>> {
         let cells = self.cells();
         match pmd {
@@ -242,6 +248,7 @@ impl Engine {
         let (kept, gone): (Vec<_>, Vec<_>) =
             state.pmds.drain(..).partition(|pmd| wanted.iter().any(|(core, _)| *core == pmd.core));
         state.pmds = kept;
+        let mut changed = !gone.is_empty();
         for pmd in gone {
             self.end(&pmd);
         }
@@ -255,12 +262,16 @@ impl Engine {
                     Ok(pmd) => {
                         tracing::info!(target: "dpif_netdev", "PMD thread on numa_id: {numa}, core id: {core:2} created.");
                         state.pmds.push(pmd);
+                        changed = true;
                     }
                     Err(error) => tracing::error!(target: "dpif_netdev", "core {core}: no worker ({error})"),
                 }
             }
         }
         state.pmds.sort_by_key(|pmd| pmd.core);
+        if changed {
+            tell_threads(&state.pmds);
+        }
         self.distribute(state);
     }
 
@@ -310,6 +321,16 @@ impl Engine {
             // A worker whose queue is full is asked again with the next change.
             let _ = cell.call(move |worker| what(worker));
         }
+    }
+}
+
+/// Says how many workers each NUMA node has.
+fn tell_threads(pmds: &[Arc<Pmd>]) {
+    let mut nodes: Vec<u32> = pmds.iter().map(|pmd| pmd.numa).collect();
+    nodes.sort_unstable();
+    for group in nodes.chunk_by(|a, b| a == b) {
+        let (n, node) = (group.len(), group[0]);
+        tracing::info!(target: "dpif_netdev", "There are {n} pmd threads on numa node {node}");
     }
 }
 
@@ -452,7 +473,8 @@ impl Datapath for Engine {
         if let Some(waker) = lock(&self.waker).as_ref().filter(|_| !io.is_pmd()) {
             io.wake_by(waker);
         }
-        let port = Arc::new(Port { number, device: Arc::clone(device), io, old_flags });
+        let steer_by_hash = std::sync::atomic::AtomicBool::new(false);
+        let port = Arc::new(Port { number, device: Arc::clone(device), io, old_flags, steer_by_hash });
         self.shared.ports.store(Arc::new(ports.with(port)));
         self.changed(&mut state, device.name());
         self.reconfigure(&mut state);
@@ -488,6 +510,10 @@ impl Datapath for Engine {
                 Some((queue.parse().ok()?, core.parse().ok()?))
             })
             .collect();
+        if let Some(port) = self.shared.ports.load().get(port) {
+            let hash = config.get("tx-steering").is_some_and(|mode| mode == "hash");
+            port.steer_by_hash.store(hash, Ordering::Relaxed);
+        }
         let mut state = lock(&self.state);
         let old = state.affinity.get(&port).cloned().unwrap_or_default();
         if old != affinity {
@@ -524,11 +550,15 @@ impl Datapath for Engine {
     }
 
     fn flow_put(&self, put: &FlowPut<'_>) -> Result<Option<FlowStats>, Error> {
-        super::table::put(&self.cells_of(put.pmd), put)
+        let result = super::table::put(&self.cells_of(put.pmd), put);
+        log::put(&self.log_name(), put, &result);
+        result
     }
 
     fn flow_del(&self, del: &FlowDel<'_>) -> Result<FlowStats, Error> {
-        super::table::del(&self.cells_of(del.pmd), del)
+        let result = super::table::del(&self.cells_of(del.pmd), del);
+        log::del(&self.log_name(), del, &result, self.shared.clock.now());
+        result
     }
 
     fn flow_get(&self, get: &FlowGet<'_>) -> Result<Flow, Error> {
@@ -536,7 +566,7 @@ impl Datapath for Engine {
     }
 
     fn flow_dump(&self, terse: bool) -> Box<dyn Dump> {
-        Box::new(super::table::Walk::new(&self.cells(), terse))
+        Box::new(super::table::Walk::new(&self.cells(), terse, &self.shared.clock, self.log_name()))
     }
 
     fn flow_flush(&self) -> Result<(), Error> {
@@ -545,7 +575,9 @@ impl Datapath for Engine {
     }
 
     fn execute(&self, execute: &Execute<'_>) -> Result<(), Error> {
-        super::table::execute(&self.main, execute)
+        let result = super::table::execute(&self.main, execute);
+        log::execute(&self.log_name(), execute, &result);
+        result
     }
 
     fn meter_features(&self) -> MeterFeatures {

@@ -1,6 +1,7 @@
 //! The ports of a userspace datapath, as workers read them: an immutable table, replaced as a whole.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use flow::id::DpPort;
 
@@ -18,6 +19,8 @@ pub struct Port {
     pub io: Arc<dyn Io>,
     /// The flags that the device had before it became a port.
     pub old_flags: Flags,
+    /// Transmit queues are chosen by the packets' hash, not by worker.
+    pub steer_by_hash: AtomicBool,
 }
 
 impl Port {

@@ -6,6 +6,7 @@ use flow::action::Action;
 use flow::id::Ufid;
 use flow::key::{Key, Mask};
 use flow::odp::{Fitness, RawKey, RawMask, key_from_flow, key_to_flow, mask_from_flow, mask_to_flow};
+use flow::time::Clock;
 use sys::errno::Errno;
 use zerocopy::IntoBytes;
 
@@ -185,22 +186,26 @@ fn extra(flow: &Megaflow) -> String {
 pub struct Walk {
     flows: std::vec::IntoIter<Arc<Megaflow>>,
     terse: bool,
+    clock: Arc<dyn Clock>,
+    name: String,
 }
 
 impl Walk {
-    pub fn new(cells: &[Arc<Cell>], terse: bool) -> Self {
+    /// `name` is the datapath's, for messages.
+    pub fn new(cells: &[Arc<Cell>], terse: bool, clock: &Arc<dyn Clock>, name: String) -> Self {
         let mut flows = Vec::new();
         for cell in cells {
             flows.extend(cell.flows.pin().values().map(Arc::clone));
         }
-        Self { flows: flows.into_iter(), terse }
+        Self { flows: flows.into_iter(), terse, clock: Arc::clone(clock), name }
     }
 }
 
 impl Dump for Walk {
     fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
-        let terse = self.terse;
+        let (terse, before) = (self.terse, to.len());
         to.extend(self.flows.by_ref().take(max).map(|flow| describe(&flow, terse)));
+        log::dumped(&self.name, &to[before..], self.clock.now());
         Ok(self.flows.len() > 0)
     }
 }

@@ -21,12 +21,31 @@ pub fn output(worker: &mut Worker, port: DpPort, packets: &mut [Packet], members
         worker.stats.drop(DatapathDrop::InvalidPort, members.len());
         return;
     };
+    if port.steer_by_hash.load(Ordering::Relaxed) {
+        return steered(worker, &port, packets, members);
+    }
     if port.io.offloads() || members.iter().all(|&at| packets[usize::from(at)].offload.is_done()) {
         whole(worker, &port, packets, members);
     } else {
         members.iter().for_each(|&at| finished(worker, &port, &packets[usize::from(at)]));
     }
     members.iter().for_each(|&at| packets[usize::from(at)].cut = 0);
+}
+
+/// Sends each packet by the transmit queue of its hash.
+fn steered(worker: &mut Worker, port: &Port, packets: &mut [Packet], members: &[u16]) {
+    let own = worker.tx_queue;
+    for &at in members {
+        let packet = &mut packets[usize::from(at)];
+        worker.tx_queue = flow::hash::five_tuple(&worker.locate(packet), 0) as usize;
+        if port.io.offloads() || packet.offload.is_done() {
+            whole(worker, port, packets, &[at]);
+        } else {
+            finished(worker, port, &packets[usize::from(at)]);
+        }
+        packets[usize::from(at)].cut = 0;
+    }
+    worker.tx_queue = own;
 }
 
 /// Sends frames as they are; the port does what is left undone.

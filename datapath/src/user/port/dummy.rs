@@ -21,7 +21,7 @@ use super::pcap::Writer;
 use super::stream::{Deliver, Streams};
 use super::{Io, Rx, TxFrame};
 use crate::Error;
-use crate::netdev::{Address, Counters, Flags, Netdev, Netdevs};
+use crate::netdev::{Address, Counters, Flags, Netdev, Netdevs, TxOffloads};
 use crate::user::batch::Offload;
 
 /// Frames that wait in one receive queue.
@@ -353,6 +353,10 @@ impl Netdev for Dummy {
             tx_bytes: Some(tx_bytes),
             ..Counters::default()
         })
+    }
+
+    fn status(&self) -> Result<BTreeMap<String, String>, Error> {
+        Ok(TxOffloads::default().rows())
     }
 
     fn custom_counters(&self) -> Vec<(String, u64)> {

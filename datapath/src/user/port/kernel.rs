@@ -11,7 +11,7 @@ use sys::link::{LinkState, LinkStats, Links, Settings, flag};
 use super::Io;
 use super::afpacket::AfPacket;
 use crate::Error;
-use crate::netdev::{Address, Counters, Flags, Link, LinkModes, Netdev, Netdevs};
+use crate::netdev::{Address, Counters, Flags, Link, LinkModes, Netdev, Netdevs, TxOffloads};
 
 /// An interface of the kernel by name.
 pub(super) struct Kernel {
@@ -76,11 +76,11 @@ impl Kernel {
 
     pub fn status(&self) -> Result<BTreeMap<String, String>, Error> {
         let driver = self.links.driver(&self.name)?;
-        Ok(BTreeMap::from([
-            ("driver_name".to_owned(), driver.name),
-            ("driver_version".to_owned(), driver.version),
-            ("firmware_version".to_owned(), driver.firmware),
-        ]))
+        let mut status = TxOffloads { tcp_csum: true, udp_csum: true, tcp_seg: true }.rows();
+        status.insert("driver_name".to_owned(), driver.name);
+        status.insert("driver_version".to_owned(), driver.version);
+        status.insert("firmware_version".to_owned(), driver.firmware);
+        Ok(status)
     }
 
     /// A number that changes when flags, address, MTU or carrier do.

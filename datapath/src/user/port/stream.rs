@@ -21,7 +21,7 @@ const MAX_PEERS: usize = 16;
 /// How long a peer may keep a sender waiting before it is dropped.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// From one attempt to connect to the next.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(100);
 
 enum Peer {
     Unix(UnixStream),
