@@ -63,6 +63,10 @@ impl Responder {
     fn send(&self, body: Result<Value, String>) {
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
+            match &body {
+                Ok(body) => tracing::debug!(target: "unixctl", "replying with success: {body}"),
+                Err(text) => tracing::debug!(target: "unixctl", "replying with error: \"{text}\""),
+            }
             // The client may have left, which is its own affair.
             let _ = sender.send(body);
         }
@@ -216,11 +220,7 @@ impl<S> Commands<S> {
     /// Looks `request` up, checks its number of arguments, runs it and answers it.
     pub fn dispatch(&self, state: &mut S, request: &Request) {
         tracing::debug!(target: "unixctl", "received request {}{:?}", request.method, request.args);
-        let outcome = self.run(state, request);
-        if let Err(text) = &outcome {
-            tracing::debug!(target: "unixctl", "replying with error: \"{text}\"");
-        }
-        request.responder.respond(outcome);
+        request.responder.respond(self.run(state, request));
     }
 
     fn run(&self, state: &mut S, request: &Request) -> Result<Reply, String> {

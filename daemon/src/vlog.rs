@@ -72,7 +72,7 @@ impl Level {
             Self::Off | Self::Emer => 1,
             Self::Err => 3,
             Self::Warn => 4,
-            Self::Info => 6,
+            Self::Info => 5,
             Self::Dbg => 7,
         }
     }
@@ -436,7 +436,7 @@ impl Logger {
             count.get()
         });
         let current = std::thread::current();
-        let mut state = self.lock();
+        let state = self.lock();
         let subprogram = state.subprogram.clone();
         let thread = match current.name() {
             Some("main") | None => subprogram.as_str(),
@@ -451,7 +451,7 @@ impl Logger {
             wall_ms: real_wall().0,
             uptime_ms: self.0.clock.now().since(self.0.start).as_millis() as u64,
             thread,
-            facility: state.facility.unwrap_or(Facility::Daemon),
+            facility: state.facility.unwrap_or(Facility::Local0),
         };
         let wanted =
             |dest: Destination| self.0.levels[module][dest as usize].load(Ordering::Relaxed) >= level as u8;
@@ -468,20 +468,20 @@ impl Logger {
                 let _ = file.write_all(out.as_bytes());
             }
             if wanted(Destination::Syslog) {
-                state.send_syslog(&mut line);
+                state.send_syslog(&line);
             }
         }
     }
 }
 
 impl State {
-    fn send_syslog(&mut self, line: &mut pattern::Line<'_>) {
+    fn send_syslog(&self, line: &pattern::Line<'_>) {
         let text = pattern::format(&self.patterns[Destination::Syslog as usize], line);
         let stamp = strftime("%h %e %T", line.wall_ms, false);
         let prefix = pattern::format(SYSLOG_PREFIX, line);
-        self.method.send(line.facility.code() * 8 + line.level.syslog(), line.app, &stamp, &prefix, &text);
+        let local = self.facility.unwrap_or(Facility::Daemon);
+        self.method.send(local.code() * 8 + line.level.syslog(), line.app, &stamp, &prefix, &text);
         if let Some(to) = &self.target {
-            line.facility = self.facility.unwrap_or(Facility::Local0);
             let _ = syslog::send_udp(to, &(pattern::format(SYSLOG_PREFIX, line) + &text));
         }
     }

@@ -207,7 +207,7 @@ mod tests {
     fn escapes_expand_as_ovs_expands_them() {
         let cases = [
             ("%D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c%T|%p|%m", "2026-11-21T19:32:41.123Z|00007|vlog|INFO|hello"),
-            ("[%-8A][%3A][%08c][%B][%t][%T]", "[app     ][app][0000vlog][30][main][]"),
+            ("[%-8A][%3A][%08c][%B][%t][%T]", "[app     ][app][0000vlog][29][main][]"),
             ("[%r][%5.2N][%{hash}m][%%][%x][%D]", "[42][    .2N][{hash}m][%][x][2026-11-21 19:32:41.123]"),
             ("%D{%h %e %T}", "Nov 21 19:32:41"),
         ];
