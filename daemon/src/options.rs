@@ -19,6 +19,9 @@ pub fn version_line(program: &str) -> String {
     format!("{program} (Open vSwitch) {}", crate::OVS_VERSION)
 }
 
+/// `signal(7)`: a pipe without a reader was written to. Sockets never raise it, they are written with `MSG_NOSIGNAL`.
+pub const SIGPIPE: i32 = 13;
+
 /// Ends the program as OVS's `ovs_fatal` does: `PROGRAM: TEXT` on standard error, status 1.
 pub fn fatal(program: &str, text: &str) -> ! {
     eprintln!("{program}: {text}");
@@ -170,6 +173,8 @@ fn rows<T: Copy>(program: &Program<T>) -> Vec<Row<Id<T>>> {
 
 /// Reads the process's command line. Ends the process at an error, `--help`, `--version` and `--option`.
 pub fn parse<T: Copy>(program: &Program<T>, dirs: &Dirs, log: &Logger) -> Parsed<T> {
+    // A reader that goes away (`| head`) ends a program that prints, quietly; a daemon ignores that again when it starts.
+    sys::process::restore_signal(SIGPIPE);
     let mut args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
     let argv0 = args.next().unwrap_or_else(|| program.name.to_owned());
     let rows = rows(program);

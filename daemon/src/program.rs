@@ -141,6 +141,7 @@ impl<T> Started<T> {
     /// Becomes a daemon as the options say and runs `body` on a runtime of one thread, then puts pidfile and control
     /// socket away. `body` must call [`Started::complete`].
     pub fn run<F: Future<Output = (End, Services)>>(mut self, body: impl FnOnce(Body<T>) -> F) -> ExitCode {
+        sys::process::ignore_signal(options::SIGPIPE);
         match detach::start(self.common.daemon.clone(), &self.log) {
             Ok(detached) => self.detached = Some(detached),
             Err(error) => {
