@@ -14,6 +14,7 @@ use openflow::msg::monitor::{FullUpdate, UpdateEvent};
 use super::group::Group;
 use super::rule::{Rule, Usage};
 use super::select::Criteria;
+use super::stats::age;
 use super::switch::Ofproto;
 
 impl Rule {
@@ -46,7 +47,7 @@ impl Rule {
             cookie: self.cookie,
             reason: reason as u8,
             table_id: self.table,
-            age: Age::new(at.since(self.created)),
+            age: Age::new(age(self.created, at)),
             idle_timeout: self.idle_timeout(),
             hard_timeout: self.hard_timeout(),
             packet_count: usage.packets,
@@ -83,7 +84,7 @@ impl Group {
             ref_count: u32::try_from(references).unwrap_or(u32::MAX),
             packet_count,
             byte_count,
-            age: Age::new(now.since(self.created)),
+            age: Age::new(age(self.created, now)),
             buckets: self.bucket_totals().collect(),
         }
     }

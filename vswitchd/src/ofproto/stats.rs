@@ -55,12 +55,17 @@ impl Rule {
             u16::try_from(now.millis().saturating_sub(since.millis()) / 1000).unwrap_or(u16::MAX)
         };
         FlowAges {
-            duration: now.since(self.created),
+            duration: age(self.created, now),
             idle: secs(usage.used),
             hard: secs(self.modified()),
             usage,
         }
     }
+}
+
+/// How long ago something was made, in whole milliseconds: as messages tell it.
+pub(super) fn age(created: Instant, now: Instant) -> std::time::Duration {
+    std::time::Duration::from_millis(now.millis().saturating_sub(created.millis()))
 }
 
 /// The sum over `rules`.

@@ -25,7 +25,9 @@ impl Request<'_> {
                 flow_count: u32::try_from(self.switch.meter_references(id)).unwrap_or(u32::MAX),
                 packet_in_count: counted.packets,
                 byte_in_count: counted.bytes,
-                age: Age::new(self.now.since(meter.created)),
+                age: Age::new(std::time::Duration::from_millis(
+                    self.now.millis().saturating_sub(meter.created.millis()),
+                )),
                 bands: counted.bands,
             };
             stats.push(&mut replies);

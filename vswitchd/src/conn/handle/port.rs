@@ -26,7 +26,9 @@ impl Request<'_> {
         let mut replies = Multipart::reply_to(header)?;
         for port in chosen(self.switch, wanted) {
             let (counters, custom) = self.outside.counters(port.desc.port_no);
-            let age = Age::new(self.now.since(port.created));
+            let age = Age::new(std::time::Duration::from_millis(
+                self.now.millis().saturating_sub(port.created.millis()),
+            ));
             let rfc2819 = Rfc2819::UNKNOWN;
             PortStats { port_no: port.desc.port_no, counters, rfc2819, custom, age }.push(&mut replies);
         }
