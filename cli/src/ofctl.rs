@@ -51,6 +51,20 @@ impl From<openflow::text::ParseError> for Fatal {
     }
 }
 
+/// Prints on standard output. That nobody may read it any more is no reason to stop.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!($($arg)*));
+    }};
+}
+pub(crate) use say;
+
+/// Prints a line on standard output.
+macro_rules! sayln {
+    ($($arg:tt)*) => { $crate::ofctl::say!("{}\n", format_args!($($arg)*)) };
+}
+pub(crate) use sayln;
+
 /// Ends the command with a text.
 macro_rules! die {
     ($($arg:tt)*) => { return Err($crate::ofctl::Fatal::Text(format!($($arg)*))) };
@@ -212,9 +226,9 @@ fn timestamp(millis: i64, with_date: bool) -> String {
 
 /// How OVS prints the commands that have a usage.
 fn list_commands(_: &mut Context) -> Outcome {
-    println!("The available commands are:");
+    sayln!("The available commands are:");
     for Command { name, usage, .. } in COMMANDS.iter().filter(|command| !command.usage.is_empty()) {
-        println!("  {name:<23} {usage}");
+        sayln!("  {name:<23} {usage}");
     }
     Ok(())
 }

@@ -312,8 +312,14 @@ impl Logger {
     fn configure_pattern(&self, rest: Option<&str>) -> Result<(), String> {
         let rest = rest.ok_or("missing destination")?;
         let (dest, pattern) = rest.split_once(':').unwrap_or((rest, ""));
-        let dest = Destination::from_name(dest).ok_or_else(|| format!("unknown destination \"{dest}\""))?;
-        pattern.clone_into(&mut self.lock().patterns[dest as usize]);
+        let wanted = match Destination::from_name(dest) {
+            Some(one) => vec![one],
+            None if dest.eq_ignore_ascii_case("any") => Destination::ALL.to_vec(),
+            None => return Err(format!("unknown destination \"{dest}\"")),
+        };
+        for dest in wanted {
+            pattern.clone_into(&mut self.lock().patterns[dest as usize]);
+        }
         Ok(())
     }
 
@@ -455,19 +461,21 @@ impl Logger {
         };
         let wanted =
             |dest: Destination| self.0.levels[module][dest as usize].load(Ordering::Relaxed) >= level as u8;
-        for text in message.split('\n') {
-            line.message = text;
-            if wanted(Destination::Console) {
-                let out = pattern::format(&state.patterns[Destination::Console as usize], &line) + "\n";
-                let _ = std::io::stderr().write_all(out.as_bytes());
-            }
-            if wanted(Destination::File)
-                && let Some(mut file) = state.file.as_ref()
-            {
-                let out = pattern::format(&state.patterns[Destination::File as usize], &line) + "\n";
-                let _ = file.write_all(out.as_bytes());
-            }
-            if wanted(Destination::Syslog) {
+        line.message = message;
+        if wanted(Destination::Console) {
+            let out = pattern::format(&state.patterns[Destination::Console as usize], &line) + "\n";
+            let _ = std::io::stderr().write_all(out.as_bytes());
+        }
+        if wanted(Destination::File)
+            && let Some(mut file) = state.file.as_ref()
+        {
+            let out = pattern::format(&state.patterns[Destination::File as usize], &line) + "\n";
+            let _ = file.write_all(out.as_bytes());
+        }
+        if wanted(Destination::Syslog) {
+            // A message of several lines is several messages there.
+            for text in message.split('\n') {
+                line.message = text;
                 state.send_syslog(&line);
             }
         }
@@ -672,7 +680,7 @@ mod tests {
             opened
                 + "bridge|WARN|number 0\nbridge|WARN|number 1\nbridge|WARN|Dropped 1 log messages in last 60 seconds \
                    (most recently, 60 seconds ago) due to excessive rate\nbridge|WARN|number 3\n\
-                   poll_loop|EMER|two\npoll_loop|EMER|lines\n"
+                   poll_loop|EMER|two\nlines\n"
         );
     }
 }

@@ -37,8 +37,10 @@ pub fn key_to_string(key: &Key, names: &dyn PortNames) -> String {
     let mut mask = crate::wildcards::for_packet(key);
     let m = &mut mask.0;
     m.metadata = u64::MAX.into();
+    if key.in_port == 0 {
+        m.in_port = 0;
+    }
     for field in [
-        Field::InPort,
         Field::SkbPriority,
         Field::PktMark,
         Field::RecircId,

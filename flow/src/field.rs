@@ -694,8 +694,13 @@ impl Field {
             _ => {
                 let mask =
                     if self.matches_wide_icmp() && mask.is_ones() { Value::ones(2) } else { mask.clone() };
+                // OVS looks at the bits of these that are 1 in the value, whatever the mask.
+                let mask = if self.is_erspan_part() { value.and_right(&mask) } else { mask };
                 self.info().place.set(&mut m.mask.0, &mask);
                 self.info().place.set(&mut m.key, &value.and_right(&mask));
+                if self == Self::Ipv6Label && mask.u64() & 0xfffff == 0xfffff {
+                    m.mask.0.ipv6_label = u32::MAX.into();
+                }
             }
         }
     }
@@ -719,6 +724,10 @@ impl Field {
             Place::Vlan(part) => mask.0.vlans[0].tci.get() & part.bits() == 0,
             _ => self.get(&mask.0).is_zero(),
         }
+    }
+
+    const fn is_erspan_part(self) -> bool {
+        matches!(self, Self::TunErspanVer | Self::TunErspanDir | Self::TunErspanHwid)
     }
 
     /// ICMP types and codes are 8 bits that live in 16, all of which an exact match requires.

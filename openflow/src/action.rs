@@ -444,7 +444,7 @@ fn ranged(field: Field, range: u16) -> Subfield {
 
 /// A subfield's range as [`ranged`] reads it.
 fn range(subfield: &Subfield) -> u16 {
-    subfield.ofs << 6 | subfield.n_bits.saturating_sub(1) & 0x3f
+    subfield.ofs << 6 | subfield.n_bits.saturating_sub(1)
 }
 
 /// Padding that a later version of an action might use.

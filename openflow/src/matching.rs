@@ -77,9 +77,9 @@ pub fn normalize(full: &mut FullMatch) {
     full.mask = mask;
     full.normalize();
     let names = Names::default();
-    tracing::info!(target: "ofp_match", "normalization changed ofp_match, details:");
-    tracing::info!(target: "ofp_match", " pre: {}", text(&before, 0x8000, &names));
-    tracing::info!(target: "ofp_match", "post: {}", text(full, 0x8000, &names));
+    tracing::info!(target: "ofp_match", rate = 1, burst = 5, "normalization changed ofp_match, details:");
+    tracing::info!(target: "ofp_match", rate = 1, burst = 5, " pre: {}", text(&before, 0x8000, &names));
+    tracing::info!(target: "ofp_match", rate = 1, burst = 5, "post: {}", text(full, 0x8000, &names));
 }
 
 fn drop_absent(full: &FullMatch, mask: &mut Mask) {

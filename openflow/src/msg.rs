@@ -199,7 +199,7 @@ pub(crate) fn read_port32(reader: &mut Reader<'_>) -> Result<OfPort, OfError> {
     port_from_wire32(number).ok_or_else(|| {
         tracing::warn!(
             target: "ofp_port",
-            "port {number} is outside the supported range 0 through ffff or 0xffffff00 through 0xffffffff"
+            "port {number} is outside the supported range 0 through 65279 or 0xffffff00 through 0xffffffff"
         );
         OfError::BrcBadPort
     })

@@ -146,15 +146,31 @@ impl<'a> Prop<'a> {
         self.aligned_value().map(Props::new)
     }
 
-    /// A property that is not known to the list called `list`: passed over if `loose`, else an error. `module` is
-    /// the log module that tells.
+    /// A property that is not known to the list called `list`: passed over if `loose`, else an error.
     pub fn unknown(&self, loose: bool, list: &str) -> Result<(), OfError> {
         let kind = self.kind;
+        macro_rules! tell {
+            ($module:literal) => {
+                if loose {
+                    tracing::debug!(target: $module, rl = "1,5", "unknown {list} property type {kind}");
+                } else {
+                    tracing::warn!(target: $module, rl = "1,5", "unknown {list} property type {kind}");
+                }
+            };
+        }
+        match list.split([' ', '_']).next() {
+            Some("async") => tell!("ofp_connection"),
+            Some("NX" | "continuation") => tell!("ofp_packet"),
+            Some("NXT") => tell!("ofp_ct"),
+            Some("table") => tell!("ofp_table"),
+            Some("port") => tell!("ofp_port"),
+            Some("queue") => tell!("ofp_queue"),
+            Some("group") => tell!("ofp_group"),
+            _ => tell!("ofp_util"),
+        }
         if loose {
-            tracing::debug!(target: "ofp_prop", "unknown {list} property type {kind}");
             return Ok(());
         }
-        tracing::warn!(target: "ofp_prop", "unknown {list} property type {kind}");
         Err(match kind {
             PropType::Standard(_) => OfError::BpcBadType,
             PropType::Experimenter { .. } => OfError::BpcBadExpType,

@@ -285,6 +285,11 @@ pub fn hex_dump(bytes: &[u8]) -> String {
     dump
 }
 
+/// Like [`hex_dump`], but a line of 8 bytes does not end with a `-`.
+pub fn hex_lines(bytes: &[u8]) -> String {
+    hex_dump(bytes).replace("-\n", "\n")
+}
+
 /// `n` as C's `%#x` prints it: plain `0` for zero.
 pub fn alt_hex(n: u64) -> String {
     if n == 0 { "0".to_owned() } else { format!("{n:#x}") }

@@ -9,7 +9,7 @@ use openflow::parse::flow::{Purpose, flow_mod, flow_mods, stats_request};
 use openflow::protocol::Protocols;
 
 use super::vconn::Vconn;
-use super::{Context, Fatal, Outcome, bundles, die, sort};
+use super::{Context, Fatal, Outcome, bundles, die, say, sayln, sort};
 
 /// A file's text, or standard input's for `-`.
 pub fn read_file(name: &str) -> Outcome<String> {
@@ -57,7 +57,7 @@ pub(super) fn dump_flows(context: &mut Context) -> Outcome {
     for flow in flows {
         let mut text = String::new();
         flow.text(&names, context.options.stats, &mut text);
-        println!(" {text}");
+        sayln!(" {text}");
     }
     Ok(())
 }
@@ -107,7 +107,7 @@ fn send(context: &mut Context, mods: &[FlowMod], usable: Protocols) -> Outcome {
         }
         context.transact_one(&mut vconn, request)?;
     }
-    print!("{dumps}");
+    say!("{dumps}");
     Ok(())
 }
 

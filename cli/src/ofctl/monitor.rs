@@ -334,19 +334,19 @@ fn serve(
             None => mpsc::channel(1).1,
         };
         detached.complete(&log);
-        rounds(&mut monitor, stream, received, requests).await
+        let ended = rounds(&mut monitor, stream, received, requests).await;
+        for waiting in monitor.services.exit.iter().flat_map(|exit| &exit.responders) {
+            waiting.reply("");
+        }
+        if let Some(server) = &server {
+            server.flush().await;
+        }
+        ended
     });
     drop(server);
     drop(detached);
     match ended {
-        Ok(None) => {
-            for waiting in monitor.services.exit.iter().flat_map(|exit| &exit.responders) {
-                waiting.reply("");
-            }
-            // Answers are written by tasks.
-            vconn.runtime().block_on(tokio::time::sleep(std::time::Duration::from_millis(20)));
-            Ok(())
-        }
+        Ok(None) => Ok(()),
         Ok(Some(number)) => sys::process::die_by(number),
         Err(error) => die!("vconn_recv ({error})"),
     }

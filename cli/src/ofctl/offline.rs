@@ -20,11 +20,11 @@ use openflow::parse::flow::{Purpose, flow_mod, flow_mods, stats_request};
 use openflow::parse::group::group_mod;
 use openflow::print;
 use openflow::protocol::Protocols;
-use openflow::text::{Pairs, atoi, hex_dump, parse_hex, scan_int};
+use openflow::text::{Pairs, atoi, hex_lines, parse_hex, scan_int};
 use openflow::version::Version;
 use openflow::wire::{Put, Reader};
 
-use super::{Context, Outcome, die, flows};
+use super::{Context, Outcome, die, flows, say, sayln};
 
 /// Lines of standard input without comments and without blank ones.
 fn lines() -> impl Iterator<Item = String> {
@@ -40,12 +40,12 @@ fn test_lines() -> impl Iterator<Item = String> {
     let text = std::io::stdin().lock().lines().map_while(Result::ok);
     text.filter_map(|line| {
         if line.starts_with('#') {
-            println!("{line}");
+            sayln!("{line}");
             return None;
         }
         let line = line.split('#').next().unwrap_or_default().to_owned();
         if line.trim().is_empty() {
-            println!();
+            sayln!("");
             return None;
         }
         Some(line)
@@ -54,7 +54,7 @@ fn test_lines() -> impl Iterator<Item = String> {
 
 /// The first format that is usable and allowed.
 fn choose(context: &Context, usable: Protocols) -> Outcome<Protocols> {
-    println!("usable protocols: {usable}");
+    sayln!("usable protocols: {usable}");
     let chosen = (usable & context.options.protocols).lowest();
     if chosen.is_empty() {
         die!("no usable protocol");
@@ -64,10 +64,10 @@ fn choose(context: &Context, usable: Protocols) -> Outcome<Protocols> {
 
 fn show_flows(context: &Context, mods: &[FlowMod], usable: Protocols) -> Outcome {
     let protocol = choose(context, usable)?;
-    println!("chosen protocol: {}", protocol.name().unwrap_or_default());
+    sayln!("chosen protocol: {}", protocol.name().unwrap_or_default());
     for (xid, fm) in (1..).zip(mods) {
         let message = fm.encode(protocol, xid);
-        print!("{}", print::to_string(&message, &Names::default(), context.options.verbosity));
+        say!("{}", print::to_string(&message, &Names::default(), context.options.verbosity));
     }
     Ok(())
 }
@@ -89,9 +89,9 @@ pub(super) fn parse_group(context: &mut Context) -> Outcome {
     let (gm, usable) = group_mod(context.arg(1), Some(GroupCommand::Add), &Names::default())?;
     let protocol = choose(context, usable)?;
     let version = protocol.version().unwrap_or(Version::V10);
-    println!("chosen version: {version}");
+    sayln!("chosen version: {version}");
     let message = gm.encode(version, 2).unwrap_or_default();
-    print!("{}", print::to_string(&message, &Names::default(), context.options.verbosity));
+    say!("{}", print::to_string(&message, &Names::default(), context.options.verbosity));
     Ok(())
 }
 
@@ -117,7 +117,7 @@ fn parse_entries(context: &Context, version: Option<Version>) -> Outcome {
         let (flow, cookie, cookie_mask) = match read {
             Ok(read) => read,
             Err(error) => {
-                println!("nx_pull_match() returned error {}", error.name());
+                sayln!("nx_pull_match() returned error {}", error.name());
                 continue;
             }
         };
@@ -130,9 +130,9 @@ fn parse_entries(context: &Context, version: Option<Version>) -> Outcome {
             }
             None => 0..matching::put_nxm(&flow, cookie, cookie_mask, &mut out),
         };
-        println!("{}", oxm::list_text(&out[entries]));
+        sayln!("{}", oxm::list_text(&out[entries]));
         if context.options.verbosity > 0 {
-            print!("{}", hex_dump(&out));
+            say!("{}", hex_lines(&out));
         }
     }
     Ok(())
@@ -155,7 +155,7 @@ fn print_differences(prefix: &str, a: &[u8], b: &[u8]) {
     for i in 0..a.len().max(b.len()) {
         let text = |bytes: &[u8]| bytes.get(i).map_or("(none)".to_owned(), |byte| format!("{byte:02x}"));
         if a.get(i) != b.get(i) {
-            println!("{prefix}{i:2}: {} -> {}", text(a), text(b));
+            sayln!("{prefix}{i:2}: {} -> {}", text(a), text(b));
         }
     }
 }
@@ -197,11 +197,11 @@ fn parse_wire_actions(context: &Context, instructions: bool) -> Outcome {
             Ok(actions) => actions,
             Err(error) => {
                 let what = if instructions { "instructions" } else { "actions" };
-                println!("bad {name} {what}: {}\n", error.name());
+                sayln!("bad {name} {what}: {}\n", error.name());
                 continue;
             }
         };
-        println!("actions={}", action::text(&actions, &Names::default()));
+        sayln!("actions={}", action::text(&actions, &Names::default()));
         let mut out = Vec::new();
         if instructions {
             instruction::encode(&actions, version, &mut out);
@@ -209,7 +209,7 @@ fn parse_wire_actions(context: &Context, instructions: bool) -> Outcome {
             action::encode_list(&actions, version, &mut out);
         }
         print_differences("", &bytes, &out);
-        println!();
+        sayln!("");
     }
     Ok(())
 }
@@ -249,7 +249,7 @@ pub(super) fn parse_ofp10_match(_: &mut Context) -> Outcome {
             Ok(flow) => flow,
             Err(error) => die!("{}", error.name()),
         };
-        println!("{}", match_text(&flow));
+        sayln!("{}", match_text(&flow));
         let mut out = Vec::new();
         matching::put10(&flow, &mut out);
         print_differences("", &expected, &out);
@@ -257,7 +257,7 @@ pub(super) fn parse_ofp10_match(_: &mut Context) -> Outcome {
         let mut normal = Vec::new();
         matching::put10(&flow, &mut normal);
         print_differences("normal: ", &out, &normal);
-        println!();
+        sayln!("");
     }
     Ok(())
 }
@@ -266,13 +266,13 @@ pub(super) fn parse_ofp11_match(_: &mut Context) -> Outcome {
     for line in lines() {
         let input = sized(hex_or_die(&line)?, MATCH11)?;
         match matching::read11(&mut Reader::new(&input), &mut Decode::new(Version::V11)) {
-            Err(error) => println!("bad ofp11_match: {}\n", error.name()),
+            Err(error) => sayln!("bad ofp11_match: {}\n", error.name()),
             Ok(flow) => {
-                println!("{}", match_text(&flow));
+                sayln!("{}", match_text(&flow));
                 let mut out = Vec::new();
                 matching::put11(&flow, Version::V11, &mut out);
                 print_differences("", &input, &out);
-                println!();
+                sayln!("");
             }
         }
     }
@@ -293,14 +293,14 @@ pub(super) fn check_vlan(context: &mut Context) -> Outcome {
     let text = match_text(&flow);
     let (request, _) = stats_request(&text, false, &Names::default())?;
     let (value, mask) = tci(&request.matching.expand());
-    println!("{text} -> {value:04x}/{mask:04x}");
+    sayln!("{text} -> {value:04x}/{mask:04x}");
 
     let mut nxm = Vec::new();
     let len = matching::put_nxm(&flow, 0, 0, &mut nxm);
     let back = read_entries(&nxm[..len], None, true).map(|(flow, ..)| tci(&flow));
     match back {
-        Ok((value, mask)) => println!("NXM: {} -> {value:04x}/{mask:04x}", oxm::list_text(&nxm[..len])),
-        Err(error) => println!("NXM: {} -> {}", oxm::list_text(&nxm[..len]), error.name()),
+        Ok((value, mask)) => sayln!("NXM: {} -> {value:04x}/{mask:04x}", oxm::list_text(&nxm[..len])),
+        Err(error) => sayln!("NXM: {} -> {}", oxm::list_text(&nxm[..len]), error.name()),
     }
     check_vlan_oxm(&flow);
     check_vlan_fixed(&flow)
@@ -311,13 +311,13 @@ fn check_vlan_oxm(flow: &FullMatch) {
     matching::put_raw(flow, Version::V12, &mut entries);
     let text = oxm::list_text(&entries);
     match read_entries(&entries, Some(Version::V12), true) {
-        Err(error) => println!("OXM: {text} -> {}", error.name()),
+        Err(error) => sayln!("OXM: {text} -> {}", error.name()),
         Ok((back, ..)) => {
             let (value, mask) = tci(&back);
             let (vid, vid_mask) = (value & (VLAN_CFI | 0xfff), mask & (VLAN_CFI | 0xfff));
             let pcp =
                 if vid != 0 && mask >> 13 != 0 { format!("{:02}", value >> 13) } else { "--".to_owned() };
-            println!("OXM: {text} -> {vid:04x}/{vid_mask:04x},{pcp}");
+            sayln!("OXM: {text} -> {vid:04x}/{vid_mask:04x},{pcp}");
         }
     }
 }
@@ -353,7 +353,7 @@ fn check_vlan_fixed(flow: &FullMatch) -> Outcome {
             Ok(back) => tci(&back),
             Err(error) => die!("{}", error.name()),
         };
-        println!(
+        sayln!(
             "{name}: {vid:04x}/{},{:02x}/{} -> {value:04x}/{mask:04x}",
             u8::from(wild & vlan_bit != 0),
             raw[pcp],
@@ -376,7 +376,7 @@ pub(super) fn print_error(context: &mut Context) -> Outcome {
         if let Some((vendor, kind, code)) = error.wire(version) {
             let name = version.name().replace("OpenFlow1", "OpenFlow 1.");
             let vendor = openflow::text::alt_hex(vendor.into());
-            println!("{name}: vendor {vendor}, type {kind}, code {code}");
+            sayln!("{name}: vendor {vendor}, type {kind}, code {code}");
         }
     }
     Ok(())
@@ -392,7 +392,7 @@ pub(super) fn encode_error_reply(context: &mut Context) -> Outcome {
     if request.len() != openflow::header::stated_len(&request) {
         die!("Request size inconsistent");
     }
-    print!("{}", hex_dump(&error.reply_to(&request)));
+    say!("{}", hex_lines(&error.reply_to(&request)));
     Ok(())
 }
 
@@ -416,15 +416,15 @@ pub(super) fn ofp_print(context: &mut Context) -> Outcome {
         Some(mut bytes) => message.append(&mut bytes),
         None => die!("trailing garbage following hex bytes"),
     }
-    print!("{}", print::to_string(&message, &Names::default(), verbosity));
+    say!("{}", print::to_string(&message, &Names::default(), verbosity));
     Ok(())
 }
 
 pub(super) fn encode_hello(context: &mut Context) -> Outcome {
     let bits = scan_int(context.arg(1), 0).map_or(0, |(_, bits, _)| bits as u32);
     let hello = Hello::encode(Versions(bits), 1);
-    print!("{}", hex_dump(&hello));
-    print!("{}", print::to_string(&hello, &Names::default(), context.options.verbosity));
+    say!("{}", hex_lines(&hello));
+    say!("{}", print::to_string(&hello, &Names::default(), context.options.verbosity));
     Ok(())
 }
 
@@ -434,7 +434,7 @@ pub(super) fn parse_key_value(context: &mut Context) -> Outcome {
             "" => key.to_owned(),
             value => format!("{key}={value}"),
         });
-        println!("{}", pairs.collect::<Vec<_>>().join(", "));
+        sayln!("{}", pairs.collect::<Vec<_>>().join(", "));
     }
     Ok(())
 }

@@ -134,7 +134,9 @@ pub fn from_command_line() -> Outcome<(Options, Vec<String>)> {
         options.apply(id, value, &mut timeout)?;
     }
     options.finish()?;
-    start_timer(timeout.or_else(timeout_from_environment));
+    if let Some(seconds) = timeout.or_else(timeout_from_environment) {
+        start_timer(seconds, options.common.daemon.detach);
+    }
     Ok((options, parsed.args))
 }
 
@@ -263,8 +265,13 @@ fn timeout_from_environment() -> Option<u64> {
 }
 
 /// Ends the process as an alarm signal would, once the time is over.
-fn start_timer(seconds: Option<u64>) {
-    let Some(seconds) = seconds else { return };
+///
+/// A process that is to fork has no threads yet; its parent's waiting is what the time limits then.
+fn start_timer(seconds: u64, forks: bool) {
+    if forks {
+        sys::process::alarm(u32::try_from(seconds).unwrap_or(u32::MAX));
+        return;
+    }
     std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_secs(seconds));
         tracing::warn!(target: "fatal_signal", "terminating with signal 14 (Alarm clock)");

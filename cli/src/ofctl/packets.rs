@@ -16,11 +16,11 @@ use openflow::names::Names;
 use openflow::parse::matching::exact_key;
 use openflow::parse::packet_out::{self, parse_packet as packet_from_hex};
 use openflow::print;
-use openflow::text::{hex_dump, parse_hex, scan_hex};
+use openflow::text::{hex_lines, parse_hex, scan_hex};
 
 use super::pcap::{self, Frames, PcapError};
 use super::remote::failed;
-use super::{Context, Fatal, Outcome, die, timestamp};
+use super::{Context, Fatal, Outcome, die, say, sayln, timestamp};
 
 pub(super) fn packet_out(context: &mut Context) -> Outcome {
     match context.args.len() {
@@ -93,7 +93,7 @@ pub(super) fn ofp_parse(context: &mut Context) -> Outcome {
         }
         message.resize(len, 0);
         read_full(&mut *source, &name, &mut message[header::LEN..], false)?;
-        print!("{}", print::to_string(&message, &Names::default(), context.options.verbosity + 2));
+        say!("{}", print::to_string(&message, &Names::default(), context.options.verbosity + 2));
         message.truncate(header::LEN);
     }
     Ok(())
@@ -118,7 +118,7 @@ pub(super) fn parse_pcap(context: &mut Context) -> Outcome {
     for name in &context.args[1..] {
         for frame in open_capture(name)? {
             match frame {
-                Ok(frame) => println!("{}", key_to_string(&key_of(&frame.bytes).0, &Names::default())),
+                Ok(frame) => sayln!("{}", key_to_string(&key_of(&frame.bytes).0, &Names::default())),
                 Err(PcapError::Open(reason) | PcapError::Read(reason)) => {
                     die!("{name}: read failed ({reason})")
                 }
@@ -194,15 +194,15 @@ pub(super) fn ofp_parse_pcap(context: &mut Context) -> Outcome {
                 break;
             }
             if !std::mem::take(&mut first) {
-                println!();
+                sayln!("");
             }
             if context.options.timestamp {
-                print!("{} ", timestamp(frame.millis, false));
+                say!("{} ", timestamp(frame.millis, false));
             }
             let (src, dst) = (std::net::Ipv4Addr::from(stream.0), std::net::Ipv4Addr::from(stream.1));
-            println!("{src}.{from} > {dst}.{to}:");
+            sayln!("{src}.{from} > {dst}.{to}:");
             let message: Vec<u8> = data.drain(..len).collect();
-            print!("{}", print::to_string(&message, &Names::default(), context.options.verbosity + 1));
+            say!("{}", print::to_string(&message, &Names::default(), context.options.verbosity + 1));
         }
     }
     Ok(())
@@ -235,9 +235,9 @@ pub(super) fn compose_packet(context: &mut Context) -> Outcome {
         let written = stdout.write_all(&pcap::file_of(&frame, now)).and_then(|()| stdout.flush());
         written.map_err(failed("write failed"))?;
     } else if bare {
-        print!("{}", openflow::text::hex(&frame, ""));
+        say!("{}", openflow::text::hex(&frame, ""));
     } else {
-        print!("{}", hex_dump(&frame));
+        say!("{}", hex_lines(&frame));
     }
     let got = key_of(&frame).0;
     if got != wanted {
@@ -262,7 +262,7 @@ pub(super) fn parse_packet(_: &mut Context) -> Outcome {
             Err(error) => die!("failed to read packet from stdin ({})", daemon::error_text(&error)),
         }
     }
-    println!("{}", key_to_string(&key_of(&packet[..have]).0, &Names::default()));
+    sayln!("{}", key_to_string(&key_of(&packet[..have]).0, &Names::default()));
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use openflow::version::Version;
 use flow::id::OfPort;
 
 use super::vconn::{Vconn, VconnError};
-use super::{Context, Fatal, Outcome, die};
+use super::{Context, Fatal, Outcome, die, say};
 
 /// Names of ports and tables, by switch.
 #[derive(Default)]
@@ -194,13 +194,13 @@ impl Context {
         let asked = Header::peek(request).map_err(|error| Fatal::Text(error.name().to_owned()))?;
         let Some(expected) = asked.raw.stat_reply(vconn.version()) else {
             let reply = self.transact(vconn, request)?;
-            print!("{}", print::to_string(&reply, &names, verbosity));
+            say!("{}", print::to_string(&reply, &names, verbosity));
             return Ok(());
         };
         vconn.send(request).map_err(failed("failed to send packet to switch"))?;
         loop {
             let reply = vconn.receive_xid(asked.xid).map_err(failed("OpenFlow packet receive failed"))?;
-            print!("{}", print::to_string(&reply, &names, verbosity));
+            say!("{}", print::to_string(&reply, &names, verbosity));
             let header = Header::peek(&reply).ok();
             match header.map(|header| (header.raw, header.kind(), header.flags)) {
                 Some((_, Type::Error, _)) => return Ok(()),

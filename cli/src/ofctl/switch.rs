@@ -21,13 +21,13 @@ use openflow::version::Version;
 
 use super::remote::{fetch_features, has_all_ports};
 use super::vconn::Vconn;
-use super::{Context, Outcome, die};
+use super::{Context, Outcome, die, say, sayln};
 
 pub(super) fn show(context: &mut Context) -> Outcome {
     let switch = context.arg(1).to_owned();
     let mut vconn = context.open(&switch)?;
     let reply = fetch_features(&mut vconn)?;
-    print!("{}", print::to_string(&reply, &Names::default(), context.options.verbosity + 1));
+    say!("{}", print::to_string(&reply, &Names::default(), context.options.verbosity + 1));
     if !has_all_ports(&reply, vconn.version()) {
         let xid = vconn.next_xid();
         let request = port::desc_request(vconn.version(), xid, OfPort::NONE);
@@ -177,7 +177,7 @@ pub fn set_config(context: &mut Context, vconn: &mut Vconn, config: &Config) -> 
 pub(super) fn get_frags(context: &mut Context) -> Outcome {
     let mut vconn = context.open(context.arg(1))?;
     let config = fetch_config(context, &mut vconn)?;
-    println!("{}", config.frag.name());
+    sayln!("{}", config.frag.name());
     Ok(())
 }
 
@@ -243,13 +243,13 @@ pub(super) fn ping(context: &mut Context) -> Outcome {
         let reply = vconn.transact(&request).map_err(super::remote::failed("transact"))?;
         let time = start.elapsed().as_secs_f64() * 1000.0;
         if !is_a(&reply, Type::EchoReply) || reply[header::LEN..] != request[header::LEN..] {
-            println!("Reply does not match request.  Request:");
-            print!("{}", print::to_string(&request, &Names::default(), verbosity));
-            println!("Reply:");
-            print!("{}", print::to_string(&reply, &Names::default(), verbosity));
+            sayln!("Reply does not match request.  Request:");
+            say!("{}", print::to_string(&request, &Names::default(), verbosity));
+            sayln!("Reply:");
+            say!("{}", print::to_string(&reply, &Names::default(), verbosity));
         }
         let (len, xid) = (reply.len() - header::LEN, header::xid(&reply));
-        println!("{len} bytes from {switch}: xid={xid:08x} time={time:.1} ms");
+        sayln!("{len} bytes from {switch}: xid={xid:08x} time={time:.1} ms");
     }
     Ok(())
 }
@@ -259,7 +259,7 @@ pub(super) fn benchmark(context: &mut Context) -> Outcome {
     let count = atoi(context.arg(3));
     let size = payload + header::LEN;
     let total = i64::from(count) * size as i64;
-    println!("Sending {count} packets * {size} bytes (with header) = {total} bytes total");
+    sayln!("Sending {count} packets * {size} bytes (with header) = {total} bytes total");
     let mut vconn = context.open(context.arg(1))?;
     let start = Instant::now();
     for _ in 0..count {
@@ -268,7 +268,7 @@ pub(super) fn benchmark(context: &mut Context) -> Outcome {
     }
     let ms = start.elapsed().as_secs_f64() * 1000.0;
     let (packets, bytes) = (f64::from(count) / (ms / 1000.0), total as f64 / (ms / 1000.0));
-    println!("Finished in {ms:.1} ms ({packets:.0} packets/s) ({bytes:.0} bytes/s)");
+    sayln!("Finished in {ms:.1} ms ({packets:.0} packets/s) ({bytes:.0} bytes/s)");
     Ok(())
 }
 

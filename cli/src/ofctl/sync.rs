@@ -15,7 +15,7 @@ use openflow::parse::flow::{Purpose, flow_mods};
 use openflow::protocol::Protocols;
 
 use super::vconn::Vconn;
-use super::{Context, Fatal, Outcome, bundles, die, flows};
+use super::{Context, Fatal, Outcome, bundles, die, flows, sayln};
 
 /// What makes a flow this flow: table, priority (the highest first) and match, as text so that there is an order.
 type Key = (u8, std::cmp::Reverse<u16>, String);
@@ -168,24 +168,30 @@ pub(super) fn replace_flows(context: &mut Context) -> Outcome {
     entries.add_mods(FILE, mods);
     entries.add_switch(SWITCH, context, &mut vconn, protocol)?;
 
-    let gone = entries.0.values().filter(|entry| entry.versions[FILE].is_none());
-    let gone = gone.filter_map(|entry| entry.request(SWITCH, FlowCommand::DeleteStrict));
-    let readd = context.options.readd;
-    let changed = entries.0.values().filter(|entry| match &entry.versions {
-        [Some(wanted), Some(there)] => readd || !there.same(wanted),
-        [wanted, _] => wanted.is_some(),
-    });
-    let changed = changed.filter_map(|entry| entry.request(FILE, FlowCommand::Add));
     let mut requests = Vec::new();
-    for fm in gone.chain(changed) {
-        let xid = vconn.next_xid();
-        requests.push(fm.encode(protocol, xid));
+    let entries: Vec<&Entry> = entries.0.values().collect();
+    for table in entries.chunk_by(|a, b| a.table == b.table) {
+        for fm in changes(table, context.options.readd) {
+            let xid = vconn.next_xid();
+            requests.push(fm.encode(protocol, xid));
+        }
     }
     if context.options.bundle {
         bundles::transact(context, &mut vconn, &requests)
     } else {
         context.transact_all(&mut vconn, &requests)
     }
+}
+
+/// What makes a switch's table as the file says: first what must go, then what must be there.
+fn changes(table: &[&Entry], readd: bool) -> Vec<FlowMod> {
+    let gone = table.iter().filter(|entry| entry.versions[FILE].is_none());
+    let gone = gone.filter_map(|entry| entry.request(SWITCH, FlowCommand::DeleteStrict));
+    let changed = table.iter().filter(|entry| match &entry.versions {
+        [Some(wanted), Some(there)] => readd || !there.same(wanted),
+        [wanted, _] => wanted.is_some(),
+    });
+    gone.chain(changed.filter_map(|entry| entry.request(FILE, FlowCommand::Add))).collect()
 }
 
 /// Reads a file or a switch, whichever the name is; gives the names to print with.
@@ -222,7 +228,7 @@ pub(super) fn diff_flows(context: &mut Context) -> Outcome {
         differ = true;
         for (side, sign) in [(0, '-'), (1, '+')] {
             if let Some(text) = entry.text(side, &names) {
-                println!("{sign}{text}");
+                sayln!("{sign}{text}");
             }
         }
     }

@@ -9,7 +9,7 @@ use openflow::parse::table::{Setting, table_mod};
 use openflow::version::Version;
 
 use super::vconn::Vconn;
-use super::{Context, Outcome, die};
+use super::{Context, Outcome, die, say};
 
 /// Stands for every table.
 const ALL: TableId = TableId(0xff);
@@ -22,7 +22,7 @@ pub(super) fn dump_tables(context: &mut Context) -> Outcome {
 pub(super) fn dump_features(context: &mut Context) -> Outcome {
     let mut vconn = context.open(context.arg(1))?;
     let list = fetch_features(context, &mut vconn)?;
-    print!("{}", listing_text(&list));
+    say!("{}", listing_text(&list));
     Ok(())
 }
 

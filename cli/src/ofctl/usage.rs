@@ -3,7 +3,7 @@
 use daemon::dirs::Dirs;
 use daemon::options::help;
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, say};
 
 const HEAD: &str = include_str!("usage.txt");
 
@@ -53,6 +53,6 @@ pub fn text(dirs: &Dirs) -> String {
 }
 
 pub(super) fn help(context: &mut Context) -> Outcome {
-    print!("{}", text(&context.options.dirs));
+    say!("{}", text(&context.options.dirs));
     Ok(())
 }

@@ -135,11 +135,12 @@ impl Vconn {
     /// # Errors
     /// The system's.
     pub fn send(&mut self, message: &[u8]) -> Result<()> {
-        self.runtime.block_on(async {
+        let sent = self.runtime.block_on(async {
             self.stream.write_all(message).await?;
             self.stream.flush().await
-        })?;
-        Ok(())
+        });
+        log_sent(&self.name, message, &sent);
+        Ok(sent?)
     }
 
     /// Waits for a message.
@@ -147,8 +148,10 @@ impl Vconn {
     /// # Errors
     /// The system's, or a message that is none.
     pub fn receive(&mut self) -> Result<Vec<u8>> {
-        let Self { runtime, stream, received, .. } = self;
-        runtime.block_on(read_message(stream, received))
+        let Self { runtime, stream, received, name, .. } = self;
+        let message = runtime.block_on(read_message(stream, received))?;
+        log_received(name, &message);
+        Ok(message)
     }
 
     /// The next message within a time; `None` if it is over.
@@ -231,6 +234,23 @@ pub fn barrier_raw(version: Version) -> Raw {
 
 fn text_of(version: Version) -> String {
     format!("0x{:02x}", version.wire())
+}
+
+/// Tells of a message that was sent.
+pub fn log_sent(name: &str, message: &[u8], sent: &io::Result<()>) {
+    if tracing::enabled!(target: "vconn", tracing::Level::DEBUG) {
+        let text = openflow::print::to_string(message, &Default::default(), 1);
+        let how = sent.as_ref().err().map_or("Success".to_owned(), daemon::error_text);
+        tracing::debug!(target: "vconn", rl = "600,600", "{name}: sent ({how}): {text}");
+    }
+}
+
+/// Tells of a message that was received.
+pub fn log_received(name: &str, message: &[u8]) {
+    if tracing::enabled!(target: "vconn", tracing::Level::DEBUG) {
+        let text = openflow::print::to_string(message, &Default::default(), 1);
+        tracing::debug!(target: "vconn", rl = "600,600", "{name}: received: {text}");
+    }
 }
 
 /// Reads one message; what comes after it stays in `received`.

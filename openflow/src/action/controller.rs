@@ -106,10 +106,10 @@ fn pull_prop(bytes: &[u8]) -> Result<(u16, &[u8], &[u8]), OfError> {
 
 impl Controller {
     fn set_prop(&mut self, kind: u16, payload: &[u8]) -> Result<(), OfError> {
-        // A number's payload is padded in front to its own width, which the property header already aligns for 16 bits.
-        let number = |width: usize| match payload {
-            payload if payload.len() == width => {
-                Ok(payload.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)))
+        // Short numbers may have padding behind them.
+        let number = |width: usize| match payload.get(..width) {
+            Some(bytes) if width < 4 || payload.len() == width => {
+                Ok(bytes.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)))
             }
             _ => Err(OfError::BpcBadLen),
         };
@@ -122,7 +122,7 @@ impl Controller {
             prop::METER => self.meter = number(4)?,
             _ => {
                 tracing::warn!(
-                    target: "ofp_prop", rl = "1,5",
+                    target: "ofp_actions", rl = "1,5",
                     "NXAST_RAW_CONTROLLER2: unknown property type {kind}"
                 );
                 return Err(OfError::BpcBadType);
@@ -142,10 +142,10 @@ impl Controller {
         out.zeros(6);
         let default = Self::default();
         if self.max_len != default.max_len {
-            put_prop(out, prop::MAX_LEN, &self.max_len.to_be_bytes());
+            put_prop(out, prop::MAX_LEN, &padded(self.max_len));
         }
         if self.id != default.id {
-            put_prop(out, prop::ID, &self.id.to_be_bytes());
+            put_prop(out, prop::ID, &padded(self.id));
         }
         if self.reason != default.reason {
             put_prop(out, prop::REASON, &[self.reason]);
@@ -188,6 +188,11 @@ impl Controller {
         }
         write!(f, "controller({})", parts.join(","))
     }
+}
+
+/// A short number as properties have it, with padding behind it.
+fn padded(number: u16) -> [u8; 4] {
+    (u32::from(number) << 16).to_be_bytes()
 }
 
 fn put_prop(out: &mut Vec<u8>, kind: u16, payload: &[u8]) {

@@ -257,6 +257,7 @@ fn written_mask(field: Field, full: &FullMatch) -> Value {
     let whole = match field {
         Field::VlanVid => mask.u64() & 0x1fff == 0x1fff,
         Field::IpFrag => mask.u64() & 3 == 3,
+        Field::Ipv6Label => full.mask.0.ipv6_label.get() == u32::MAX,
         Field::NshSpi => mask.u64() & 0xff_ffff == 0xff_ffff,
         _ => field.info().maskable == Maskable::Never,
     };
