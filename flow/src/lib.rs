@@ -15,7 +15,7 @@
 //! * [`extract`]: frame to key; [`compose`]: key to frame; [`packet`]: edits of frames; [`checksum`].
 //! * [`attr`]: netlink attributes.
 //! * [`odp`]: datapath flows: keys and masks as attributes and as text.
-//! * [`action`]: datapath actions; [`cookie`]: what userspace writes into them; [`drop`]: why packets are dropped.
+//! * [`action`]: datapath actions; [`cookie`]: what userspace writes into them; [`mod@drop`]: why packets are dropped.
 //! * [`stack`]: pushing and popping VLAN tags and MPLS labels.
 //! * [`exact`]: one flow, each field exactly, from text.
 //! * [`text`]: pieces of text that several of these share.

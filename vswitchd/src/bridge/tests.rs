@@ -299,3 +299,37 @@ fn patch_ports_know_each_other_and_secure_bridges_stay_empty() {
     let flows = bed.bridges.get("br0").expect("there").ofproto.dump_flows(false, Instant::ZERO);
     assert!(!flows.contains("NORMAL"));
 }
+
+#[test]
+fn a_sampled_bridge_tells_its_collector() {
+    let collector = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    collector.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a time-out");
+    let target = collector.local_addr().expect("an address").to_string();
+    let mut bed = Bed::new();
+    let port = json!({"type": "dummy", "options": ["map", [["ifindex", "77"]]]});
+    bed.add_bridge("br0", json!({}), &[("br0", json!({})), ("p1", port)]);
+    let sflow = json!({"targets": target, "sampling": 10, "polling": 1, "agent": "192.0.2.1"});
+    bed.transact(json!([
+        {"op": "insert", "table": "sFlow", "uuid-name": "s", "row": sflow},
+        {"op": "update", "table": "Bridge", "where": [], "row": {"sflow": ["named-uuid", "s"]}},
+    ]));
+    let snapshot = bed.world.snapshot.as_ref().expect("published");
+    let sampler = snapshot.bridge_named("br0").and_then(|bridge| bridge.sflow.clone()).expect("sampled");
+    assert_eq!(
+        (sampler.probability(), sampler.ifindex(DpPort(1)), sampler.ifindex(DpPort(9))),
+        (u32::MAX / 10, 77, 0)
+    );
+    bed.now = Instant::from_millis(1000);
+    bed.settle();
+    let mut bytes = [0; 1500];
+    let len = collector.recv(&mut bytes).expect("a datagram");
+    let datagram = ::sflow::Datagram::decode(&bytes[..len]).expect("well-formed");
+    assert_eq!((datagram.agent.to_string().as_str(), datagram.sequence), ("192.0.2.1", 1));
+    let sources = datagram.samples.iter().map(|sample| match sample {
+        ::sflow::Sample::Counters(sample) => (sample.source.class, sample.source.index, sample.records.len()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(sources.collect::<Vec<_>>(), [(2, 1000, 2), (0, 77, 4)]);
+    bed.transact(json!([{"op": "update", "table": "Bridge", "where": [], "row": {"sflow": ["set", []]}}]));
+    assert!(bed.bridges.get("br0").expect("a bridge").sflow.is_none());
+}
