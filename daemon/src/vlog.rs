@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
+use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::prelude::*;
@@ -587,9 +588,18 @@ fn level_of(level: tracing::Level) -> Level {
 }
 
 impl<S: Subscriber> Layer<S> for Vlog {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Levels change while the program runs, so a module's events are asked about each time.
+        if metadata.is_span() || index(metadata.target()).is_none() {
+            Interest::never()
+        } else {
+            Interest::sometimes()
+        }
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Spans and targets of libraries are of no interest.
-        metadata.is_event()
+        // Spans and targets of libraries are of no interest. Questions whether an event would be (`enabled!`) are.
+        !metadata.is_span()
             && index(metadata.target()).is_some_and(|i| self.0.is_enabled(i, level_of(*metadata.level())))
     }
 

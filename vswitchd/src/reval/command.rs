@@ -77,9 +77,9 @@ fn ufid(backers: &Backers, on: bool) -> Result<String, String> {
         backer.set_ufid(on);
     }
     Ok(if on {
-        "Datapath dumping using unique ids enabled for supported datapaths"
+        "Datapath dumping tersely using UFID enabled for supported datapaths"
     } else {
-        "Datapath dumping using unique ids disabled"
+        "Datapath dumping tersely using UFID disabled"
     }
     .to_owned())
 }
