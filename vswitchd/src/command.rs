@@ -30,7 +30,15 @@ type Answer = Result<Reply, String>;
 
 const MANY: usize = usize::MAX;
 
-const BRIDGE: [Command<Switch>; 8] = [
+const BRIDGE: [Command<Switch>; 9] = [
+    Command::new("bridge/reconnect", "[bridge]", 0, 1, |s, r| {
+        let now = s.now();
+        if let Some(name) = r.opt(0) {
+            s.bridges.get(name).ok_or("Unknown bridge")?;
+        }
+        s.world.conns.reconnect(r.opt(0), now);
+        Ok(Reply::empty())
+    }),
     Command::new("qos/show", "interface", 1, 1, |s, r| {
         s.known_iface(r.arg(0)).map(|name| format!("QoS not configured on {name}\n").into())
     }),

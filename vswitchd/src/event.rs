@@ -20,6 +20,7 @@ use datapath::netdev::DummyLevel;
 use flow::time::{Clock, Instant};
 use ovsdb::idl::{Idl, Note};
 use ovsdb::server::embedded::{self, Embedded};
+use sys::process::Usage;
 use tokio::sync::Notify;
 
 use crate::backer::Note as Left;
@@ -114,7 +115,7 @@ impl Switch {
 
     /// Goes over everything once; when to do so again.
     fn round(&mut self) -> Instant {
-        let began = std::time::Instant::now();
+        let (began, before) = (std::time::Instant::now(), sys::process::thread_usage());
         let now = self.clock.now();
         self.run_db(now);
         let conns = self.world.conns.run(&mut self.bridges, &self.world.backers, now);
@@ -127,8 +128,7 @@ impl Switch {
         self.world.conns.tell(&mut self.bridges, now);
         self.services.coverage.run(now);
         if began.elapsed() > LONG_ROUND {
-            let ms = began.elapsed().as_millis();
-            tracing::warn!(target: "timeval", "Unreasonably long {ms}ms poll interval");
+            tell_long_round(began.elapsed(), &before);
         }
         let deadlines =
             [conns, bridges, world, expiry, self.db.deadline(), self.services.coverage.deadline()];
@@ -231,6 +231,16 @@ fn tell_cores(dummy: Option<&[(u32, u32)]>) {
     nodes.dedup();
     let n_nodes = nodes.len();
     tracing::info!(target: "ovs_numa", "Discovered {n_nodes} NUMA nodes and {n_cores} CPU cores");
+}
+
+fn tell_long_round(took: Duration, before: &Usage) {
+    let after = sys::process::thread_usage();
+    let (ms, user, system) =
+        (took.as_millis(), after.user_ms - before.user_ms, after.system_ms - before.system_ms);
+    tracing::warn!(
+        target: "timeval", rl = "1,5",
+        "Unreasonably long {ms}ms poll interval ({user}ms user, {system}ms system)"
+    );
 }
 
 /// Runs the switch until it is told to end.

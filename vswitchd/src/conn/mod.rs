@@ -25,6 +25,7 @@ pub mod packet_in;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -99,6 +100,40 @@ pub struct Conns {
     meters: BTreeMap<String, BTreeSet<u32>>,
 }
 
+/// Whether a bridge may use this target. Who may write the database must not thereby reach any Unix socket of the
+/// machine, or put a socket over any file: refused targets are told of.
+fn is_safe(bridge: &str, target: &str, run_dir: &Path) -> bool {
+    let dir = run_dir.display();
+    let instead = format!(
+        "or connect to \"unix:{dir}/{bridge}.mgmt\" (which is always available without special configuration)."
+    );
+    if target.starts_with("unix:") {
+        let allowed = format!("unix:{dir}/");
+        let safe = !target.contains('/') || target.starts_with(&allowed);
+        if !safe {
+            tracing::error!(
+                target: "bridge", rl = "1,5",
+                "bridge {bridge}: Not connecting to socket controller \"{target}\" due to possibility for remote \
+                 exploit.  Instead, specify socket in permitted directory \"{allowed}\" {instead}"
+            );
+        }
+        return safe;
+    }
+    if target.starts_with("punix:") {
+        let allowed = format!("punix:{dir}/{bridge}.");
+        let safe = target.strip_prefix(&allowed).is_some_and(|rest| !rest.contains('/'));
+        if !safe {
+            tracing::error!(
+                target: "bridge", rl = "1,5",
+                "bridge {bridge}: Not adding Unix domain socket controller \"{target}\" due to possibility of \
+                 overwriting local files. Instead, specify path in permitted format \"{allowed}*\" {instead}"
+            );
+        }
+        return safe;
+    }
+    true
+}
+
 impl Conns {
     /// No connections. Within a runtime.
     pub fn new(network: Network) -> Self {
@@ -120,6 +155,7 @@ impl Conns {
         let name = &bridge.name;
         let socket = |kind| format!("punix:{}/{name}.{kind}", self.network.run_dir.display());
         let mut all = connections.clone();
+        all.remotes.retain(|remote| is_safe(name, &remote.target, &self.network.run_dir));
         all.remotes.insert(0, management(socket("mgmt"), connections.queue_size));
         let snoop = socket("snoop");
         let fresh = || Plugged {
@@ -140,6 +176,15 @@ impl Conns {
     /// Ends a bridge's connections.
     pub fn disconnect(&mut self, bridge: &str) {
         self.plugged.remove(bridge);
+    }
+
+    /// Drops and makes anew the connections of a bridge, or of all (`bridge/reconnect`).
+    pub fn reconnect(&mut self, bridge: Option<&str>, now: Instant) {
+        for (name, plugged) in &mut self.plugged {
+            if bridge.is_none_or(|bridge| bridge == name) {
+                plugged.manager.reconnect(now);
+            }
+        }
     }
 
     /// How a bridge's controllers fare, by target.
