@@ -125,6 +125,9 @@ impl Switch {
         let world = self.world.run(now);
         self.settle();
         let expiry = self.expire(now);
+        // Flows that went, and flows that were learned, count from now on.
+        let world = world.min(self.world.run(now));
+        self.settle();
         self.world.conns.tell(&mut self.bridges, now);
         self.services.coverage.run(now);
         if began.elapsed() > LONG_ROUND {

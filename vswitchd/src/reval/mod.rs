@@ -34,6 +34,8 @@ const INITIAL_FLOW_LIMIT: usize = 10_000;
 const CROWDED_IDLE: Duration = Duration::from_millis(100);
 /// Between two walks that something triggered.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
+/// What a walk may take to be done at once after a change.
+const QUICK: Duration = Duration::from_millis(2);
 /// Flows taken from a dump at once.
 const DUMP_BATCH: usize = 256;
 /// Flows looked at before `main` gets to other things.
@@ -253,7 +255,12 @@ impl Flows {
                 return Instant::NEVER;
             }
             let changed = state.last_seq != seq;
-            let interval = if changed { MIN_INTERVAL } else { state.settings.max_revalidator };
+            let interval = match changed {
+                // A walk that costs next to nothing need not wait, not even for a stopped clock.
+                true if state.duration < QUICK => Duration::ZERO,
+                true => MIN_INTERVAL,
+                false => state.settings.max_revalidator,
+            };
             let due = state.last_walk.map_or(now, |last| last + interval);
             if state.walk.is_none() && due > now {
                 return due;

@@ -189,6 +189,7 @@ fn traces_are_word_for_word_those_of_ovs() {
             now: Instant::ZERO,
             pid: &|_| 0,
             execute: &mut |_, _, _| Ok(()),
+            act: &mut |_| (),
         };
         let trace = tracer.run(&key, None);
         if trace.trim_end() != expected.trim_end() {

@@ -18,6 +18,7 @@ use flow::proto::ct;
 use flow::time::Instant;
 use openflow::action::{Nat, OfAction, nat};
 
+use super::effect::Effect;
 use super::snapshot::{Bridge, Snapshot};
 use super::{Input, Output, RecircIds, translate};
 
@@ -91,6 +92,8 @@ pub struct Tracer<'a> {
     pub pid: &'a dyn Fn(DpPort) -> u32,
     /// Executes actions on a traced packet: all but outputs and recirculation.
     pub execute: &'a mut Executor<'a>,
+    /// Carries out what a real packet does besides being sent: addresses and flows that are learned.
+    pub act: &'a mut dyn FnMut(&Effect),
 }
 
 /// More recirculations end a trace.
@@ -185,6 +188,9 @@ impl Tracer<'_> {
             tree.print(out);
         }
         self.describe(&initial, key, &result, &ports, out);
+        if packet.is_some() {
+            result.effects.iter().for_each(|effect| (self.act)(effect));
+        }
         if result.error.is_none()
             && let Some(packet) = packet
         {

@@ -20,9 +20,10 @@ use openflow::action::{OfAction, Parse, parse_list};
 use openflow::names::Names;
 use openflow::protocol::Protocols;
 
+use super::effect::{Effect, Stats};
 use super::snapshot::{Bridge, Snapshot};
 use super::trace::{KeyNames, Tracer};
-use crate::backer::{Backer, Backers, Command};
+use crate::backer::{Backer, Backers, Command, Note};
 
 /// The commands of this module.
 pub const COMMANDS: &[Command] = &[
@@ -198,6 +199,13 @@ impl Request {
             let execute = Execute { packet, key: &key, actions, probe: false, mtu: 0, hash: 0 };
             backer.datapath.execute(&execute).map_err(|error| error.to_string())
         };
+        let tcp_flags = self.key.tcp_flags.get();
+        let mut act = |effect: &Effect| {
+            if matches!(effect, Effect::Mac { .. } | Effect::Learn { .. } | Effect::FinTimeout { .. }) {
+                let stats = Stats { packets: 0, bytes: 0, used: now, tcp_flags };
+                effect.apply(&stats, &mut |deferred| backer.note(Note::Deferred(deferred)));
+            }
+        };
         let mut tracer = Tracer {
             snapshot: &self.snapshot,
             recirc: &backer.recirc,
@@ -209,6 +217,7 @@ impl Request {
             now,
             pid: &|port| backer.datapath.port_pid(port),
             execute: &mut execute,
+            act: &mut act,
         };
         tracer.run(&self.key, self.packet.as_deref())
     }
