@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use flow::id::{DpMeter, GroupId, OfPort, TableId};
 use flow::key::{Key, Mask, frag};
+use openflow::msg::flow_mod::FlowMod;
 use openflow::msg::switch::FragHandling;
 use openflow::msg::table::TableMiss;
 
 use super::classifier::Classifier;
 use super::group::{Group, Groups};
-use super::rule::Rule;
+use super::rule::{Rule, match_words};
 use super::version::{Pin, Version, Versions};
 
 /// How many tables a bridge has, the internal one included: every number but [`ALL_TABLES`] is a table's.
@@ -278,6 +279,16 @@ impl Tables {
     /// Whether a rule is the one that drops fragments where that is what becomes of them.
     pub fn is_drop_fragments_rule(&self, rule: &Arc<Rule>) -> bool {
         self.internal.drop_fragments.load().as_ref().is_some_and(|drop| Arc::ptr_eq(drop, rule))
+    }
+
+    /// Whether the flow that a flow mod would add or modify is there, as of now.
+    pub fn has_flow(&self, request: &FlowMod) -> bool {
+        let (mask, key) = match_words(&request.matching);
+        let table = self.table(request.table_id);
+        let find = |table: &Table| {
+            table.classifier.find_exactly(&mask, &key, request.priority.into(), self.version())
+        };
+        table.and_then(find).is_some()
     }
 
     /// How many rules of a table have a cookie in `version`.

@@ -30,12 +30,19 @@ impl Ctx<'_> {
             let text = request_text(&request);
             self.detail(text);
         }
+        let there = a.limit != 0 && self.bridge.tables.has_flow(&request);
+        if a.limit != 0 && !there && !self.input.side_effects {
+            // Whether there is room is known only when a packet asks again.
+            self.avoid_caching = true;
+        }
+        let success = !self.input.side_effects || a.limit == 0 || there || self.room_for(a);
         if let Some(dst) = &a.result_dst {
-            // What the tables' writer will answer is not known here; it refuses only what goes over a limit.
-            let room = a.limit == 0 || self.room_for(a);
-            self.load(dst, room.into());
+            self.load(dst, success.into());
             self.report_subfield(dst);
-            self.avoid_caching |= a.limit != 0;
+        }
+        if !success {
+            self.detail("Limit exceeded, learn failed");
+            return;
         }
         let bridge = self.bridge.id;
         self.effect(Effect::Learn { bridge, request: Arc::new(request), limit: a.limit });
