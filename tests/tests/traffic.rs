@@ -4,7 +4,7 @@ use std::fs;
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::hosts::Host;
 use tests::kit::Kit;
@@ -15,12 +15,17 @@ struct Net {
     switch: Sandbox,
     kit: Kit,
     hosts: Vec<Host>,
+    /// One switch at a time: the devices `ovs-netdev` and `br0` are the machine's.
+    _turn: fs::File,
 }
 
 impl Net {
     /// `tag` tells namespaces of tests that run at the same time apart; `net` is the third byte of the addresses.
     fn new(tag: &str, net: u8) -> Self {
         let kit = Kit::ours();
+        let turn =
+            fs::File::create(std::env::temp_dir().join("turnout-traffic.lock")).expect("a writable folder");
+        turn.lock().expect("nobody else keeps the lock for ever");
         let switch = Sandbox::new(&kit);
         switch.start_database();
         switch.start_switch(&[]);
@@ -36,6 +41,7 @@ impl Net {
                 .collect(),
             switch,
             kit,
+            _turn: turn,
         };
         net.vsctl(&["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"]);
         for (n, host) in net.hosts.iter().enumerate() {
@@ -86,8 +92,19 @@ fn iperf_server(host: &Host) -> Running {
 
 /// What an iperf3 client measured, as its JSON.
 fn iperf(host: &Host, args: &[&str]) -> serde_json::Value {
-    let out = host.run("iperf3", &[&["-J"], args].concat());
-    serde_json::from_slice(&out.stdout).expect("iperf3 -J prints JSON")
+    let run = || {
+        let out = host.run("iperf3", &[&["-J"], args].concat());
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).expect("iperf3 -J prints JSON")
+    };
+    // The server takes one client at a time and is not ready for the next at once.
+    for _ in 0..20 {
+        let json = run();
+        if json.get("error").is_none() {
+            return json;
+        }
+        sleep(Duration::from_millis(250));
+    }
+    run()
 }
 
 #[test]
@@ -224,11 +241,12 @@ fn sflow_samples_decode_clean() {
         "sflow=@s",
     ]);
     net.hosts[0].run("ping", &["-c", "200", "-i", "0.005", "-W", "2", "10.77.8.2"]);
-    collector.set_read_timeout(Some(Duration::from_secs(3))).expect("a valid timeout");
+    collector.set_read_timeout(Some(Duration::from_millis(1500))).expect("a valid timeout");
     let mut pcap = pcap_header();
     let mut buffer = [0; 2048];
     let mut datagrams = 0;
-    while datagrams < 5
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3)
         && let Ok(n) = collector.recv(&mut buffer)
     {
         add_datagram(&mut pcap, &buffer[..n]);
@@ -244,7 +262,21 @@ fn sflow_samples_decode_clean() {
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(text.contains("Flow sample"), "{text}");
     assert!(text.contains("Counters sample"), "{text}");
-    assert!(!text.contains("Malformed") && !text.contains("Expert Info (Error"), "{text}");
+    // tshark 4.0 knows neither the OpenFlow port, port name nor application records that OVS sends too, and loses its
+    // place behind one; whatever it knows it must read without complaint.
+    let (strange, known): (Vec<&str>, Vec<&str>) =
+        text.split("\nFrame ").partition(|frame| frame.contains("Format: Unknown"));
+    assert!(!known.is_empty(), "{text}");
+    for frame in known {
+        assert!(!frame.contains("Malformed") && !frame.contains("Expert Info (Error"), "{frame}");
+    }
+    for line in strange.iter().flat_map(|frame| frame.lines()).filter(|line| line.contains("Format: Unknown"))
+    {
+        assert!(
+            ["(1004)", "(1005)", "(2203)", "(2207)"].iter().any(|format| line.ends_with(format)),
+            "{line}"
+        );
+    }
 }
 
 fn pcap_header() -> Vec<u8> {
