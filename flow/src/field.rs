@@ -686,6 +686,9 @@ impl Field {
 
     /// Makes a match require `value` in the bits of `mask`, replacing what it required of the field.
     pub fn set_match(self, m: &mut FullMatch, value: &Value, mask: &Value) {
+        if let Place::TunMetadata(index) = self.info().place {
+            return crate::tlv::set_match(m, index.into(), value, mask);
+        }
         if mask.is_zero() {
             return self.set_wild(m);
         }
@@ -709,6 +712,11 @@ impl Field {
     pub fn set_wild(self, m: &mut FullMatch) {
         match self.info().place {
             Place::Vlan(part) => part.set_wild(m),
+            Place::TunMetadata(index) => {
+                crate::tlv::set_match(m, index.into(), &Value::zero(4), &Value::zero(4));
+                m.key.tunnel.opt_present &= !(1 << index);
+                m.mask.0.tunnel.opt_present &= !(1 << index);
+            }
             place => {
                 let zero = Value::zero(self.n_bytes());
                 place.set(&mut m.key, &zero);

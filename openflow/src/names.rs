@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use flow::field::PortNames;
+use flow::field::{Decoding, Field, PortNames};
 use flow::id::{OfPort, TableId};
 
 /// Names of numbers, where both are unique; what has two names, or a name of two numbers, counts as nameless.
@@ -148,6 +148,14 @@ impl PortNames for Names {
 
     fn port(&self, name: &str) -> Option<OfPort> {
         u16::try_from(self.ports.number(name)?).ok().map(OfPort)
+    }
+}
+
+/// Tells what is to be told of a port number in the text of a field's value.
+pub fn tell_of_port(field: Field, text: &str) {
+    if matches!(field.info().decoding, Decoding::OfpPort | Decoding::OfpPortOxm) {
+        // The text is parsed, with names, by the field.
+        let _ = Names::default().parse_port(text);
     }
 }
 

@@ -223,7 +223,8 @@ pub fn usable_with_mask(field: Field, mask: &Value) -> Protocols {
     let prefix = leading as u32 * 8 + partial;
     match mask {
         mask if mask.is_ones() => exact.into(),
-        mask if mask.is_zero() => Protocols::ANY,
+        // That an option is there can be asked for without asking for its value.
+        mask if mask.is_zero() && !field.is_tun_metadata() => Protocols::ANY,
         _ if matches!(mask.len(), 4 | 16) && ones == prefix => cidr.into(),
         _ => bitwise.into(),
     }

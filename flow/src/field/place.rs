@@ -75,7 +75,8 @@ impl Place {
                 Value::from_u64(u64::from(port_to_oxm(OfPort(read(key, ofs, 4, true) as u16))), n_bytes)
             }
             Self::Vlan(part) => Value::from_u64(part.get(key.vlans[0].tci.get()), n_bytes),
-            Self::TunMetadata(_) => Value::zero(n_bytes),
+            Self::TunMetadata(index) => crate::tlv::value(key, index.into())
+                .map_or_else(|| Value::zero(n_bytes), |value| Value::resized(value.bytes(), n_bytes)),
         }
     }
 

@@ -441,6 +441,7 @@ fn parse_spec(text: &str, name: &str, value: &str, cx: &Parse<'_>) -> Parsed<Spe
 
 fn parse_constant(text: &str, value: &str, dst: &Subfield, cx: &Parse<'_>) -> Parsed<Value> {
     if dst.is_whole() {
+        crate::names::tell_of_port(dst.field, value);
         return Ok(dst.field.parse_value(value, cx.names)?);
     }
     let number = match scan_number(value, dst.field.n_bytes()) {

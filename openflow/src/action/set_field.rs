@@ -14,7 +14,7 @@ use super::check::check_destination;
 use super::raw::Raw;
 use super::{Decode, OfAction, Parse, header, vlan};
 use crate::error::OfError;
-use crate::names::Names;
+use crate::names::{Names, tell_of_port};
 use crate::oxm;
 use crate::protocol::usable_exact;
 use crate::text::{Parsed, refuse, scan_number};
@@ -246,6 +246,7 @@ pub(super) fn parse(text: &str, cx: &mut Parse<'_>) -> Parsed<OfAction> {
     if !field.info().writable {
         refuse!("{name} is read-only");
     }
+    tell_of_port(field, value_text);
     let (value, mask) = field.parse(value_text, cx.names)?;
     if !field.value_ok(&value) {
         refuse!("{value_text} is not a valid value for field {name}");

@@ -254,6 +254,10 @@ fn run(field: Field) -> &'static [Field] {
 /// The mask to write; all ones if the match is exact.
 fn written_mask(field: Field, full: &FullMatch) -> Value {
     let mask = field.get(&full.mask.0);
+    if let Some(index) = oxm::tlv_index(field) {
+        let exact = flow::tlv::value(&full.mask.0, index).is_some_and(|mask| mask.is_ones());
+        return if exact { Value::ones(field.n_bytes()) } else { mask };
+    }
     let whole = match field {
         Field::VlanVid => mask.u64() & 0x1fff == 0x1fff,
         Field::IpFrag => mask.u64() & 3 == 3,

@@ -7,7 +7,7 @@ use flow::proto::{self, ethertype};
 use zerocopy::big_endian::{U16, U32};
 
 use crate::action::learn::require;
-use crate::names::Names;
+use crate::names::{Names, tell_of_port};
 use crate::protocol::{Protocols, usable_with_mask};
 use crate::text::{Pairs, Parsed, refuse, scan_number};
 
@@ -98,6 +98,7 @@ impl<'a> Builder<'a> {
     pub fn field(&mut self, field: Field, text: &str) -> Parsed<()> {
         // A field alone asks only that it be there, which its prerequisites say.
         let text = if text.is_empty() { "0/0" } else { text };
+        tell_of_port(field, text);
         let (value, mask) = field.parse(text, self.names)?;
         self.require(field, &value, &mask);
         Ok(())

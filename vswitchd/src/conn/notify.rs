@@ -18,6 +18,7 @@ use crate::ofproto::rule::{Rule, Usage};
 impl Manager {
     /// Tells peers what happened in the switch since the last time.
     pub fn tell(&mut self, switch: &mut Ofproto, now: Instant) {
+        let _matches = flow::tlv::enter(switch.tables().tlvs());
         for event in switch.take_events() {
             self.tell_one(switch, event, now);
         }

@@ -110,6 +110,7 @@ impl Ofproto {
 
     /// The text of `bridge/dump-flows`: every flow, hidden ones and the internal table included.
     pub fn dump_flows(&self, offload: bool, now: Instant) -> String {
+        let _matches = flow::tlv::enter(self.tables().tlvs());
         let mut out = String::new();
         for (id, _) in self.tables().iter() {
             for rule in self.rules(id) {

@@ -151,6 +151,7 @@ impl Request<'_> {
 
     fn handle(&mut self, parts: &[Vec<u8>]) {
         let Some(first) = parts.first() else { return };
+        let _matches = flow::tlv::enter(self.switch.tables().tlvs());
         let outcome = match Header::parse(first) {
             Err(error) => Err(error),
             Ok((header, _)) => match header.kind() {
