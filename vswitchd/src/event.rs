@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use crate::backer::Note as Left;
 use crate::bridge::Bridges;
 use crate::command;
+use crate::drops::Drops;
 use crate::world::World;
 use crate::xlate::Deferred;
 
@@ -79,6 +80,7 @@ pub struct Switch {
     /// What bridges stand on.
     pub world: World,
     clock: SystemClock,
+    drops: Drops,
     announced: bool,
     expire_at: Instant,
 }
@@ -95,7 +97,7 @@ impl Host for Switch {
 }
 
 impl Switch {
-    fn new(services: Services, network: Network, config: &Config, bell: Waker) -> Self {
+    fn new(mut services: Services, network: Network, config: &Config, bell: Waker) -> Self {
         let clock = services.clock.clone();
         let mut world =
             World::new(Arc::new(clock.clone()), config.dummy, config.disable_system, network.clone(), bell);
@@ -105,7 +107,8 @@ impl Switch {
         idl.set_lock(Some("ovs_vswitchd"));
         let db = Session::new(network, &config.remote, clock.now());
         let bridges = Bridges::new(Arc::clone(&world.netdevs));
-        Self { services, idl, db, bridges, world, clock, announced: false, expire_at: Instant::ZERO }
+        let drops = Drops::new(&mut services.coverage);
+        Self { services, idl, db, bridges, world, clock, drops, announced: false, expire_at: Instant::ZERO }
     }
 
     /// The time.
@@ -129,7 +132,10 @@ impl Switch {
         let world = world.min(self.world.run(now));
         self.settle();
         self.world.conns.tell(&mut self.bridges, now);
-        self.services.coverage.run(now);
+        if now >= self.services.coverage.deadline() {
+            self.drops.collect(&self.world.engines());
+            self.services.coverage.run(now);
+        }
         if began.elapsed() > LONG_ROUND {
             tell_long_round(began.elapsed(), &before);
         }
@@ -278,6 +284,9 @@ pub async fn run<T>(mut body: Body<T>, config: Config) -> (End, Services) {
             signal = body.signals.recv() => return (End::Signal(signal), switch.services),
             Some(request) = body.requests.recv() => {
                 switch.settle();
+                if request.method.starts_with("coverage/") {
+                    switch.drops.collect(&switch.world.engines());
+                }
                 commands.dispatch(&mut switch, &request);
             }
             () = switch.db.next() => {}

@@ -9,6 +9,7 @@
 //! * [`bridge`]: from the database to bridges, ports and tables, and back.
 //! * [`conn`]: OpenFlow connections.
 //! * [`world`]: what bridges stand on: datapaths, connections.
+//! * [`drops`]: what datapaths drop, as counters.
 //! * [`event`]: the state of the program and its loop. [`command`]: the table of `ovs-appctl` commands.
 #![forbid(unsafe_code)]
 
@@ -21,5 +22,6 @@ pub mod packet_out;
 pub mod bridge;
 pub mod conn;
 pub mod world;
+pub mod drops;
 pub mod event;
 pub mod command;

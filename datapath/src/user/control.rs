@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use flow::compose::{Payload, compose, compose_with};
 use flow::odp::{NoNames, key_to_flow, parse};
+use flow::proto::PT_ETH;
 
 use super::engine::Engine;
 use super::port::dummy::ConnState;
@@ -66,7 +67,9 @@ fn hex(text: &str) -> Option<Vec<u8>> {
 /// A frame of a flow in the datapath's text.
 fn from_flow(text: &str, len: Option<usize>) -> Result<Vec<u8>, String> {
     let (raw, _) = parse::flow(text, &NoNames).map_err(|error| error.to_string())?;
-    let (key, _) = key_to_flow(&raw).map_err(|error| error.to_string())?;
+    let (mut key, _) = key_to_flow(&raw).map_err(|error| error.to_string())?;
+    // What a device receives is an Ethernet frame, also if the text has no addresses.
+    key.packet_type = PT_ETH.into();
     let Some(len) = len else { return Ok(compose(&key, Payload::Len(PAYLOAD))) };
     let frame = compose_with(&key, Payload::Len(0), len, false);
     if frame.len() > len {
