@@ -183,6 +183,7 @@ impl Rconn {
                 if self.logs_attempts() {
                     tracing::info!(target: "rconn", "{name}: connecting...");
                 }
+                self.backoff_until = now + self.backoff;
                 self.enter(State::Connecting, now);
                 return true;
             }
