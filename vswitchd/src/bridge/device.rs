@@ -18,7 +18,7 @@ pub fn describe(device: &dyn Netdev, number: OfPort) -> PhyPort {
         hw_addr: device.mac().unwrap_or_default(),
         name: device.name().to_owned(),
         config: if up { PortConfig::empty() } else { PortConfig::PORT_DOWN },
-        state: if device.carrier() { PortState::empty() } else { PortState::LINK_DOWN },
+        state: if has_carrier(device) { PortState::empty() } else { PortState::LINK_DOWN },
         curr: features(link.current),
         advertised: features(link.advertised),
         supported: features(link.supported),
@@ -26,6 +26,11 @@ pub fn describe(device: &dyn Netdev, number: OfPort) -> PhyPort {
         curr_speed: speed.saturating_mul(1000),
         max_speed: max_speed.saturating_mul(1000),
     }
+}
+
+/// Whether a device is on and has a link.
+pub fn has_carrier(device: &dyn Netdev) -> bool {
+    device.flags().is_ok_and(|flags| flags.contains(Flags::UP)) && device.carrier()
 }
 
 /// Turns a device on or off.

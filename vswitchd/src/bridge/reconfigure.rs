@@ -446,7 +446,7 @@ impl Bridge {
             )));
         };
         self.ofproto.add_port(device::describe(&*device, ofp), now);
-        self.ofproto.set_port_enabled(ofp, device.carrier());
+        self.ofproto.set_port_enabled(ofp, device::has_carrier(&*device));
         self.ofproto.tables().note_change();
         Ok(Iface {
             name: name.to_owned(),
@@ -568,7 +568,7 @@ impl Bridge {
     /// Takes over what a port's device says of itself.
     pub(super) fn refresh_port(&mut self, number: OfPort, _now: Instant) {
         let Some(iface) = self.iface_at(number) else { return };
-        let (desc, carrier) = (device::describe(&*iface.device, number), iface.device.carrier());
+        let (desc, carrier) = (device::describe(&*iface.device, number), device::has_carrier(&*iface.device));
         self.ofproto.update_port(number, &desc);
         self.ofproto.set_port_enabled(number, carrier);
     }

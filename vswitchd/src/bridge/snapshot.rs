@@ -105,6 +105,7 @@ impl Bridge {
         }
         let ofproto = &self.ofproto;
         let mut changed = !moved.is_empty();
+        let mut turned = Vec::new();
         for iface in self.ports.iter_mut().flat_map(|port| &mut port.ifaces) {
             iface.seen = iface.device.change_seq();
             let state = ofproto.port(iface.ofp).map(|port| (port.desc.config, port.may_enable));
@@ -114,8 +115,12 @@ impl Bridge {
             if was_down != is_down {
                 device::set_up(&*iface.device, !is_down);
                 iface.seen = iface.device.change_seq();
+                turned.push(iface.ofp);
             }
             changed = true;
+        }
+        for number in turned {
+            self.refresh_port(number, now);
         }
         changed
     }

@@ -145,7 +145,7 @@ pub(super) fn device(txn: &mut Txn, iface: &Iface) {
     set("status", device.status().map_or_else(|_| nothing(), Datum::map));
     let up = device.flags().ok().map(|flags| if flags.contains(Flags::UP) { "up" } else { "down" });
     set("admin_state", word(up));
-    set("link_state", word(Some(if device.carrier() { "up" } else { "down" })));
+    set("link_state", word(Some(if super::device::has_carrier(&**device) { "up" } else { "down" })));
     set("link_resets", number(i64::try_from(device.carrier_resets()).ok()));
     let link = device.link().unwrap_or_default();
     set("duplex", word(link.full_duplex.map(|full| if full { "full" } else { "half" })));

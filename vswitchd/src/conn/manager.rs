@@ -255,7 +255,7 @@ impl Manager {
             request.take(msg);
         }
         request.look_after();
-        self.end_link(index);
+        self.end_link(index, now);
         false
     }
 
@@ -282,11 +282,11 @@ impl Manager {
     }
 
     /// Forgets the peer of a connection that is no more.
-    fn end_link(&mut self, index: usize) {
+    fn end_link(&mut self, index: usize, now: Instant) {
         let link = &mut self.links[index];
         let gone = link.rconn.is_over() || is_active(&link.target) && !link.rconn.is_connected();
         if gone && let Some(mut peer) = link.peer.take() {
-            if let Some(report) = peer.mods.report(Instant::NEVER) {
+            if let Some(report) = peer.mods.report(now) {
                 tracing::info!(target: "connmgr", "{}: {report}", link.rconn.name());
             }
         }
@@ -331,7 +331,7 @@ impl Manager {
     pub fn reconnect(&mut self, now: Instant) {
         for index in 0..self.links.len() {
             self.links[index].rconn.reconnect(now);
-            self.end_link(index);
+            self.end_link(index, now);
         }
         self.links.retain(|link| !link.rconn.is_over());
     }

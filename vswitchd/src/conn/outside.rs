@@ -25,10 +25,10 @@ use crate::backer::Backer;
 use crate::bridge::Port;
 use crate::bridge::order::ByHash;
 use crate::ofproto::meter::DatapathMeters;
-use crate::ofproto::{Ofproto, Version};
+use crate::ofproto::{Ofproto, Pin, Version};
 use crate::xlate::effect::Stats;
 use crate::xlate::freeze::Metadata;
-use crate::xlate::{BridgeId, Frozen, Input, translate};
+use crate::xlate::{BridgeId, Frozen, Input, Output, translate};
 
 /// `OFPMF13_*` that datapaths know: rates in kilobits or packets, bursts, and statistics.
 const METER_FLAGS: MeterFlags =
@@ -178,20 +178,21 @@ impl Outside for Place<'_> {
         &mut self,
         _switch: &Ofproto,
         packet: &PacketOut,
-        _version: Version,
+        version: Version,
         now: Instant,
     ) -> Result<Sending, OfError> {
-        let key = key_of(packet);
+        let backer = self.backer()?;
         let journey = Journey {
-            backer: self.backer()?,
             bridge: self.bridge,
             in_port: packet.in_port(),
-            key,
+            key: key_of(packet),
             packet: packet.packet.clone(),
             actions: Some(Arc::clone(&packet.actions)),
             frozen: None,
+            pin: Some(Pin::provisional(version)),
         };
-        Ok(Box::new(move |_| journey.go(now)))
+        let sent = journey.translate(&backer, now)?;
+        Ok(Box::new(move |_| sent.go(&backer, now)))
     }
 
     fn resume(&mut self, _switch: &mut Ofproto, packet: PacketIn, now: Instant) -> Result<(), OfError> {
@@ -219,7 +220,8 @@ impl Outside for Place<'_> {
             userdata: Vec::new(),
         };
         let frozen = Some(Arc::new(frozen));
-        Journey { backer, bridge, in_port, key, packet: out.packet, actions: None, frozen }.go(now);
+        let journey = Journey { bridge, in_port, key, packet: out.packet, actions: None, frozen, pin: None };
+        journey.translate(&backer, now)?.go(&backer, now);
         Ok(())
     }
 
@@ -234,21 +236,27 @@ impl Outside for Place<'_> {
 
 /// A packet that is to be sent through a bridge.
 struct Journey {
-    backer: Arc<Backer>,
     bridge: BridgeId,
     in_port: OfPort,
     key: Key,
     packet: Vec<u8>,
     actions: Option<Arc<[OfAction]>>,
     frozen: Option<Arc<Frozen>>,
+    /// The version of the tables; `None` for the published one.
+    pin: Option<Pin>,
+}
+
+/// A packet that is to be sent, and what becomes of it.
+struct Translated {
+    key: Key,
+    packet: Vec<u8>,
+    result: Output,
 }
 
 impl Journey {
-    /// Translates the packet, and has the datapath carry the actions out.
-    fn go(mut self, now: Instant) {
-        let backer = &self.backer;
+    fn translate(mut self, backer: &Backer, now: Instant) -> Result<Translated, OfError> {
         let snapshot = backer.snapshot();
-        let Some(bridge) = snapshot.bridge(self.bridge) else { return };
+        let bridge = snapshot.bridge(self.bridge).ok_or(OfError::BrcEperm)?;
         let odp = bridge.ports.get(&self.in_port).map_or(DpPort::NONE, |port| port.odp);
         self.key.in_port = odp.0;
         let result = translate(&Input {
@@ -261,7 +269,7 @@ impl Journey {
             actions: self.actions.as_deref(),
             rule: None,
             frozen: self.frozen.clone(),
-            pin: None,
+            pin: self.pin.take(),
             side_effects: true,
             caching: false,
             in_packet_out: self.frozen.is_none(),
@@ -272,20 +280,25 @@ impl Journey {
             resubmits: 0,
             pid: &|port| backer.datapath.port_pid(port),
         });
-        let bytes = u64::try_from(self.packet.len()).unwrap_or(u64::MAX);
-        let stats = Stats { packets: 1, bytes, used: now, tcp_flags: self.key.tcp_flags.get() };
+        match result.error {
+            Some(_) => Err(OfError::FmfcUnknown),
+            None => Ok(Translated { key: self.key, packet: self.packet, result }),
+        }
+    }
+}
+
+impl Translated {
+    /// Carries out what the translation does, and has the datapath carry the actions out.
+    fn go(self, backer: &Backer, now: Instant) {
+        let Self { key, packet, result } = self;
+        let bytes = u64::try_from(packet.len()).unwrap_or(u64::MAX);
+        let stats = Stats { packets: 1, bytes, used: now, tcp_flags: key.tcp_flags.get() };
         backer.apply(&result.effects, &stats);
         if result.actions.is_empty() {
             return;
         }
-        let execute = Execute {
-            packet: &self.packet,
-            key: &self.key,
-            actions: &result.actions,
-            probe: false,
-            mtu: 0,
-            hash: 0,
-        };
+        let execute =
+            Execute { packet: &packet, key: &key, actions: &result.actions, probe: false, mtu: 0, hash: 0 };
         if let Err(error) = backer.datapath.execute(&execute) {
             tracing::warn!(
                 target: "dpif", rl = "600,600",

@@ -26,8 +26,11 @@ pub const MAX_PRIORITY: i32 = 0xffff;
 const NOT_REMOVED: u8 = u8::MAX;
 
 /// The flags that stay with a rule; the others are for the flow mod only.
-pub const STATE_FLAGS: FlowFlags =
-    FlowFlags::SEND_FLOW_REM.union(FlowFlags::NO_PACKET_COUNTS).union(FlowFlags::NO_BYTE_COUNTS);
+pub const STATE_FLAGS: FlowFlags = FlowFlags::SEND_FLOW_REM
+    .union(FlowFlags::NO_PACKET_COUNTS)
+    .union(FlowFlags::NO_BYTE_COUNTS)
+    .union(FlowFlags::CHECK_OVERLAP)
+    .union(FlowFlags::RESET_COUNTS);
 
 /// What packets have done with a rule. Shared by a rule and those that took its place.
 #[derive(Debug, Default)]

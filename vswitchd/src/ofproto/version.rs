@@ -69,6 +69,11 @@ impl Span {
 pub struct Pin(Arc<Version>);
 
 impl Pin {
+    /// A look at a version that is not published, for the writer: nothing is taken out while it looks itself.
+    pub(crate) fn provisional(version: Version) -> Self {
+        Self(Arc::new(version))
+    }
+
     /// The pinned version.
     pub fn version(&self) -> Version {
         *self.0
