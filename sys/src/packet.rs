@@ -21,6 +21,8 @@ const BLOCKS: usize = 64;
 const FRAMES: usize = FRAMES_PER_BLOCK * BLOCKS;
 /// Bytes of large frames that may wait in the socket's queue.
 const RCVBUF: libc::c_int = 32 << 20;
+/// Bytes that may be on their way out: a vector of the largest frames.
+const SNDBUF: libc::c_int = 8 << 20;
 /// Frames given to the kernel in one system call.
 const SEND_BATCH: usize = 64;
 
@@ -212,6 +214,9 @@ impl Sender {
         set(&socket, libc::SOL_PACKET, PACKET_VNET_HDR, &1)?;
         if bypass {
             set(&socket, libc::SOL_PACKET, PACKET_QDISC_BYPASS, &1)?;
+        }
+        if set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SNDBUF).is_err() {
+            set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &SNDBUF)?;
         }
         bind(&socket, ifindex, 0)?;
         Ok(Self(socket))

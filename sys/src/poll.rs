@@ -54,6 +54,37 @@ pub fn wait_readable(fds: &[RawFd], timeout: Duration) -> bool {
     unsafe { libc::ppoll(set.as_mut_ptr(), n, &raw const limit, std::ptr::null()) > 0 }
 }
 
+/// As [`wait_readable`]; gives the places in `fds` of those that are broken. An error that waits on a socket (the interface
+/// went down) is taken off it.
+pub fn wait_or_broken(fds: &[RawFd], timeout: Duration) -> Vec<usize> {
+    let mut set: Vec<_> =
+        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    let limit = libc::timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    };
+    let n = set.len() as libc::nfds_t;
+    // SAFETY: `set` holds `n` writable entries, `limit` is readable, and no signal mask is given.
+    unsafe { libc::ppoll(set.as_mut_ptr(), n, &raw const limit, std::ptr::null()) };
+    let broken = |entry: &libc::pollfd| entry.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0;
+    let broken: Vec<usize> =
+        set.iter().enumerate().filter(|(_, entry)| broken(entry)).map(|(n, _)| n).collect();
+    for &place in &broken {
+        let (mut error, mut len) = (0 as libc::c_int, size_of::<libc::c_int>() as u32);
+        // SAFETY: an int and its size are given to write to. What is no socket refuses, and nothing is lost.
+        unsafe {
+            libc::getsockopt(
+                fds[place],
+                libc::SOL_SOCKET,
+                libc::SO_ERROR,
+                (&raw mut error).cast(),
+                &raw mut len,
+            )
+        };
+    }
+    broken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +98,6 @@ mod tests {
         assert!(wait_readable(&[bell.as_raw_fd()], Duration::from_secs(1)));
         assert!(bell.hear());
         assert!(!bell.hear());
+        assert_eq!(wait_or_broken(&[bell.as_raw_fd(), 1 << 20], Duration::ZERO), [1]);
     }
 }

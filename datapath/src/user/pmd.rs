@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sys::cpu;
-use sys::poll::{Bell, wait_readable};
+use sys::poll::{Bell, wait_or_broken, wait_readable};
 
 use super::node::rx;
 use super::ports::Port;
@@ -19,6 +19,8 @@ use crate::{Error, PmdId};
 const SPIN: u32 = 64;
 /// Longest sleep; what rings no bell is seen after it.
 const SLEEP: Duration = Duration::from_millis(100);
+/// Longest sleep while a device is broken.
+const BROKEN_SLEEP: Duration = Duration::from_millis(1);
 
 /// A receive queue that a worker polls.
 #[derive(Clone)]
@@ -109,7 +111,10 @@ impl Pmd {
                 None => return std::thread::yield_now(),
             }
         }
-        wait_readable(&fds, SLEEP);
+        if !wait_or_broken(&fds, SLEEP).is_empty() {
+            // A device that is gone stays readable for ever; only the bell can tell of anything better.
+            wait_readable(&fds[..1], BROKEN_SLEEP);
+        }
         self.bell.hear();
     }
 }

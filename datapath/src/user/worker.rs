@@ -65,6 +65,8 @@ pub struct Stats {
     pub lost: u64,
     pub sent_packets: u64,
     pub sent_batches: u64,
+    /// Packets that a port did not take.
+    pub tx_dropped: u64,
     /// Packets dropped for want of memory.
     pub no_memory: u64,
     pub idle_cycles: u64,
@@ -95,6 +97,7 @@ impl Stats {
         self.lost += other.lost;
         self.sent_packets += other.sent_packets;
         self.sent_batches += other.sent_batches;
+        self.tx_dropped += other.tx_dropped;
         self.no_memory += other.no_memory;
         self.idle_cycles += other.idle_cycles;
         self.busy_cycles += other.busy_cycles;

@@ -86,9 +86,10 @@ impl Node for Act {
 pub fn execute(worker: &mut Worker, program: &Program, packets: &mut [Packet], members: &[u16]) {
     let mut rest: Vec<u16>;
     let mut members = members;
-    for op in &program.ops {
+    for (place, op) in program.ops.iter().enumerate() {
         let began = cpu::tsc();
         let node = node_of(op);
+        let last = place + 1 == program.ops.len();
         let mut kept = None;
         match op {
             Op::Output(port) => tx::output(worker, *port, packets, members),
@@ -101,15 +102,17 @@ pub fn execute(worker: &mut Worker, program: &Program, packets: &mut [Packet], m
                 kept = Some(header::encapsulation(worker, op, packets, members));
             }
             Op::Trunc(len) => set::truncate(*len, packets, members),
-            Op::Recirc(id) => recirc::recirculate(worker, *id, packets, members),
+            Op::Recirc(id) => recirc::recirculate(worker, *id, last, packets, members),
             Op::Hash { alg, basis } => set::hash(worker, *alg, *basis, packets, members),
             Op::Meter(meter) => kept = meter::police(worker, *meter, packets, members),
             Op::Sample { probability, program } => {
-                sample::sample(worker, *probability, program, packets, members);
+                sample::sample(worker, *probability, program, last, packets, members);
             }
-            Op::Clone(program) => sample::on_copies(worker, program, packets, members),
+            Op::Clone(program) => sample::nested(worker, program, last, packets, members),
             Op::CheckPktLen { len, greater, less_equal } => {
-                sample::by_length(worker, *len, greater, less_equal, packets, members);
+                let [long, short] = sample::by_length(*len, packets, members);
+                sample::nested(worker, greater, last, packets, &long);
+                sample::nested(worker, less_equal, last, packets, &short);
             }
             Op::DecTtl(expired) => kept = Some(set::decrement_ttl(worker, expired, packets, members)),
             Op::CtClear => set::clear_conntrack(packets, members),

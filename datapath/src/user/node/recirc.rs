@@ -7,11 +7,13 @@ use flow::id::RecircId;
 use crate::user::batch::Packet;
 use crate::user::worker::Worker;
 
-/// Sends packets through look-up again. They leave the program: `recirc` is the last of a flow's actions, or in a `clone` of its own.
-pub fn recirculate(worker: &mut Worker, id: RecircId, packets: &mut [Packet], members: &[u16]) {
+/// Sends packets through look-up again: as they are where nothing follows in the program (`last`), else copies of them.
+pub fn recirculate(worker: &mut Worker, id: RecircId, last: bool, packets: &mut [Packet], members: &[u16]) {
     let mut vector = worker.vector();
     for &at in members {
-        match packets[usize::from(at)].duplicate(&mut worker.pool) {
+        let packet = &mut packets[usize::from(at)];
+        let copy = if last { packet.take(&mut worker.pool) } else { packet.duplicate(&mut worker.pool) };
+        match copy {
             Some(mut packet) => {
                 packet.meta.recirc_id = id.0;
                 vector.packets.push(packet);

@@ -9,21 +9,32 @@ use crate::user::batch::{Packet, free_all};
 use crate::user::program::Program;
 use crate::user::worker::Worker;
 
-/// Runs a program on a random share of the packets.
+/// Runs a program on a random share of the packets; nothing follows if it is the `last` step.
 pub fn sample(
     worker: &mut Worker,
     probability: u32,
     program: &Program,
+    last: bool,
     packets: &mut [Packet],
     members: &[u16],
 ) {
     if probability == u32::MAX {
-        on_copies(worker, program, packets, members);
+        nested(worker, program, last, packets, members);
         return;
     }
     let chosen: Vec<u16> = members.iter().copied().filter(|_| worker.random() < probability).collect();
-    if !chosen.is_empty() {
-        on_copies(worker, program, packets, &chosen);
+    nested(worker, program, last, packets, &chosen);
+}
+
+/// Runs a program within a program: on the packets themselves if nothing follows, else so that they stay as they are.
+pub fn nested(worker: &mut Worker, program: &Program, last: bool, packets: &mut [Packet], members: &[u16]) {
+    if members.is_empty() {
+        return;
+    }
+    if last {
+        act::execute(worker, program, packets, members);
+    } else {
+        on_copies(worker, program, packets, members);
     }
 }
 
@@ -48,15 +59,8 @@ pub fn on_copies(worker: &mut Worker, program: &Program, packets: &mut [Packet],
     free_all(&mut worker.pool, &mut copies);
 }
 
-/// Runs one program on the packets longer than `len`, another on the others.
-pub fn by_length(
-    worker: &mut Worker,
-    len: u16,
-    greater: &Program,
-    less_equal: &Program,
-    packets: &mut [Packet],
-    members: &[u16],
-) {
+/// The packets longer than `len`, and the others.
+pub fn by_length(len: u16, packets: &[Packet], members: &[u16]) -> [Vec<u16>; 2] {
     let longer = |at: &u16| {
         let packet = &packets[usize::from(*at)];
         let segment = u32::from(packet.offload.gso_size);
@@ -64,13 +68,8 @@ pub fn by_length(
         let size = if segment > 0 { packet.len.min(segment + header_len(packet)) } else { packet.len };
         size > u32::from(len)
     };
-    let (long, short): (Vec<u16>, Vec<u16>) = members.iter().copied().partition(longer);
-    if !long.is_empty() {
-        act::execute(worker, greater, packets, &long);
-    }
-    if !short.is_empty() {
-        act::execute(worker, less_equal, packets, &short);
-    }
+    let (long, short) = members.iter().copied().partition(longer);
+    [long, short]
 }
 
 /// Bytes of a frame in front of its transport payload, about: without TCP options.

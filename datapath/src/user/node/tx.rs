@@ -58,8 +58,9 @@ fn whole(worker: &mut Worker, port: &Port, packets: &[Packet], members: &[u16]) 
         let bytes = packet.outgoing(&worker.pool);
         frames.push(TxFrame { bytes, offload, header_len: header_len(bytes, offload) });
     }
-    port.io.send(worker.tx_queue, &frames);
-    worker.stats.sent_packets += members.len() as u64;
+    let dropped = port.io.send(worker.tx_queue, &frames);
+    worker.stats.sent_packets += (members.len() - dropped) as u64;
+    worker.stats.tx_dropped += dropped as u64;
     worker.stats.sent_batches += 1;
 }
 
@@ -75,9 +76,10 @@ fn header_len(frame: &[u8], offload: Offload) -> u16 {
 /// Does what is left undone on a frame, and sends what comes of it.
 fn finished(worker: &mut Worker, port: &Port, packet: &Packet) {
     let (frame, offload) = (packet.outgoing(&worker.pool), packet.offload);
-    let mut sent = 0;
+    let (mut sent, mut dropped) = (0, 0);
     let mut send = |bytes: &[u8]| {
-        port.io.send(worker.tx_queue, &[TxFrame { bytes, offload: Offload::default(), header_len: 0 }]);
+        let frame = TxFrame { bytes, offload: Offload::default(), header_len: 0 };
+        dropped += port.io.send(worker.tx_queue, &[frame]) as u64;
         sent += 1;
     };
     if packet.cut > 0 || offload.is_done() {
@@ -90,7 +92,8 @@ fn finished(worker: &mut Worker, port: &Port, packet: &Packet) {
         let _ = csum::complete(&mut whole, offload);
         send(&whole);
     }
-    worker.stats.sent_packets += sent;
+    worker.stats.sent_packets += sent - dropped;
+    worker.stats.tx_dropped += dropped;
     worker.stats.sent_batches += 1;
 }
 
