@@ -92,6 +92,8 @@ pub struct Iface {
     /// For patch ports: the other end.
     pub peer: Option<String>,
     counters: Arc<PatchCounters>,
+    /// Queues whose packets get a DSCP, and that, as it is in the packet.
+    queue_dscp: Vec<(u32, u8)>,
     /// The device's [`change_seq`](datapath::netdev::Netdev::change_seq) that the rest of the switch knows.
     seen: u64,
     /// What translation knows of the port's configuration.

@@ -11,7 +11,7 @@ use flow::id::{DpPort, OfPort};
 use flow::key::EthAddr;
 use flow::time::Instant;
 use ovsdb::idl::{Idl, Record, Txn};
-use ovsdb::value::Datum;
+use ovsdb::value::{Atom, Datum};
 
 use super::order::ByHash;
 use super::{Bridge, Bridges, Iface, Outside, Port, bundle, device, status};
@@ -456,6 +456,7 @@ impl Bridge {
             odp,
             peer: options.get("peer").cloned(),
             counters: Arc::default(),
+            queue_dscp: Vec::new(),
             seen: device.change_seq(),
             published: Default::default(),
             device,
@@ -528,7 +529,9 @@ impl Bridge {
                 );
             }
             port.bundle = bundle;
-            for iface in &port.ifaces {
+            let queue_dscp = row.map(|row| queue_dscp(idl, row)).unwrap_or_default();
+            for iface in &mut port.ifaces {
+                iface.queue_dscp.clone_from(&queue_dscp);
                 status::numbered(txn, iface);
                 configure_interface(&*self.datapath, idl, iface);
                 set_interface_mac(idl, iface);
@@ -580,6 +583,23 @@ fn set_mtu(device: &dyn Netdev, wanted: WantedIface<'_>) {
         // A device that refuses says so by the `mtu` column, which tells the one it has.
         let _ = device.set_mtu(mtu);
     }
+}
+
+/// Queues of a port whose packets get a DSCP. Rates are the device's to keep, and no device that there is has queues.
+fn queue_dscp(idl: &Idl, port: Record<'_>) -> Vec<(u32, u8)> {
+    let Some(qos) = port.reference("qos").and_then(|uuid| idl.row("QoS", uuid)) else { return Vec::new() };
+    let (name, kind) = (port.str("name").unwrap_or_default(), qos.str("type").unwrap_or_default());
+    if !kind.is_empty() {
+        tracing::info!(
+            target: "bridge", rl = "1,5",
+            "port {name}: QoS type {kind} is not enforced, only the DSCP of its queues is written"
+        );
+    }
+    let marked = |(queue, row): &(Atom, Atom)| {
+        let dscp = idl.row("Queue", row.as_uuid()?)?.integer("dscp")?;
+        Some((u32::try_from(queue.as_integer()?).ok()?, u8::try_from(dscp & 0x3f).ok()? << 2))
+    };
+    qos.get("queues").pairs().iter().filter_map(marked).collect()
 }
 
 /// Hands the datapath what the row says of an interface's queues.

@@ -180,7 +180,7 @@ fn seen_port(
         may_enable: iface.published.1,
         peer: iface.peer.as_ref().filter(|_| iface.kind == "patch").and_then(place),
         counters: Arc::clone(&iface.counters),
-        queue_dscp: Vec::new(),
+        queue_dscp: iface.queue_dscp.clone(),
         layer3: false,
     }
 }

@@ -97,11 +97,12 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// Queues are Linux's traffic classes, which skb priorities name.
+    /// What names a queue to the datapath: to Linux's, a traffic class; to a userspace one, its own number.
     fn queue_priority(&self, queue: u32) -> Option<u32> {
-        // The kernel's datapath has them; a userspace one has none.
-        let kernel = self.can(|features| !features.tnl_push_pop);
-        (kernel && queue < 0xfff0).then_some(0x1_0000 | (queue + 1))
+        if self.can(|features| features.tnl_push_pop) {
+            return Some(queue);
+        }
+        (queue < 0xfff0).then_some(0x1_0000 | (queue + 1))
     }
 
     pub(super) fn enqueue(&mut self, a: &Enqueue, last: bool, bucket: bool) {
