@@ -313,6 +313,10 @@ impl Logger {
     fn configure_pattern(&self, rest: Option<&str>) -> Result<(), String> {
         let rest = rest.ok_or("missing destination")?;
         let (dest, pattern) = rest.split_once(':').unwrap_or((rest, ""));
+        if dest.eq_ignore_ascii_case("ANY") {
+            self.lock().patterns.fill(pattern.to_owned());
+            return Ok(());
+        }
         let wanted = match Destination::from_name(dest) {
             Some(one) => vec![one],
             None if dest.eq_ignore_ascii_case("any") => Destination::ALL.to_vec(),
