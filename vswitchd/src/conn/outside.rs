@@ -206,6 +206,11 @@ impl Outside for Place<'_> {
         let out = PacketOut { packet, buffer_id: u32::MAX, metadata, actions: Arc::default() };
         let key = key_of(&out);
         let in_port = out.in_port();
+        // Nothing left to do is not the same as to begin with the first table again.
+        let mut actions = continuation.actions;
+        if actions.is_empty() {
+            actions.push(OfAction::Note(Vec::new()));
+        }
         let frozen = Frozen {
             bridge,
             table: table_id,
@@ -214,7 +219,7 @@ impl Outside for Place<'_> {
             mirrors: continuation.mirrors,
             conntracked: continuation.conntracked,
             was_mpls: false,
-            actions: continuation.actions,
+            actions,
             action_set: continuation.action_set,
             metadata: Metadata::of(&key),
             userdata: Vec::new(),
