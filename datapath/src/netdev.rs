@@ -193,9 +193,9 @@ pub trait Netdev: Send + Sync {
         None
     }
 
-    /// Whether there is a link; devices that cannot tell say yes.
+    /// Whether it is up and there is a link; devices that cannot tell of links have one.
     fn carrier(&self) -> bool {
-        true
+        self.flags().is_ok_and(|flags| flags.contains(Flags::UP))
     }
 
     /// How often the link came or went.

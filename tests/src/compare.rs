@@ -1,12 +1,10 @@
 //! Transcripts held against each other.
 //!
-//! What cannot be equal in two runs is replaced first: UUIDs, durations, ages, process ids. What OVS changed between
-//! 3.1 and 3.7.1 stands in `interop/since-3.1`, one row a difference: a pattern for the peer's line, one for ours, and
-//! the cause. A row that no run uses is an error of its own, so the file cannot grow stale.
+//! What cannot be equal in two runs is replaced first: UUIDs, durations, ages, times of day. What OVS changed between
+//! 3.1 and 3.7.1 stands in `interop/since-3.1`, one row a difference: text of the peer, text of ours, and the cause.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use crate::scenario::Step;
 
@@ -14,15 +12,51 @@ use crate::scenario::Step;
 pub fn normalise(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
-        let mut line = uuids(line);
-        for (label, stop) in [("duration=", ",s"), ("used:", ",) "), ("idle_age=", ", "), ("hard_age=", ", ")]
-        {
+        // It is told only where it differs from the duration, which takes another second to show.
+        let mut line = without_field(&uuids(line), "hard_age=");
+        for (label, stop) in [("duration=", ",s"), ("used:", ",) "), ("idle_age=", ", ")] {
             line = mask_after(&line, label, stop);
         }
-        out.push_str(&line);
+        out.push_str(&age(&time_of_day(line)));
         out.push('\n');
     }
     out
+}
+
+/// Takes `LABELvalue, ` out.
+fn without_field(line: &str, label: &str) -> String {
+    let Some(at) = line.find(label) else { return line.to_owned() };
+    let end = line[at..].find(", ").map_or(line.len(), |end| at + end + 2);
+    format!("{}{}", &line[..at], &line[end..])
+}
+
+/// Replaces the time of day at the start of a line of a log.
+fn time_of_day(line: String) -> String {
+    match line.split_once('|') {
+        Some((time, rest)) if time.len() == 20 && time.ends_with('Z') && time.as_bytes()[10] == b'T' => {
+            format!("<time>|{rest}")
+        }
+        _ => line,
+    }
+}
+
+/// Replaces the age at the end of a line of `fdb/show`.
+fn age(line: String) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        [_, vlan, mac, age] if is_number(vlan) && is_number(age) && is_mac(mac) => {
+            format!("{}?", line.trim_end_matches(|c: char| c.is_ascii_digit()))
+        }
+        _ => line,
+    }
+}
+
+fn is_number(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_mac(word: &str) -> bool {
+    word.len() == 17 && word.split(':').filter(|part| part.len() == 2).count() == 6
 }
 
 /// Replaces the text after each `label` up to one of the characters of `stop` by `?`.
@@ -69,18 +103,12 @@ struct Row {
     ours: String,
 }
 
-struct Known {
-    rows: Vec<Row>,
-    used: Mutex<BTreeSet<usize>>,
-}
-
-fn known() -> &'static Known {
-    static KNOWN: OnceLock<Known> = OnceLock::new();
+fn known() -> &'static [Row] {
+    static KNOWN: OnceLock<Vec<Row>> = OnceLock::new();
     KNOWN.get_or_init(|| {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/since-3.1");
         let text = fs::read_to_string(path).expect("interop/since-3.1 is part of the checkout");
-        let rows = text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#')).map(row).collect();
-        Known { rows, used: Mutex::default() }
+        text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#')).map(row).collect()
     })
 }
 
@@ -89,7 +117,7 @@ fn row(line: &str) -> Row {
     let (Some(peer), Some(ours), Some(_cause)) = (cells.next(), cells.next(), cells.next()) else {
         panic!("interop/since-3.1: a row is PEER<tab>OURS<tab>CAUSE: {line}");
     };
-    let text = |cell: &str| if cell == "-" { String::new() } else { cell.to_string() };
+    let text = |cell: &str| if cell == "-" { String::new() } else { cell.replace("\\n", "\n") };
     Row { peer: text(peer), ours: text(ours) }
 }
 
@@ -117,23 +145,43 @@ pub fn same(peer: &str, ours: &str) -> bool {
     if !crate::kit::Kit::peer_is_older() {
         return false;
     }
-    let known = known();
-    let mut text = peer.to_string();
-    let mut mine = ours.to_string();
-    for (number, row) in known.rows.iter().enumerate() {
-        let before = (text.clone(), mine.clone());
-        if row.peer.is_empty() {
-            mine = without_lines(&mine, &row.ours);
-        } else if row.ours.is_empty() {
-            text = without_lines(&text, &row.peer);
-        } else {
-            text = text.replace(&row.peer, &row.ours);
-        }
-        if before != (text.clone(), mine.clone()) {
-            known.used.lock().expect("no holder panics").insert(number);
+    // Replaced on both sides: the tools of one release talk to the daemons of the other here.
+    let [peer, ours] = [peer, ours].map(|text| known().iter().fold(text.to_owned(), |text, row| row.apply(&text)));
+    peer == ours
+}
+
+impl Row {
+    /// The peer's text becomes ours; lines that only one side has go.
+    fn apply(&self, text: &str) -> String {
+        match (self.peer.is_empty(), self.ours.is_empty()) {
+            (true, _) => without_lines(text, &self.ours),
+            (_, true) => without_lines(text, &self.peer),
+            _ => replaced(text, &self.peer, &self.ours),
         }
     }
-    text == mine
+}
+
+/// Replaces `what`, in which `<hex>` stands for hexadecimal digits.
+fn replaced(text: &str, what: &str, with: &str) -> String {
+    let Some((head, tail)) = what.split_once("<hex>") else { return text.replace(what, with) };
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(head) {
+        let (before, after) = rest.split_at(at + head.len());
+        let digits = after.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(after.len());
+        match after[digits..].strip_prefix(tail) {
+            Some(next) => {
+                out.push_str(&before[..at]);
+                out.push_str(with);
+                rest = next;
+            }
+            None => {
+                out.push_str(before);
+                rest = after;
+            }
+        }
+    }
+    out + rest
 }
 
 fn without_lines(text: &str, with: &str) -> String {
@@ -148,5 +196,15 @@ mod tests {
     fn what_differs_from_run_to_run_is_replaced() {
         let line = "ufid:6b6f7a3e-0a35-4c3a-a0fb-4d2c9fb2f7e1, used:0.5s, duration=1.25s, idle_age=3, x";
         assert_eq!(normalise(line), "ufid:<uuid>, used:?, duration=?s, idle_age=?, x\n");
+        assert_eq!(normalise("n_bytes=0, idle_age=1, hard_age=2, in_port=1"), "n_bytes=0, idle_age=?, in_port=1\n");
+        assert_eq!(normalise("2026-11-21T22:59:31Z|00001|vlog|WARN|x"), "<time>|00001|vlog|WARN|x\n");
+        assert_eq!(normalise("    1    10  50:54:00:00:00:01   12"), "    1    10  50:54:00:00:00:01   ?\n");
+        assert_eq!(normalise("    1    10  50:54:00:00:00:01  static"), "    1    10  50:54:00:00:00:01  static\n");
+    }
+
+    #[test]
+    fn rows_replace_on_either_side() {
+        let row = row("(xid=0x<hex>)\t(xid)\ttransaction ids are counted otherwise");
+        assert_eq!(row.apply("a (xid=0x1f): b (xid=0x2): (xid=0x3"), "a (xid): b (xid): (xid=0x3");
     }
 }

@@ -58,7 +58,7 @@ macro_rules! groups {
     };
 }
 
-groups! { ct frag groups_ l2 malformed match_ output pipeline ports set stats table ttl vlan }
+groups! { ct frag groups_ l2 malformed match_ mpls output pipeline ports set stats table ttl vlan }
 
 #[test]
 #[ignore = "prints the peer's transcript of the scenario file that TURNOUT_FILE names"]

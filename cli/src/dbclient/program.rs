@@ -303,11 +303,8 @@ async fn work(line: Line, network: &Network, started: Option<Started<Opt>>) -> R
         Need::Database if args.len() > command.min => args.remove(0),
         Need::Database => return Err("database name is required with multiple remotes".to_owned()),
     };
-    if args.len() < command.min {
-        return Err(format!("command '{}' requires at least {} arguments", command.name, command.min));
-    }
-    if args.len() > command.max {
-        return Err(format!("command '{}' takes at most {} arguments", command.name, command.max));
+    if !(command.min..=command.max).contains(&args.len()) {
+        return Err(format!("invalid syntax for '{}' (use --help for help)", command.name));
     }
     let mut session = Session { rpc, database, args, command: command.name, style, timestamps, started };
     (command.run)(&mut session).await

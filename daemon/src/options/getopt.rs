@@ -102,7 +102,7 @@ impl<'a, T: Copy> Getopt<'a, T> {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (text, None),
         };
-        let row = self.named(name)?;
+        let row = self.named(name, text)?;
         match (row.arg, value) {
             (Arg::No, Some(_)) => Err(format!("option '--{}' doesn't allow an argument", row.long)),
             (Arg::Required, None) => match self.args.pop_front() {
@@ -113,7 +113,8 @@ impl<'a, T: Copy> Getopt<'a, T> {
         }
     }
 
-    fn named(&self, name: &str) -> Result<&'a Row<T>, String> {
+    /// The option of that name; `text` is the whole word.
+    fn named(&self, name: &str, text: &str) -> Result<&'a Row<T>, String> {
         let named = |row: &&Row<T>| !row.long.is_empty() && row.long == name;
         if let Some(row) = self.rows.iter().find(named) {
             return Ok(row);
@@ -121,11 +122,11 @@ impl<'a, T: Copy> Getopt<'a, T> {
         let begins = |row: &&Row<T>| !name.is_empty() && row.long.starts_with(name);
         let found: Vec<&Row<T>> = self.rows.iter().filter(begins).collect();
         match found[..] {
-            [] => Err(format!("unrecognized option '--{name}'")),
+            [] => Err(format!("unrecognized option '--{text}'")),
             [row] => Ok(row),
             _ => {
                 let names: Vec<String> = found.iter().map(|row| format!(" '--{}'", row.long)).collect();
-                Err(format!("option '--{name}' is ambiguous; possibilities:{}", names.concat()))
+                Err(format!("option '--{text}' is ambiguous; possibilities:{}", names.concat()))
             }
         }
     }
@@ -198,7 +199,7 @@ mod tests {
     fn errors_are_the_c_librarys() {
         let cases = [
             ("--foo", "unrecognized option '--foo'"),
-            ("--foo=x", "unrecognized option '--foo'"),
+            ("--foo=x", "unrecognized option '--foo=x'"),
             ("--ver", "option '--ver' is ambiguous; possibilities: '--version' '--verbose'"),
             ("--version=1", "option '--version' doesn't allow an argument"),
             ("--timeout", "option '--timeout' requires an argument"),

@@ -5,31 +5,30 @@
 
 use flow::hash;
 
-/// Things by name, in the order of OVS's hash table: chains of equal hash bits, the latest first in each.
-#[derive(Default)]
-pub struct ByHash<T> {
+/// Things in the order of OVS's hash table: chains of equal hash bits, the latest first in each.
+pub struct Chains<T> {
     /// Always a power of two of chains, at least one.
-    chains: Vec<Vec<(u32, String, T)>>,
+    chains: Vec<Vec<(u32, T)>>,
     len: usize,
 }
 
-impl<T> ByHash<T> {
-    /// Nothing.
-    pub fn new() -> Self {
+impl<T> Default for Chains<T> {
+    fn default() -> Self {
         Self { chains: vec![Vec::new()], len: 0 }
     }
+}
 
-    /// Adds `value` under a name that is not there.
-    pub fn insert(&mut self, name: &str, value: T) {
-        let entry = (hash::bytes(name.as_bytes(), 0), name.to_owned(), value);
-        self.link(entry);
+impl<T> Chains<T> {
+    /// Adds `value`.
+    pub fn insert(&mut self, hash: u32, value: T) {
+        self.link((hash, value));
         self.len += 1;
         if self.len / 2 > self.chains.len() - 1 {
             self.grow();
         }
     }
 
-    fn link(&mut self, entry: (u32, String, T)) {
+    fn link(&mut self, entry: (u32, T)) {
         let chain = self.chain_of(entry.0);
         self.chains[chain].insert(0, entry);
     }
@@ -50,50 +49,80 @@ impl<T> ByHash<T> {
         }
     }
 
+    /// Everything, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chains.iter().flatten().map(|(_, value)| value)
+    }
+}
+
+/// Things by name, in that order.
+pub struct ByHash<T>(Chains<(String, T)>);
+
+impl<T> Default for ByHash<T> {
+    fn default() -> Self {
+        Self(Chains::default())
+    }
+}
+
+impl<T> ByHash<T> {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds `value` under a name that is not there.
+    pub fn insert(&mut self, name: &str, value: T) {
+        self.0.insert(hash::bytes(name.as_bytes(), 0), (name.to_owned(), value));
+    }
+
+    fn chain_of(&self, name: &str) -> usize {
+        self.0.chain_of(hash::bytes(name.as_bytes(), 0))
+    }
+
     /// Takes out what has that name.
     pub fn remove(&mut self, name: &str) -> Option<T> {
-        let chain = self.chain_of(hash::bytes(name.as_bytes(), 0));
-        let chain = &mut self.chains[chain];
-        let at = chain.iter().position(|(_, had, _)| had == name)?;
-        self.len -= 1;
-        Some(chain.remove(at).2)
+        let chain = self.chain_of(name);
+        let chain = &mut self.0.chains[chain];
+        let at = chain.iter().position(|(_, (had, _))| had == name)?;
+        self.0.len -= 1;
+        Some(chain.remove(at).1.1)
     }
 
     /// What has that name.
     pub fn get(&self, name: &str) -> Option<&T> {
-        let chain = &self.chains[self.chain_of(hash::bytes(name.as_bytes(), 0))];
-        chain.iter().find(|(_, had, _)| had == name).map(|(_, _, value)| value)
+        let chain = &self.0.chains[self.chain_of(name)];
+        chain.iter().find(|(_, (had, _))| had == name).map(|(_, (_, value))| value)
     }
 
     /// What has that name, to change.
     pub fn get_mut(&mut self, name: &str) -> Option<&mut T> {
-        let chain = self.chain_of(hash::bytes(name.as_bytes(), 0));
-        self.chains[chain].iter_mut().find(|(_, had, _)| had == name).map(|(_, _, value)| value)
+        let chain = self.chain_of(name);
+        self.0.chains[chain].iter_mut().find(|(_, (had, _))| had == name).map(|(_, (_, value))| value)
     }
 
     /// Everything, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chains.iter().flatten().map(|(_, _, value)| value)
+        self.0.iter().map(|(_, value)| value)
     }
 
     /// Everything, in order, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.chains.iter_mut().flatten().map(|(_, _, value)| value)
+        self.0.chains.iter_mut().flatten().map(|(_, (_, value))| value)
     }
 
     /// The names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.chains.iter().flatten().map(|(_, name, _)| name.as_str())
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.0.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.len == 0
     }
 }
 

@@ -14,6 +14,7 @@ use flow::mini::Match;
 use openflow::msg::port::PortConfig;
 
 use super::mac::MacTable;
+use crate::bridge::order::Chains;
 use crate::ofproto::Tables;
 
 /// A bridge's switch, by its UUID: what cookies of userspace actions and frozen translations name it by.
@@ -157,22 +158,12 @@ impl Bridge {
 
     /// The ports in the order in which OVS walks its table of them, which is that of FLOOD and ALL.
     pub fn ports_hashed(&self) -> Vec<&Port> {
-        let mut mask = self.ports.len() / 2;
-        for shift in [1, 2, 4, 8, 16] {
-            mask |= mask >> shift;
+        let bundled = self.bundles.iter().flat_map(|bundle| &bundle.ports).filter_map(|port| self.ports.get(port));
+        let mut all = Chains::default();
+        for port in bundled.chain(self.ports.values().filter(|port| port.bundle.is_none())) {
+            all.insert(hash::int(port.ofp.0.into(), 0), port);
         }
-        mask |= (mask & 1) << 1;
-        // What was put in later comes first among those of one hash.
-        let mut all: Vec<&Port> = self
-            .bundles
-            .iter()
-            .flat_map(|bundle| &bundle.ports)
-            .rev()
-            .filter_map(|port| self.ports.get(port))
-            .collect();
-        all.extend(self.ports.values().filter(|port| port.bundle.is_none()));
-        all.sort_by_key(|port| hash::int(port.ofp.0.into(), 0) as usize & mask);
-        all
+        all.iter().copied().collect()
     }
 
     /// Whether a mirror sends to the bundle, which nothing else does then.

@@ -61,6 +61,10 @@ impl Kernel {
         Ok(flags)
     }
 
+    pub fn carrier(&self) -> bool {
+        self.state().is_ok_and(|state| state.carrier && state.flags & flag::UP != 0)
+    }
+
     pub fn update_flags(&self, off: Flags, on: Flags) -> Result<(), Error> {
         Ok(self.links.update_flags(&self.name, raw_flags(off), raw_flags(on))?)
     }
@@ -233,7 +237,7 @@ impl Netdev for System {
     }
 
     fn carrier(&self) -> bool {
-        self.0.state().is_ok_and(|state| state.carrier)
+        self.0.carrier()
     }
 
     fn carrier_resets(&self) -> u64 {

@@ -74,7 +74,7 @@ impl Netdev for TapDevice {
     }
 
     fn carrier(&self) -> bool {
-        self.kernel.state().is_ok_and(|state| state.carrier)
+        self.kernel.carrier()
     }
 
     fn carrier_resets(&self) -> u64 {
