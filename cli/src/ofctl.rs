@@ -78,6 +78,8 @@ pub struct Context {
     pub args: Vec<String>,
     /// What was learned of switches.
     pub known: remote::Known,
+    /// Where transaction ids come from.
+    pub xids: vconn::Xids,
 }
 
 impl Context {
@@ -256,7 +258,7 @@ fn run(context: &mut Context) -> Outcome {
 pub fn main() -> ! {
     let parsed = options::from_command_line();
     let result = parsed.and_then(|(options, args)| {
-        let mut context = Context { options, args, known: remote::Known::default() };
+        let mut context = Context { options, args, known: Default::default(), xids: Default::default() };
         run(&mut context)
     });
     match result {

@@ -120,8 +120,18 @@ impl Names {
 
     /// The table of a number or a known name.
     pub fn parse_table(&self, text: &str) -> Option<TableId> {
+        if text.starts_with('-') {
+            tracing::warn!(target: "ofp_table", "Negative value {text} is not a valid table number.");
+            return None;
+        }
         if let Some(number) = crate::text::parse_uint_radix(text, 10) {
-            return u8::try_from(number).ok().map(TableId);
+            let table = u8::try_from(number).ok().map(TableId);
+            if table.is_none() {
+                tracing::warn!(
+                    target: "ofp_table", "table {number} is outside the supported range 0 through 255"
+                );
+            }
+            return table;
         }
         let number = match unquote(text) {
             Some(name) => self.tables.number(&name?),

@@ -146,7 +146,8 @@ pub fn same(peer: &str, ours: &str) -> bool {
         return false;
     }
     // Replaced on both sides: the tools of one release talk to the daemons of the other here.
-    let [peer, ours] = [peer, ours].map(|text| known().iter().fold(text.to_owned(), |text, row| row.apply(&text)));
+    let [peer, ours] =
+        [peer, ours].map(|text| known().iter().fold(text.to_owned(), |text, row| row.apply(&text)));
     peer == ours
 }
 
@@ -196,10 +197,16 @@ mod tests {
     fn what_differs_from_run_to_run_is_replaced() {
         let line = "ufid:6b6f7a3e-0a35-4c3a-a0fb-4d2c9fb2f7e1, used:0.5s, duration=1.25s, idle_age=3, x";
         assert_eq!(normalise(line), "ufid:<uuid>, used:?, duration=?s, idle_age=?, x\n");
-        assert_eq!(normalise("n_bytes=0, idle_age=1, hard_age=2, in_port=1"), "n_bytes=0, idle_age=?, in_port=1\n");
+        assert_eq!(
+            normalise("n_bytes=0, idle_age=1, hard_age=2, in_port=1"),
+            "n_bytes=0, idle_age=?, in_port=1\n"
+        );
         assert_eq!(normalise("2026-11-21T22:59:31Z|00001|vlog|WARN|x"), "<time>|00001|vlog|WARN|x\n");
         assert_eq!(normalise("    1    10  50:54:00:00:00:01   12"), "    1    10  50:54:00:00:00:01   ?\n");
-        assert_eq!(normalise("    1    10  50:54:00:00:00:01  static"), "    1    10  50:54:00:00:00:01  static\n");
+        assert_eq!(
+            normalise("    1    10  50:54:00:00:00:01  static"),
+            "    1    10  50:54:00:00:00:01  static\n"
+        );
     }
 
     #[test]

@@ -21,7 +21,14 @@ use super::{Context, Fatal, Outcome, die, say};
 
 /// Names of ports and tables, by switch.
 #[derive(Default)]
-pub struct Known(HashMap<String, Rc<Names>>);
+pub struct Known(HashMap<String, Learned>);
+
+#[derive(Default)]
+struct Learned {
+    names: Rc<Names>,
+    /// Whether the tables' names are among them.
+    tables: bool,
+}
 
 /// Which of a bridge's sockets to speak to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +51,7 @@ impl Context {
     /// Like [`Context::open`], to one of a bridge's sockets.
     pub fn open_socket(&self, name: &str, socket: Socket) -> Outcome<Vconn> {
         let mut vconn = if name.contains(':') {
-            Vconn::open(name, &self.options).map_err(|error| {
+            Vconn::open(name, &self.options, &self.xids).map_err(|error| {
                 Fatal::Text(format!("connecting to {name} ({})", daemon::error_text(&error)))
             })?
         } else {
@@ -67,7 +74,7 @@ impl Context {
         let run = &self.options.dirs.run;
         let paths = [name.into(), run.join(format!("{name}.{suffix}")), run.join(format!("{bare}.{suffix}"))];
         for path in paths {
-            match Vconn::open(&format!("unix:{}", path.display()), &self.options) {
+            match Vconn::open(&format!("unix:{}", path.display()), &self.options, &self.xids) {
                 Ok(vconn) => return Ok(vconn),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
@@ -81,32 +88,45 @@ impl Context {
 
     /// The names that arguments may use for a switch's ports and tables.
     pub fn accept(&mut self, switch: &str) -> Outcome<Rc<Names>> {
-        if self.options.accepts_names() { self.names_of(switch) } else { Ok(Rc::default()) }
+        if self.options.accepts_names() { self.names_of(switch, true) } else { Ok(Rc::default()) }
+    }
+
+    /// Like [`Context::accept`], where only ports can be named.
+    pub fn accept_ports(&mut self, switch: &str) -> Outcome<Rc<Names>> {
+        if self.options.accepts_names() { self.names_of(switch, false) } else { Ok(Rc::default()) }
     }
 
     /// The names that output uses for a switch's ports and tables.
     pub fn show(&mut self, switch: &str) -> Outcome<Rc<Names>> {
-        if self.options.shows_names() { self.names_of(switch) } else { Ok(Rc::default()) }
+        if self.options.shows_names() { self.names_of(switch, true) } else { Ok(Rc::default()) }
     }
 
-    fn names_of(&mut self, switch: &str) -> Outcome<Rc<Names>> {
-        if let Some(names) = self.known.0.get(switch) {
-            return Ok(Rc::clone(names));
-        }
-        let mut names = Names::default();
+    fn names_of(&mut self, switch: &str, tables: bool) -> Outcome<Rc<Names>> {
         let passive =
             switch.contains(':') && matches!(switch.split(':').next(), Some("punix" | "ptcp" | "pssl"));
         // To wait for a switch that may never connect to us is not worth a name.
-        if !passive {
-            for port in self.ports_of(switch)? {
-                names.ports.insert(port.port_no.0.into(), &port.name);
+        if passive {
+            return Ok(Rc::default());
+        }
+        let (mut names, had_tables) = match self.known.0.get(switch) {
+            Some(Learned { names, tables: had }) if *had || !tables => return Ok(Rc::clone(names)),
+            Some(Learned { names, tables }) => (Names::clone(names), *tables),
+            None => {
+                let mut names = Names::default();
+                for port in self.ports_of(switch)? {
+                    names.ports.insert(port.port_no.0.into(), &port.name);
+                }
+                (names, false)
             }
+        };
+        if tables && !had_tables {
             for (table, name) in self.tables_of(switch)? {
                 names.tables.insert(table.into(), &name);
             }
         }
         let names = Rc::new(names);
-        self.known.0.insert(switch.to_owned(), Rc::clone(&names));
+        let tables = tables || had_tables;
+        self.known.0.insert(switch.to_owned(), Learned { names: Rc::clone(&names), tables });
         Ok(names)
     }
 
@@ -265,7 +285,7 @@ impl Context {
         if let Some(port) = Names::default().parse_port(name) {
             return Ok(port);
         }
-        match self.accept(switch)?.parse_port(name) {
+        match self.accept_ports(switch)?.parse_port(name) {
             Some(port) => Ok(port),
             None => die!("{switch}: unknown port `{name}'"),
         }
@@ -338,17 +358,16 @@ pub fn has_all_ports(reply: &[u8], version: Version) -> bool {
 fn set_format(vconn: &mut Vconn, wanted: Protocols, current: &mut Protocols) -> Outcome<bool> {
     let version = vconn.version();
     loop {
-        let xid = vconn.next_xid();
         let (request, next) = if wanted == *current {
             return Ok(true);
         } else if wanted.version() != Some(version) {
             return Ok(false);
         } else if current.base() != wanted.base() {
             let next = current.with_base(wanted.base());
-            (nicira::set_flow_format(xid, wanted.base() == Protocols::OF10_NXM), next)
+            (nicira::set_flow_format(vconn.next_xid(), wanted.base() == Protocols::OF10_NXM), next)
         } else {
             let on = wanted.intersects(Protocols::TID);
-            (nicira::flow_mod_table_id(version, xid, on), current.with_table_id(on))
+            (nicira::flow_mod_table_id(version, vconn.next_xid(), on), current.with_table_id(on))
         };
         let name = vconn.name().to_owned();
         let answer: Option<Vec<u8>> = vconn

@@ -1,6 +1,8 @@
 //! One OpenFlow connection, used by one thread that waits for each answer.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use daemon::stream::{Network, OPENFLOW_PORT, Stream};
@@ -23,7 +25,24 @@ pub struct Vconn {
     version: Version,
     /// Whether messages of any version are taken: what is snooped belongs to others.
     any_version: bool,
-    xid: u32,
+    xids: Xids,
+}
+
+/// The transaction ids of a run, over all its connections.
+#[derive(Clone)]
+pub struct Xids(Arc<AtomicU32>);
+
+impl Default for Xids {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU32::new(1)))
+    }
+}
+
+impl Xids {
+    /// A transaction id that has not been used.
+    pub fn next(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// Why an exchange failed, in the words of the system.
@@ -45,7 +64,7 @@ impl Vconn {
     ///
     /// # Errors
     /// The system's.
-    pub fn open(name: &str, options: &Options) -> io::Result<Self> {
+    pub fn open(name: &str, options: &Options, xids: &Xids) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tls = daemon::stream::tls::Tls::new(options.common.tls.clone());
         let network = Network { run_dir: options.dirs.run.clone(), default_port: OPENFLOW_PORT, tls };
@@ -57,7 +76,7 @@ impl Vconn {
             name: name.to_owned(),
             version: Version::V10,
             any_version: false,
-            xid: 1,
+            xids: xids.clone(),
         })
     }
 
@@ -121,8 +140,7 @@ impl Vconn {
 
     /// A transaction id that has not been used.
     pub fn next_xid(&mut self) -> u32 {
-        self.xid = self.xid.wrapping_add(1);
-        self.xid
+        self.xids.next()
     }
 
     /// The runtime, for who waits for more than this connection.

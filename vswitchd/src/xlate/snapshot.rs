@@ -158,7 +158,8 @@ impl Bridge {
 
     /// The ports in the order in which OVS walks its table of them, which is that of FLOOD and ALL.
     pub fn ports_hashed(&self) -> Vec<&Port> {
-        let bundled = self.bundles.iter().flat_map(|bundle| &bundle.ports).filter_map(|port| self.ports.get(port));
+        let bundled =
+            self.bundles.iter().flat_map(|bundle| &bundle.ports).filter_map(|port| self.ports.get(port));
         let mut all = Chains::default();
         for port in bundled.chain(self.ports.values().filter(|port| port.bundle.is_none())) {
             all.insert(hash::int(port.ofp.0.into(), 0), port);
