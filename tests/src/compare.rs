@@ -17,7 +17,7 @@ pub fn normalise(text: &str) -> String {
         for (label, stop) in [("duration=", ",s"), ("used:", ",) "), ("idle_age=", ", ")] {
             line = mask_after(&line, label, stop);
         }
-        out.push_str(&age(&time_of_day(line)));
+        out.push_str(&age(time_of_day(line)));
         out.push('\n');
     }
     out
