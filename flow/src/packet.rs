@@ -315,14 +315,16 @@ pub fn set_ports(b: &mut impl Buffer, layout: &Layout, proto: u8, src: (u16, u16
     if bytes.len() < l4 + 8 {
         return;
     }
-    let sctp_was = (proto == ip::SCTP).then(|| sctp_state(bytes, l4)).flatten();
+    // Padding behind the IP packet is no part of what SCTP sums up.
+    let end = bytes.len().saturating_sub(usize::from(layout.l2_pad)).max(l4);
+    let sctp_was = (proto == ip::SCTP).then(|| sctp_state(&bytes[..end], l4)).flatten();
     let (sum_at, none) = l4_sum(bytes, layout, proto).unzip();
     for (at, (value, mask)) in [(l4, src), (l4 + 2, dst)] {
         let old = be16(bytes, at).unwrap_or(0);
         put_summed(bytes, at, &((old & !mask) | (value & mask)).to_be_bytes(), sum_at, none.unwrap_or(false));
     }
     if let Some((was, right)) = sctp_was
-        && let Some((_, right_now)) = sctp_state(bytes, l4)
+        && let Some((_, right_now)) = sctp_state(&bytes[..end], l4)
     {
         // What was wrong before stays wrong by the same bits.
         put(bytes, l4 + 8, &(was ^ right ^ right_now).to_le_bytes());
