@@ -131,12 +131,14 @@ impl<'a> Scan<'a> {
         self.take_while(|c| matches!(c, ',' | ' ' | '\t' | '\r' | '\n'));
     }
 
-    /// An integer as C's `%i`: `0x` is hexadecimal, a leading zero octal; a sign wraps around.
+    /// An integer as C's `%i`: blanks before it are skipped, `0x` is hexadecimal, a leading zero octal; a sign wraps
+    /// around.
     pub fn int(&mut self) -> Option<u64> {
-        let (negative, body) = match self.rest.as_bytes().first()? {
-            b'-' => (true, &self.rest[1..]),
-            b'+' => (false, &self.rest[1..]),
-            _ => (false, self.rest),
+        let text = self.rest.trim_ascii_start();
+        let (negative, body) = match text.as_bytes().first()? {
+            b'-' => (true, &text[1..]),
+            b'+' => (false, &text[1..]),
+            _ => (false, text),
         };
         let lower = body.get(..2).unwrap_or("");
         let (radix, digits) = match lower {
@@ -161,7 +163,7 @@ impl<'a> Scan<'a> {
 
     /// A hexadecimal integer, with or without `0x`.
     pub fn hex_int(&mut self) -> Option<u64> {
-        let mut ahead = *self;
+        let mut ahead = Self { rest: self.rest.trim_ascii_start() };
         if ahead.rest.starts_with("0x") || ahead.rest.starts_with("0X") {
             ahead.advance(2);
         }
