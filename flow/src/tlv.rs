@@ -243,6 +243,6 @@ mod tests {
         assert_eq!(m.key.tunnel.opts[..4], [0, 0, 0, 0xab]);
         assert_eq!(m.mask.0.tunnel.opts[..5], [0xff, 0xff, 0xff, 0xff, 0]);
         drop(scope);
-        assert_eq!(BRIDGE.with_borrow(Option::is_some), false);
+        assert!(!BRIDGE.with_borrow(Option::is_some));
     }
 }

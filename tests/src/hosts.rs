@@ -14,7 +14,7 @@ impl Host {
     /// # Panics
     /// If the kernel refuses: it takes root.
     pub fn new(name: &str, address4: &str, address6: &str) -> Self {
-        let name = format!("{name}-{:x}", std::process::id() & 0xffff_ffff);
+        let name = format!("{name}-{:x}", std::process::id());
         assert!(name.len() <= 15, "{name} is too long for an interface");
         ip(&["netns", "add", &name]);
         let host = Self { name };

@@ -256,7 +256,6 @@ mod tests {
         writes: false,
         prepare: |_, _, _, _| Ok(()),
         run: |_| Ok(()),
-        prints_new_row: false,
     }];
     static ALL: &[&[Syntax]] = &[ROWS];
 

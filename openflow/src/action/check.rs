@@ -34,13 +34,7 @@ pub struct Check {
 impl Check {
     /// For actions of a flow with this match, whose ports and tables are not limited.
     pub fn new(flow: &FullMatch) -> Self {
-        Self {
-            flow: flow.clone(),
-            max_ports: OfPort::MAX.0,
-            table: None,
-            n_tables: 255,
-            usable: Protocols::ANY,
-        }
+        Self { flow: *flow, max_ports: OfPort::MAX.0, table: None, n_tables: 255, usable: Protocols::ANY }
     }
 
     fn inconsistent(&mut self) {
@@ -77,7 +71,7 @@ impl Check {
 /// # Errors
 /// What no format allows.
 pub fn check(actions: &mut [OfAction], cx: &mut Check) -> Result<(), OfError> {
-    let before = cx.flow.clone();
+    let before = cx.flow;
     cx.usable = Protocols::ANY;
     let result = actions.iter_mut().try_for_each(|action| check_one(action, cx));
     cx.flow = before;

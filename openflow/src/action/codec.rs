@@ -148,7 +148,6 @@ fn decode_raw(row: &raw::Row, a: &[u8], cx: &mut Decode<'_>) -> Result<OfAction,
 
 impl OfAction {
     /// Appends the action's wire form in `version`: more than one action, or none, where the version lacks it.
-    #[expect(clippy::too_many_lines, reason = "one line a kind")]
     pub fn encode(&self, v: Version, out: &mut Vec<u8>) {
         match self {
             Self::Output(a) => a.encode(v, out),
@@ -214,7 +213,6 @@ impl OfAction {
     }
 
     /// The action as text, with names for ports and tables.
-    #[expect(clippy::too_many_lines, reason = "one line a kind")]
     pub fn format(&self, f: &mut fmt::Formatter<'_>, names: &Names) -> fmt::Result {
         match self {
             Self::Output(a) => a.format(f, names),
@@ -300,8 +298,6 @@ pub(super) fn parse_one(key: &str, value: &str, cx: &mut Parse<'_>) -> Parsed<Of
         },
     }
 }
-
-#[expect(clippy::too_many_lines, reason = "one line a kind")]
 fn parse_kind(kind: Kind, value: &str, cx: &mut Parse<'_>) -> Parsed<OfAction> {
     match kind {
         Kind::Output | Kind::OutputReg => output::parse(value, cx),

@@ -234,7 +234,7 @@ fn take_cookie(
         }
         return Ok(());
     }
-    if !command.is_some_and(|command| !command.is_delete()) {
+    if command.is_none_or(|command| command.is_delete()) {
         refuse!("cannot set cookie (to match on a cookie, specify a mask, e.g. cookie={text}/-1)");
     }
     fm.new_cookie = parse_u64(text)?;
