@@ -222,7 +222,7 @@ fn completion(arguments: &str) -> String {
         let repeated = word.ends_with("...");
         let word = word.trim_end_matches('.');
         let whole = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let optional = whole.is_some_and(|inner| balanced(inner));
+        let optional = whole.is_some_and(balanced);
         let mark = match (optional, repeated) {
             (false, false) => '!',
             (false, true) => '+',

@@ -204,10 +204,10 @@ fn del_bond_iface(ctx: &mut Context<'_>) -> Result<(), Stop> {
         found => found?,
     };
     verify_ports(ctx);
-    if let Some(port) = port {
-        if iface.port != model.port(port)?.name {
-            fatal!("port {port} does not have an interface {name}");
-        }
+    if let Some(port) = port
+        && iface.port != model.port(port)?.name
+    {
+        fatal!("port {port} does not have an interface {name}");
     }
     if model.ifaces_of(&iface.port).count() == 1 {
         fatal!("cannot delete last interface from port {}", iface.port);
