@@ -40,6 +40,8 @@ pub struct PacketIn {
     pub userdata: Vec<u8>,
     /// What goes on when a controller resumes it.
     pub continuation: Option<Arc<Frozen>>,
+    /// By which port of the datapath it came.
+    pub odp_port: DpPort,
 }
 
 /// Something that only `main` can do.

@@ -102,6 +102,7 @@ impl Switch {
         let mut world =
             World::new(Arc::new(clock.clone()), config.dummy, config.disable_system, network.clone(), bell);
         world.believe_in(config.dummy_numa.clone());
+        world.counters = crate::reval::Counters::new(&mut services.coverage);
         let mut idl = Idl::new(ovsdb::vswitch::schema());
         Bridges::watch(&mut idl);
         idl.set_lock(Some("ovs_vswitchd"));

@@ -209,6 +209,7 @@ impl Backer {
             (key.ct_nw_src, key.ct_nw_dst) = (0.into(), 0.into());
             (key.ct_ipv6_src, key.ct_ipv6_dst) = ([0; 16], [0; 16]);
         }
+        let odp_port = DpPort(key.in_port);
         frozen.metadata.restore(&mut key);
         self.note(Note::PacketIn(Box::new(PacketIn {
             bridge: BridgeId(cookie.ofproto),
@@ -222,6 +223,7 @@ impl Backer {
             max_len,
             userdata: frozen.userdata.clone(),
             continuation: continuation.then(|| Arc::clone(&frozen)),
+            odp_port,
         })));
     }
 }

@@ -16,7 +16,7 @@ use sys::errno::Errno;
 use crate::backer::{Backer, Backers, Note};
 use crate::bridge::{Bridge, Connections, ControllerStatus, Outside};
 use crate::conn::Conns;
-use crate::reval::Settings;
+use crate::reval::{self, Settings};
 use crate::xlate::Snapshot;
 
 /// What bridges stand on.
@@ -37,6 +37,8 @@ pub struct World {
     /// `--dummy-numa`.
     cores: Option<Vec<(u32, u32)>>,
     waker: Waker,
+    /// What `coverage/show` shows of datapath flows.
+    pub counters: reval::Counters,
 }
 
 impl World {
@@ -52,6 +54,8 @@ impl World {
         if let Some(level) = dummy {
             netdevs.enable_dummy(level);
         }
+        let mut conns = Conns::new(network);
+        conns.debug = dummy.is_some();
         Self {
             netdevs,
             clock,
@@ -60,10 +64,11 @@ impl World {
             engines: BTreeMap::new(),
             extra: Mutex::default(),
             backers: Backers::default(),
-            conns: Conns::new(network),
+            conns,
             settings: Settings::default(),
             cores: None,
             waker,
+            counters: reval::Counters::default(),
         }
     }
 
@@ -135,6 +140,7 @@ impl Outside for World {
                 let backer = Backer::new(Arc::clone(&engine) as Arc<dyn Datapath>, Arc::clone(&self.clock));
                 backer.wake_by(&self.waker);
                 backer.flows.configure(self.settings);
+                backer.flows.count_with(self.counters.clone());
                 self.backers.0.insert(kind.to_owned(), backer);
                 self.engines.insert(kind.to_owned(), Arc::clone(&engine));
                 engine

@@ -17,6 +17,7 @@ use super::order::ByHash;
 use super::{Bridge, Bridges, Iface, Outside, Port, bundle, device, status};
 use crate::ofproto::Ofproto;
 use crate::xlate::mac::MacTable;
+use crate::xlate::snapshot::PatchCounters;
 use crate::xlate::{BridgeId, BundleId};
 
 /// The port that a bridge with controllers gets if the database gives it none of its own name.
@@ -455,7 +456,7 @@ impl Bridge {
             ofp,
             odp,
             peer: options.get("peer").cloned(),
-            counters: Arc::default(),
+            counters: Arc::new(PatchCounters::of(Arc::clone(&device))),
             queue_dscp: Vec::new(),
             seen: device.change_seq(),
             published: Default::default(),

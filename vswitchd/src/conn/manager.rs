@@ -238,7 +238,8 @@ impl Manager {
             self.wishes.push(Wish::Connect(link.id, link.target.clone()));
         }
         let mut done = 0;
-        let mut request = Request { manager: self, index, switch, outside, now };
+        let debug = outside.debug();
+        let mut request = Request { manager: self, index, switch, outside, now, debug };
         loop {
             if !request.go_on() {
                 return request.link().may_send();

@@ -98,6 +98,8 @@ pub struct Conns {
     receiver: mpsc::UnboundedReceiver<Arrival>,
     /// The meters of each datapath type that are in use.
     meters: BTreeMap<String, BTreeSet<u32>>,
+    /// Whether actions for debugging are accepted.
+    pub debug: bool,
 }
 
 /// Whether a bridge may use this target. Who may write the database must not thereby reach any Unix socket of the
@@ -147,6 +149,7 @@ impl Conns {
             sender,
             receiver,
             meters: BTreeMap::new(),
+            debug: false,
         }
     }
 
@@ -288,6 +291,7 @@ impl Conns {
             let meters = self.meters.entry(bridge.kind.clone()).or_default();
             let backer = backers.0.get(&bridge.kind);
             let mut place = Place::new(bridge.id, &bridge.ports, &*bridge.datapath, backer, meters);
+            place.debug = self.debug;
             let due = plugged.manager.run(&mut bridge.ofproto, &mut place, &mut budget, now);
             next = next.min(due);
             plugged.manager.tell(&mut bridge.ofproto, now);

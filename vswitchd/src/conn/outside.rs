@@ -102,6 +102,8 @@ pub struct Place<'a> {
     ports: &'a ByHash<Port>,
     backer: Option<&'a Arc<Backer>>,
     meters: DpMeters<'a>,
+    /// Whether actions for debugging are accepted.
+    pub debug: bool,
 }
 
 impl<'a> Place<'a> {
@@ -113,7 +115,7 @@ impl<'a> Place<'a> {
         backer: Option<&'a Arc<Backer>>,
         meters: &'a mut BTreeSet<u32>,
     ) -> Self {
-        Self { bridge, ports, backer, meters: DpMeters { datapath, used: meters } }
+        Self { bridge, ports, backer, meters: DpMeters { datapath, used: meters }, debug: false }
     }
 
     fn device(&self, port: OfPort) -> Option<&Arc<dyn datapath::netdev::Netdev>> {
@@ -130,6 +132,10 @@ impl<'a> Place<'a> {
 }
 
 impl Outside for Place<'_> {
+    fn debug(&self) -> bool {
+        self.debug
+    }
+
     fn counters(&self, port: OfPort) -> (Counters, Vec<(String, u64)>) {
         let Some(device) = self.device(port) else { return (Counters::default(), Vec::new()) };
         let Ok(counted) = device.counters() else { return (Counters::default(), Vec::new()) };

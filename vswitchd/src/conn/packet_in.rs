@@ -74,12 +74,16 @@ fn message_of(packet: &backer::PacketIn) -> PacketIn {
         cookie: packet.cookie,
         metadata: metadata_of(&packet.key),
         userdata: packet.userdata.clone(),
-        continuation: packet.continuation.as_deref().map(continuation_of).unwrap_or_default(),
+        continuation: packet
+            .continuation
+            .as_deref()
+            .map(|frozen| continuation_of(frozen, packet.odp_port))
+            .unwrap_or_default(),
     }
 }
 
 /// What goes on when the packet comes back.
-fn continuation_of(frozen: &Frozen) -> Continuation {
+fn continuation_of(frozen: &Frozen, odp_port: DpPort) -> Continuation {
     Continuation {
         bridge: frozen.bridge.0,
         stack: frozen.stack.iter().rev().map(|value| value.bytes().to_vec()).collect(),
@@ -87,7 +91,7 @@ fn continuation_of(frozen: &Frozen) -> Continuation {
         conntracked: frozen.conntracked,
         actions: frozen.actions.clone(),
         action_set: frozen.action_set.clone(),
-        odp_port: DpPort::NONE,
+        odp_port,
     }
 }
 

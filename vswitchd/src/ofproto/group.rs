@@ -112,40 +112,80 @@ impl Group {
     }
 }
 
+/// How a select group picks a bucket, and what is told of that.
 fn selection(props: &GroupProps, buckets: &[Bucket]) -> Selection {
     let dp_hash = |algorithm, basis, limit| {
-        hash_table(buckets, limit).map_or(Selection::Default, |buckets| Selection::DpHash {
-            algorithm,
-            basis,
-            buckets,
-        })
+        let Some(buckets) = hash_table(buckets, limit) else {
+            tracing::debug!(target: "ofproto_dpif", "Falling back to default hash method.");
+            return Selection::Default;
+        };
+        let n = buckets.len();
+        tracing::debug!(
+            target: "ofproto_dpif",
+            "Use dp_hash with {n} hash values using algorithm {algorithm}."
+        );
+        Selection::DpHash { algorithm, basis, buckets }
     };
     match props.selection_method.as_str() {
-        "" => dp_hash(HASH_SYM_L4, 0, MAX_DP_HASHES),
+        "" => {
+            tracing::debug!(target: "ofproto_dpif", "No selection method specified. Trying dp_hash.");
+            dp_hash(HASH_SYM_L4, 0, MAX_DP_HASHES)
+        }
         "dp_hash" => {
+            tracing::debug!(target: "ofproto_dpif", "Selection method specified: dp_hash.");
             let [a, b, c, d, e, f, g, h] = props.selection_method_param.to_be_bytes();
             let algorithm = u32::from_be_bytes([a, b, c, d]);
-            let known = if algorithm > HASH_SYM_L4 { HASH_L4 } else { algorithm };
+            let known = if algorithm > HASH_SYM_L4 {
+                tracing::debug!(
+                    target: "ofproto_dpif",
+                    "Invalid dp_hash algorithm {algorithm}. Defaulting to OVS_HASH_ALG_L4"
+                );
+                HASH_L4
+            } else {
+                algorithm
+            };
             dp_hash(known, u32::from_be_bytes([e, f, g, h]), MAX_DP_HASHES)
         }
-        _ if props.fields.is_empty() => Selection::Default,
-        _ => Selection::Fields,
+        _ => {
+            tracing::debug!(target: "ofproto_dpif", "Selection method specified: hash.");
+            if props.fields.is_empty() {
+                let why = "No hash fields. Falling back to default hash method.";
+                tracing::debug!(target: "ofproto_dpif", "{why}");
+                Selection::Default
+            } else {
+                let fields: Vec<_> = props.fields.iter().map(|(field, _)| field.name()).collect();
+                tracing::debug!(target: "ofproto_dpif", "Hash fields: {}", fields.join(","));
+                Selection::Fields
+            }
+        }
     }
 }
 
 /// Gives each of a power of two of hash values to a bucket, by weight (Webster's method). `None` if no bucket has
 /// weight, or if the lightest would need more than `limit` values to get its share.
 fn hash_table(buckets: &[Bucket], limit: u64) -> Option<Box<[u16]>> {
+    if buckets.is_empty() {
+        tracing::debug!(target: "ofproto_dpif", "  Don't apply dp_hash method without buckets.");
+        return None;
+    }
     let total: u64 = buckets.iter().map(|bucket| u64::from(bucket.weight)).sum();
-    let lightest = buckets.iter().map(|bucket| bucket.weight).filter(|&weight| weight > 0).min()?;
+    let lightest = buckets.iter().map(|bucket| bucket.weight).filter(|&weight| weight > 0).min();
+    let Some(lightest) = lightest else {
+        tracing::debug!(target: "ofproto_dpif", "  Total weight is zero. No active buckets.");
+        return None;
+    };
+    tracing::debug!(target: "ofproto_dpif", "  Minimum weight: {lightest}, total weight: {total}");
     let fewest = total.div_ceil(lightest.into());
     let wanted = fewest.max(MAX_DP_HASHES.min(4 * u64::try_from(buckets.len()).ok()?));
     let values = wanted.checked_next_power_of_two()?.max(16);
     if values > limit {
+        tracing::debug!(target: "ofproto_dpif", "  Too many hash values required: {values}");
         return None;
     }
+    tracing::debug!(target: "ofproto_dpif", "  Using {values} hash values:");
     let mut divisors = vec![1u32; buckets.len()];
     let mut scores: Vec<f64> = buckets.iter().map(|bucket| f64::from(bucket.weight)).collect();
+    let mut hits = vec![0u32; buckets.len()];
     let mut table = Vec::new();
     for _ in 0..values {
         let mut winner = 0;
@@ -154,9 +194,18 @@ fn hash_table(buckets: &[Bucket], limit: u64) -> Option<Box<[u16]>> {
                 winner = i;
             }
         }
+        hits[winner] += 1;
         divisors[winner] += 2;
         scores[winner] = f64::from(buckets[winner].weight) / f64::from(divisors[winner]);
         table.push(u16::try_from(winner).ok()?);
+    }
+    for (bucket, hits) in buckets.iter().zip(hits) {
+        let (id, weight) = (bucket.bucket_id, bucket.weight);
+        let target = (values * u64::from(weight)) as f64 / total as f64;
+        tracing::debug!(
+            target: "ofproto_dpif",
+            "  Bucket {id}: weight={weight}, target={target:.2} hits={hits}"
+        );
     }
     Some(table.into_boxed_slice())
 }

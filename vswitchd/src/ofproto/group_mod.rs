@@ -95,6 +95,9 @@ impl Ofproto {
         if *group_id > MAX_GROUP {
             return Err(OfError::GmfcInvalidGroup);
         }
+        if *kind == GroupType::Select {
+            tracing::debug!(target: "ofproto_dpif", "Constructing select group {group_id}");
+        }
         let group = Group::new(*group_id, *kind, props.clone(), buckets.clone(), op.version, now);
         self.install_group(op, group);
         Ok(())
@@ -113,6 +116,9 @@ impl Ofproto {
             GroupCommand::RemoveBucket => without(&old.buckets, command_bucket_id)?,
             _ => op.request.buckets.clone(),
         };
+        if kind == GroupType::Select {
+            tracing::debug!(target: "ofproto_dpif", "Constructing select group {group_id}");
+        }
         let mut group = Group::new(group_id, kind, props, buckets, op.version, now);
         group.created = old.created;
         old.span.end(op.version);

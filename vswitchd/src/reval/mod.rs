@@ -9,9 +9,10 @@ pub mod command;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use daemon::coverage::{Counter, Coverage};
 use datapath::PmdId;
 use datapath::flow::{Dump, Flow, FlowDel, FlowPut, FlowStats, PutFlags};
 use flow::action::Action;
@@ -128,6 +129,31 @@ pub struct Figures {
     pub duration: Duration,
 }
 
+/// Events that `coverage/show` shows.
+#[derive(Clone, Default, Debug)]
+pub struct Counters {
+    missing: Counter,
+    limit_hit: Counter,
+    limit_kill: Counter,
+    limit_reduced: Counter,
+    limit_scaled: Counter,
+    limit_grew: Counter,
+}
+
+impl Counters {
+    /// Registers them.
+    pub fn new(coverage: &mut Coverage) -> Self {
+        Self {
+            missing: coverage.counter("revalidate_missing_dp_flow"),
+            limit_hit: coverage.counter("upcall_flow_limit_hit"),
+            limit_kill: coverage.counter("upcall_flow_limit_kill"),
+            limit_reduced: coverage.counter("upcall_flow_limit_reduced"),
+            limit_scaled: coverage.counter("upcall_flow_limit_scaled"),
+            limit_grew: coverage.counter("upcall_flow_limit_grew"),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     settings: Settings,
@@ -160,6 +186,7 @@ pub struct Flows {
     /// Flows that were not installed because there were too many.
     pub refused: AtomicU64,
     state: Mutex<State>,
+    counters: OnceLock<Counters>,
 }
 
 impl Default for Flows {
@@ -170,6 +197,7 @@ impl Default for Flows {
             limit: AtomicUsize::new(INITIAL_FLOW_LIMIT),
             refused: AtomicU64::new(0),
             state: Mutex::default(),
+            counters: OnceLock::new(),
         }
     }
 }
@@ -190,11 +218,26 @@ impl Flows {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has events counted there too.
+    pub fn count_with(&self, counters: Counters) {
+        // Only the first call counts.
+        let _ = self.counters.set(counters);
+    }
+
+    fn tally(&self, which: impl Fn(&Counters) -> &Counter, n: usize) {
+        if let Some(counters) = self.counters.get()
+            && n != 0
+        {
+            which(counters).add(n as u64);
+        }
+    }
+
     /// Whether another flow may be installed; counts it if not.
     pub(crate) fn has_room(&self) -> bool {
         let room = self.count.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed);
         if !room {
             self.refused.fetch_add(1, Ordering::Relaxed);
+            self.tally(|c| &c.limit_hit, 1);
         }
         room
     }
@@ -302,6 +345,7 @@ impl Flows {
             max_idle: if present > limit { CROWDED_IDLE } else { settings.max_idle },
             kill_all: present > limit.saturating_mul(2),
         };
+        self.tally(|c| &c.limit_kill, usize::from(look.kill_all));
         let mut batch = Vec::with_capacity(DUMP_BATCH);
         let (mut done, mut more) = (0, true);
         while more && done < most {
@@ -335,10 +379,13 @@ impl Flows {
         let mut limit = self.limit.load(Ordering::Relaxed);
         if millis > 2000 {
             limit /= millis / 1000;
+            self.tally(|c| &c.limit_scaled, 1);
         } else if millis > 1300 {
             limit = limit * 3 / 4;
+            self.tally(|c| &c.limit_reduced, 1);
         } else if millis < 1000 && limit < seen * 1000 / millis {
             limit += 1000;
+            self.tally(|c| &c.limit_grew, 1);
         }
         self.limit.store(limit.max(1000).min(most), Ordering::Relaxed);
     }
@@ -403,8 +450,10 @@ impl Flows {
         let settling = backer.clock.now().since(walk.began) + Duration::from_secs(1);
         let now = backer.clock.now();
         let mut ukeys = self.ukeys();
+        let before = ukeys.len();
         ukeys.retain(|_, ukey| ukey.seen == walk.number || now.since(ukey.created) < settling);
         self.count.store(ukeys.len(), Ordering::Relaxed);
+        self.tally(|c| &c.missing, before - ukeys.len());
     }
 
     /// Deletes every flow, counting its packets first.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use datapath::Features;
+use datapath::netdev::Netdev;
 use flow::hash;
 use flow::id::{DpPort, OfPort};
 use flow::mini::Match;
@@ -195,25 +196,45 @@ pub struct Port {
 }
 
 /// Packets through a port that has no datapath port to count them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct PatchCounters {
+    /// Counts them too.
+    device: Option<Arc<dyn Netdev>>,
     pub rx_packets: AtomicU64,
     pub rx_bytes: AtomicU64,
     pub tx_packets: AtomicU64,
     pub tx_bytes: AtomicU64,
 }
 
+impl std::fmt::Debug for PatchCounters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (rx, tx) = (&self.rx_packets, &self.tx_packets);
+        f.debug_struct("PatchCounters").field("rx", rx).field("tx", tx).finish_non_exhaustive()
+    }
+}
+
 impl PatchCounters {
+    /// For a port whose device is to count too.
+    pub fn of(device: Arc<dyn Netdev>) -> Self {
+        Self { device: Some(device), ..Self::default() }
+    }
+
     /// Counts packets received.
     pub fn rx(&self, packets: u64, bytes: u64) {
         self.rx_packets.fetch_add(packets, Ordering::Relaxed);
         self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(device) = &self.device {
+            device.credit_rx(packets, bytes);
+        }
     }
 
     /// Counts packets sent.
     pub fn tx(&self, packets: u64, bytes: u64) {
         self.tx_packets.fetch_add(packets, Ordering::Relaxed);
         self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(device) = &self.device {
+            device.credit_tx(packets, bytes);
+        }
     }
 }
 

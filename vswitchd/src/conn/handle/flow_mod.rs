@@ -15,7 +15,7 @@ impl Request<'_> {
     pub(super) fn read_flow_mod(&mut self, msg: &[u8]) -> Result<FlowMod, OfError> {
         let protocol = self.peer()?.protocol;
         let lengths = self.lengths();
-        FlowMod::decode(msg, protocol, LIMITS, &mut decode(&Header::peek(msg)?, &lengths)?)
+        FlowMod::decode(msg, protocol, LIMITS, &mut decode(&Header::peek(msg)?, &lengths, self.debug)?)
     }
 
     pub(super) fn flow_mod(&mut self, msg: &[u8]) -> Outcome {

@@ -22,7 +22,7 @@ pub struct Dump {
 impl Request<'_> {
     fn selected(&self, msg: &[u8], header: &Header) -> Result<Vec<Arc<Rule>>, OfError> {
         let lengths = self.lengths();
-        let request = FlowStatsRequest::decode(msg, &mut decode(header, &lengths)?)?;
+        let request = FlowStatsRequest::decode(msg, &mut decode(header, &lengths, self.debug)?)?;
         self.switch.requested_flows(&request)
     }
 

@@ -70,6 +70,11 @@ pub trait Outside {
     /// Why it cannot go on.
     fn resume(&mut self, switch: &mut Ofproto, packet: PacketIn, now: Instant) -> Result<(), OfError>;
 
+    /// Whether actions for debugging are accepted.
+    fn debug(&self) -> bool {
+        false
+    }
+
     /// Forgets tracked connections.
     ///
     /// # Errors
@@ -89,6 +94,8 @@ pub struct Request<'a> {
     pub switch: &'a mut Ofproto,
     pub outside: &'a mut dyn Outside,
     pub now: Instant,
+    /// Whether actions for debugging are accepted.
+    pub debug: bool,
 }
 
 impl Request<'_> {
@@ -239,7 +246,7 @@ impl Request<'_> {
 }
 
 /// What decoding a message of a peer needs to know.
-fn decode<'a>(header: &Header, lengths: &'a TlvLengths) -> Result<Decode<'a>, OfError> {
+fn decode<'a>(header: &Header, lengths: &'a TlvLengths, debug: bool) -> Result<Decode<'a>, OfError> {
     let version: Protocol = header.version()?;
-    Ok(Decode::with_lengths(version, lengths))
+    Ok(Decode { debug, ..Decode::with_lengths(version, lengths) })
 }

@@ -19,7 +19,7 @@ impl Request<'_> {
     pub(super) fn read_packet_out(&mut self, msg: &[u8]) -> Result<PacketOut, OfError> {
         let protocol = self.peer()?.protocol;
         let lengths = self.lengths();
-        let mut request = PacketOut::decode(msg, &mut decode(&Header::peek(msg)?, &lengths)?)?;
+        let mut request = PacketOut::decode(msg, &mut decode(&Header::peek(msg)?, &lengths, self.debug)?)?;
         if request.buffer_id != NO_BUFFER {
             return Err(OfError::BrcBufferUnknown);
         }
@@ -44,7 +44,7 @@ impl Request<'_> {
 
     pub(super) fn resume(&mut self, msg: &[u8]) -> Outcome {
         let lengths = self.lengths();
-        let packet = PacketIn::decode(msg, false, &mut decode(&Header::peek(msg)?, &lengths)?)?;
+        let packet = PacketIn::decode(msg, false, &mut decode(&Header::peek(msg)?, &lengths, self.debug)?)?;
         self.outside.resume(self.switch, packet, self.now)
     }
 }
