@@ -239,8 +239,7 @@ fn find_flow(backers: &Backers, backer: Option<&Arc<Backer>>, plain: &[&str]) ->
             let backer = backer.ok_or("Cannot find the datapath")?;
             let snapshot = backer.snapshot();
             let tags = usize::from(snapshot.vlan_limit.max(1));
-            let (mut key, _) =
-                odp::key_to_flow_limited(&raw, tags).map_err(|error| error.to_string())?;
+            let (mut key, _) = odp::key_to_flow_limited(&raw, tags).map_err(|error| error.to_string())?;
             let (bridge, port) = backer.origin(&snapshot, &key)?;
             let bridge = Arc::clone(bridge);
             key.in_port = port.0.into();
