@@ -133,6 +133,8 @@ pub struct Bridge {
     /// Whether it switches by itself: standalone, and no controllers. `None` before the first configuration.
     alone: Option<bool>,
     fail_open: fail_open::FailOpen,
+    /// The datapath's meters of slow paths and of packets to controllers, as translation knows them.
+    published_meters: [Option<u32>; 2],
 }
 
 /// A transaction under way.

@@ -261,6 +261,7 @@ impl Bridge {
             default_mac: device::default_mac(row.uuid()),
             alone: None,
             fail_open: Default::default(),
+            published_meters: [None; 2],
         }
     }
 

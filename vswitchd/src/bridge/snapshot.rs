@@ -9,6 +9,7 @@ use flow::time::Instant;
 use openflow::msg::port::PortConfig;
 
 use super::{Bridge, Bridges, Iface, Outside, device};
+use crate::ofproto::meter::{CONTROLLER_METER, SLOWPATH_METER};
 use crate::xlate::BridgeId;
 use crate::xlate::snapshot::{self, Snapshot};
 
@@ -104,7 +105,7 @@ impl Bridge {
             self.refresh_port(*number, now);
         }
         let ofproto = &self.ofproto;
-        let mut changed = !moved.is_empty();
+        let mut changed = !moved.is_empty() || self.published_meters != self.upcall_meters();
         let mut turned = Vec::new();
         for iface in self.ports.iter_mut().flat_map(|port| &mut port.ifaces) {
             iface.seen = iface.device.change_seq();
@@ -125,6 +126,10 @@ impl Bridge {
         changed
     }
 
+    fn upcall_meters(&self) -> [Option<u32>; 2] {
+        [SLOWPATH_METER, CONTROLLER_METER].map(|id| self.ofproto.tables().meter(id).map(|id| id.0))
+    }
+
     fn snapshot(&mut self, peers: &BTreeMap<(String, String), (BridgeId, OfPort)>) -> snapshot::Bridge {
         let mut ports = BTreeMap::new();
         let mut bundles = Vec::new();
@@ -138,6 +143,8 @@ impl Bridge {
                 port.ifaces.iter().all(|iface| !iface.published.0.contains(PortConfig::NO_FLOOD));
             bundles.push(port.bundle.clone());
         }
+        self.published_meters = self.upcall_meters();
+        let [slowpath_meter, controller_meter] = self.published_meters;
         let age = |id| self.bundles.iter().position(|&bundle| bundle == id);
         bundles.sort_by_key(|bundle| age(bundle.id));
         snapshot::Bridge {
@@ -154,12 +161,8 @@ impl Bridge {
             controller_alive: Arc::clone(&self.controller_alive),
             sflow: self.sflow.clone().map(|sampler| sampler as _),
             flow_samples: None,
-            slowpath_meter: self.ofproto.tables().meter(crate::ofproto::meter::SLOWPATH_METER).map(|id| id.0),
-            controller_meter: self
-                .ofproto
-                .tables()
-                .meter(crate::ofproto::meter::CONTROLLER_METER)
-                .map(|id| id.0),
+            slowpath_meter,
+            controller_meter,
         }
     }
 }
