@@ -103,18 +103,11 @@ fn ipv4(key: &Key, payload: Payload<'_>, size: usize, bad_csum: bool, out: &mut 
 fn ipv6(key: &Key, payload: Payload<'_>, size: usize, out: &mut Vec<u8>) {
     let l3 = out.len();
     let flow = (6 << 28) | (u32::from(key.nw_tos) << 20) | (key.ipv6_label.get() & 0xf_ffff);
-    let fragment = key.nw_frag & frag::ANY != 0;
-    let next = if fragment { ip::FRAGMENT } else { key.nw_proto };
     out.extend_from_slice(&flow.to_be_bytes());
-    out.extend_from_slice(&[0, 0, next, key.nw_ttl]);
+    out.extend_from_slice(&[0, 0, key.nw_proto, key.nw_ttl]);
     out.extend_from_slice(&key.ipv6_src);
     out.extend_from_slice(&key.ipv6_dst);
-    if fragment {
-        let off: u16 = if key.nw_frag & frag::LATER != 0 { (100 << 3) | 1 } else { 1 };
-        out.extend_from_slice(&[if key.nw_proto == ip::FRAGMENT { ip::NONE } else { key.nw_proto }, 0]);
-        out.extend_from_slice(&off.to_be_bytes());
-        out.extend_from_slice(&[0; 4]);
-    }
+    // There is no fragment header, as in frames that OVS composes; of later fragments there is no transport header.
     let l4 = out.len();
     transport(key, payload, out);
     if out.len() < size {
@@ -210,11 +203,6 @@ fn finish_l4(key: &Key, l4: &mut [u8], pseudo: checksum::Sum) {
         }
         ip::ICMP | ip::IGMP if l4.len() >= 8 => (2, checksum::of(l4)),
         ip::ICMPV6 if l4.len() >= 8 => (2, pseudo.bytes(l4).finish()),
-        ip::SCTP if l4.len() >= 12 => {
-            let crc = checksum::crc32c(l4).to_le_bytes();
-            l4[8..12].copy_from_slice(&crc);
-            return;
-        }
         _ => return,
     };
     l4[at..at + 2].copy_from_slice(&sum.to_be_bytes());

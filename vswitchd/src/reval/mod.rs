@@ -57,6 +57,8 @@ pub struct Ukey {
     mask: Mini,
     actions: Vec<Action>,
     kept: Kept,
+    /// Whether the packet that made the flow also asked for rules, which were not there yet when it was translated.
+    teaching: bool,
     created: Instant,
     stats: FlowStats,
     /// The [`Backer::seq`] at which it was last found right.
@@ -85,6 +87,7 @@ impl Ukey {
             key: Mini::new(key),
             mask,
             actions,
+            teaching: kept.effects.iter().any(|effect| matches!(effect, Effect::Learn { .. })),
             kept,
             created,
             stats: FlowStats::default(),
@@ -206,6 +209,8 @@ impl Default for Flows {
 enum Verdict {
     Keep,
     Change(Vec<Action>, Kept),
+    /// Put in again, with a mask that sees more.
+    Replace(Box<Mask>, Vec<Action>, Kept),
     Delete,
 }
 
@@ -402,10 +407,21 @@ impl Flows {
         let verdict = look.verdict(&ukey, &flow.stats);
         look.push(&mut ukey, &flow.stats);
         match verdict {
-            Verdict::Keep => ukey.seq = look.seq,
+            Verdict::Keep => {
+                ukey.teaching &= ukey.seq == look.seq;
+                ukey.seq = look.seq;
+            }
             Verdict::Change(actions, kept) => {
                 look.change(&ukey, &actions);
                 (ukey.actions, ukey.kept, ukey.seq) = (actions, kept, look.seq);
+                ukey.teaching = false;
+            }
+            Verdict::Replace(mask, actions, kept) => {
+                look.delete(&mut ukey);
+                ukey.mask = significant(look.snapshot, &ukey.key.expand(), &mask);
+                look.put(&ukey, &actions, PutFlags::CREATE);
+                (ukey.actions, ukey.kept, ukey.seq) = (actions, kept, look.seq);
+                (ukey.stats, ukey.teaching) = (FlowStats::default(), false);
             }
             Verdict::Delete => {
                 look.delete(&mut ukey);
@@ -441,7 +457,7 @@ impl Flows {
                 (ukey.actions, ukey.kept, ukey.seq) = (actions, kept, look.seq);
                 self.insert(ukey);
             }
-            Verdict::Delete => look.delete(&mut ukey),
+            Verdict::Replace(..) | Verdict::Delete => look.delete(&mut ukey),
         }
     }
 
@@ -515,11 +531,15 @@ impl Look<'_> {
         } else {
             slow_path(backer, bridge, result.slow, DpPort(key.in_port), in_port)
         };
-        // A flow that is too wide now must go; one that is too narrow may stay.
-        if !ukey.mask.covers(&significant(self.snapshot, &key, &result.mask)) {
-            return Verdict::Delete;
-        }
         let kept = Kept { effects: result.effects, recircs: result.recircs };
+        // A flow that is too wide now must go, unless it is as it should have been had its own packet's rules been there;
+        // one that is too narrow may stay.
+        if !ukey.mask.covers(&significant(self.snapshot, &key, &result.mask)) {
+            return match ukey.teaching {
+                true => Verdict::Replace(Box::new(result.mask), actions, kept),
+                false => Verdict::Delete,
+            };
+        }
         if actions == ukey.actions && kept.recircs == ukey.kept.recircs && same_effects(&kept, &ukey.kept) {
             return Verdict::Keep;
         }
@@ -539,9 +559,12 @@ impl Look<'_> {
     }
 
     fn change(&self, ukey: &Ukey, actions: &[Action]) {
-        if actions == ukey.actions {
-            return;
+        if actions != ukey.actions {
+            self.put(ukey, actions, PutFlags::MODIFY);
         }
+    }
+
+    fn put(&self, ukey: &Ukey, actions: &[Action], flags: PutFlags) {
         let mask = Mask(ukey.mask.expand());
         let key = ukey.key.expand();
         let support = self.snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support);
@@ -553,7 +576,7 @@ impl Look<'_> {
         };
         let raw_mask = odp::mask_from_flow(&params, &mask);
         let put = FlowPut {
-            flags: PutFlags::MODIFY,
+            flags,
             key: &ukey.raw,
             mask: Some(&raw_mask),
             ufid: Some(ukey.ufid),

@@ -155,7 +155,8 @@ impl Ctx<'_> {
         if self.tree.is_none() {
             return self.place;
         }
-        let tables = &self.bridge.tables;
+        // The rules for misses of a bridge behind a patch port are told as any others.
+        let tables = &self.input.bridge.tables;
         let rule = &found.rule;
         let ports = self.port_names();
         let text = if tables.is_miss_rule(rule) {
