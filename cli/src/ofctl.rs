@@ -226,10 +226,10 @@ fn timestamp(millis: i64, with_date: bool) -> String {
     if with_date { format!("{}-{:02}-{:02} {clock}", time.year, time.month, time.day) } else { clock }
 }
 
-/// How OVS prints the commands that have a usage.
+/// How OVS prints its commands.
 fn list_commands(_: &mut Context) -> Outcome {
     sayln!("The available commands are:");
-    for Command { name, usage, .. } in COMMANDS.iter().filter(|command| !command.usage.is_empty()) {
+    for Command { name, usage, .. } in COMMANDS {
         sayln!("  {name:<23} {usage}");
     }
     Ok(())

@@ -254,21 +254,21 @@ fn text_of(version: Version) -> String {
     format!("0x{:02x}", version.wire())
 }
 
-/// Tells of a message that was sent.
+/// Tells of a message that was sent; the text is made only if it is wanted.
 pub fn log_sent(name: &str, message: &[u8], sent: &io::Result<()>) {
-    if tracing::enabled!(target: "vconn", tracing::Level::DEBUG) {
-        let text = openflow::print::to_string(message, &Default::default(), 1);
-        let how = sent.as_ref().err().map_or("Success".to_owned(), daemon::error_text);
-        tracing::debug!(target: "vconn", rl = "600,600", "{name}: sent ({how}): {text}");
-    }
+    let how = |sent: &io::Result<()>| sent.as_ref().err().map_or("Success".to_owned(), daemon::error_text);
+    tracing::debug!(
+        target: "vconn", rl = "600,600",
+        "{name}: sent ({}): {}", how(sent), openflow::print::to_string(message, &Default::default(), 1)
+    );
 }
 
-/// Tells of a message that was received.
+/// Tells of a message that was received; the text is made only if it is wanted.
 pub fn log_received(name: &str, message: &[u8]) {
-    if tracing::enabled!(target: "vconn", tracing::Level::DEBUG) {
-        let text = openflow::print::to_string(message, &Default::default(), 1);
-        tracing::debug!(target: "vconn", rl = "600,600", "{name}: received: {text}");
-    }
+    tracing::debug!(
+        target: "vconn", rl = "600,600",
+        "{name}: received: {}", openflow::print::to_string(message, &Default::default(), 1)
+    );
 }
 
 /// Reads one message; what comes after it stays in `received`.
