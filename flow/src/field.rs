@@ -14,7 +14,9 @@ mod subfield;
 mod text;
 mod value;
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 pub use place::Place;
 pub use prereq::{Prereq, dl_type};
@@ -639,10 +641,15 @@ impl Field {
 
     /// The field of an NXM or OXM id; `experimenter` is 0 but for class 0xffff.
     pub fn from_oxm(class: u16, number: u8, experimenter: u32) -> Option<Self> {
-        Self::ALL.iter().copied().find(|field| {
-            let same = |oxm: &Oxm| (oxm.class, oxm.field, oxm.experimenter) == (class, number, experimenter);
-            field.info().oxms.iter().any(same)
-        })
+        type Ids = HashMap<(u16, u8, u32), Field>;
+        static IDS: LazyLock<Ids> = LazyLock::new(|| {
+            let ids = |field: &'static Field| {
+                field.info().oxms.iter().map(|oxm| ((oxm.class, oxm.field, oxm.experimenter), *field))
+            };
+            // Where fields share an id, the first has it.
+            Field::ALL.iter().rev().flat_map(ids).collect()
+        });
+        IDS.get(&(class, number, experimenter)).copied()
     }
 
     /// The id to use in a message of the OpenFlow wire version `version`; 0 prefers NXM.

@@ -5,7 +5,7 @@ use openflow::parse::flow::parse_group;
 use openflow::parse::group::{group_mod, group_mods};
 use openflow::protocol::Protocols;
 
-use super::{Context, Outcome, bundles, flows};
+use super::{Context, Outcome, bundles, die, flows};
 
 fn send(context: &mut Context, mods: &[GroupMod], usable: Protocols) -> Outcome {
     let switch = context.arg(1).to_owned();
@@ -14,7 +14,16 @@ fn send(context: &mut Context, mods: &[GroupMod], usable: Protocols) -> Outcome 
     let mut requests = Vec::new();
     for group_mod in mods {
         let xid = vconn.next_xid();
-        requests.extend(group_mod.encode(vconn.version(), xid));
+        match group_mod.encode(vconn.version(), xid) {
+            Some(request) => requests.push(request),
+            None => {
+                let what = match group_mod.command {
+                    GroupCommand::RemoveBucket => "remove-bucket",
+                    _ => "insert-bucket",
+                };
+                die!("{what} needs OpenFlow 1.5 or later ('-O OpenFlow15')");
+            }
+        }
     }
     if context.options.bundle {
         bundles::transact(context, &mut vconn, &requests)

@@ -272,7 +272,6 @@ fn barrier(monitor: &mut Monitor, request: &Request) -> Answer {
     }
     let xid = monitor.next_xid();
     let message = header::bare(barrier_raw(monitor.version), monitor.version, xid);
-    monitor.print_sent(&message, &Names::default(), monitor.verbosity);
     monitor.outbox.push(message);
     monitor.barrier = Some(request.defer());
     Ok(Reply::Deferred)

@@ -57,9 +57,6 @@ impl Context {
         } else {
             self.open_bridge(name, socket)?
         };
-        if socket == Socket::Snoop {
-            vconn.accept_any_version();
-        }
         tracing::debug!(target: "ofctl", "connecting to {}", vconn.name());
         vconn
             .negotiate(self.options.versions)
@@ -171,17 +168,16 @@ impl Context {
         let replies = self.replies(&mut vconn, &request, reply)?;
         let mut names = Vec::new();
         for reply in replies {
-            let (list, result) = if version < Version::V13 {
+            let list = if version < Version::V13 {
                 let (list, result) = TableStats::decode_reply(&reply);
-                (list.into_iter().map(|(_, features)| features).collect(), result)
+                let named = list.into_iter().map(|(_, features)| (features.table_id, features.name));
+                result.map(|()| named.collect())
             } else {
-                TableFeatures::decode_all(&reply, true)
+                TableFeatures::names(&reply)
             };
-            if result.is_err() {
-                return Err(self.bad_reply(&reply));
-            }
-            let named = list.into_iter().filter(|table| !table.name.is_empty());
-            names.extend(named.map(|table| (table.table_id.0, table.name)));
+            let Ok(list) = list else { return Err(self.bad_reply(&reply)) };
+            names
+                .extend(list.into_iter().filter(|(_, name)| !name.is_empty()).map(|(id, name)| (id.0, name)));
         }
         Ok(names)
     }

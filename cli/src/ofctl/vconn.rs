@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use daemon::stream::{Network, OPENFLOW_PORT, Stream};
 use openflow::header::{self, Header, Raw, Type};
@@ -23,8 +22,6 @@ pub struct Vconn {
     received: Vec<u8>,
     name: String,
     version: Version,
-    /// Whether messages of any version are taken: what is snooped belongs to others.
-    any_version: bool,
     xids: Xids,
 }
 
@@ -75,14 +72,8 @@ impl Vconn {
             received: Vec::new(),
             name: name.to_owned(),
             version: Version::V10,
-            any_version: false,
             xids: xids.clone(),
         })
-    }
-
-    /// Takes messages of any version from now on.
-    pub fn accept_any_version(&mut self) {
-        self.any_version = true;
     }
 
     /// Agrees on a version that is among `ours`.
@@ -110,7 +101,7 @@ impl Vconn {
         tracing::debug!(
             target: "vconn",
             "{}: negotiated OpenFlow version {} (we support {}, peer supports {})",
-            self.name, text_of(version), ours.text(), theirs.text()
+            self.name, number(version), versions_text(ours), versions_text(theirs)
         );
         self.version = version;
         Ok(())
@@ -120,9 +111,13 @@ impl Vconn {
         tracing::warn!(
             target: "vconn",
             "{}: version negotiation failed (we support {}, peer supports {})",
-            self.name, ours.text(), theirs.text()
+            self.name, versions_text(ours), versions_text(theirs)
         );
-        let text = format!("We support {}, you support {}, no common versions.", ours.text(), theirs.text());
+        let text = format!(
+            "We support {}, you support {}, no common versions.",
+            versions_text(ours),
+            versions_text(theirs)
+        );
         let version = ours.greatest().unwrap_or(Version::V10);
         let xid = self.next_xid();
         self.send(&openflow::error::OfError::HfcIncompatible.encode(version, xid, text.as_bytes()))
@@ -170,20 +165,6 @@ impl Vconn {
         let message = runtime.block_on(read_message(stream, received))?;
         log_received(name, &message);
         Ok(message)
-    }
-
-    /// The next message within a time; `None` if it is over.
-    ///
-    /// # Errors
-    /// The system's, or a message that is none.
-    pub fn receive_within(&mut self, time: Duration) -> Result<Option<Vec<u8>>> {
-        let Self { runtime, stream, received, .. } = self;
-        runtime.block_on(async {
-            match tokio::time::timeout(time, read_message(stream, received)).await {
-                Ok(message) => message.map(Some),
-                Err(_) => Ok(None),
-            }
-        })
     }
 
     /// Splits the connection into what a loop selects on.
@@ -250,8 +231,26 @@ pub fn barrier_raw(version: Version) -> Raw {
     if version == Version::V10 { Raw::Ofpt10BarrierRequest } else { Raw::Ofpt11BarrierRequest }
 }
 
-fn text_of(version: Version) -> String {
+fn number(version: Version) -> String {
     format!("0x{:02x}", version.wire())
+}
+
+fn text_of(message: &[u8]) -> String {
+    let text = openflow::print::to_string(message, &Default::default(), 1);
+    text.trim_end().to_owned()
+}
+
+/// `version 0x04`, `version 0x06 and earlier`, `versions 0x01, 0x04`.
+fn versions_text(versions: Versions) -> String {
+    let bits = versions.0;
+    match versions.greatest() {
+        _ if bits == 0 => "no versions".to_owned(),
+        Some(greatest) if bits.is_power_of_two() => format!("version {}", number(greatest)),
+        Some(greatest) if ((bits >> 1) + 1).is_power_of_two() => {
+            format!("version {} and earlier", number(greatest))
+        }
+        _ => format!("versions {}", versions.text()),
+    }
 }
 
 /// Tells of a message that was sent; the text is made only if it is wanted.
@@ -259,7 +258,7 @@ pub fn log_sent(name: &str, message: &[u8], sent: &io::Result<()>) {
     let how = |sent: &io::Result<()>| sent.as_ref().err().map_or("Success".to_owned(), daemon::error_text);
     tracing::debug!(
         target: "vconn", rl = "600,600",
-        "{name}: sent ({}): {}", how(sent), openflow::print::to_string(message, &Default::default(), 1)
+        "{name}: sent ({}): {}", how(sent), text_of(message)
     );
 }
 
@@ -267,7 +266,7 @@ pub fn log_sent(name: &str, message: &[u8], sent: &io::Result<()>) {
 pub fn log_received(name: &str, message: &[u8]) {
     tracing::debug!(
         target: "vconn", rl = "600,600",
-        "{name}: received: {}", openflow::print::to_string(message, &Default::default(), 1)
+        "{name}: received: {}", text_of(message)
     );
 }
 

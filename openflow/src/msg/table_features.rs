@@ -270,6 +270,24 @@ impl TableFeatures {
         Ok(())
     }
 
+    /// Numbers and names of a reply's tables, without a look at the rest, which is long.
+    pub fn names(msg: &[u8]) -> Result<Vec<(TableId, String)>, OfError> {
+        let (_, _, mut body) = open(msg, &[Raw::Ofpst13TableFeaturesReply])?;
+        let mut names = Vec::new();
+        while !body.is_empty() {
+            let len = body.rest().first_chunk().map_or(0, |&len| usize::from(u16::from_be_bytes(len)));
+            if len < FIXED_LEN {
+                return Err(OfError::BrcBadLen);
+            }
+            let mut entry = Reader::new(body.bytes(len).map_err(|_| OfError::BrcBadLen)?);
+            entry.skip(2)?;
+            let table = TableId(entry.u8()?);
+            entry.skip(5)?;
+            names.push((table, entry.name::<32>()?));
+        }
+        Ok(names)
+    }
+
     /// Adds the features to a request or to the replies to one.
     pub fn push(&self, replies: &mut Multipart) {
         let version = replies.version();
@@ -442,7 +460,12 @@ fn fields_to_oxm_bits(fields: &Fields) -> u64 {
 }
 
 fn fields_from_oxm_bits(bits: u64) -> Fields {
-    (0..64).filter(|bit| bits & (1 << bit) != 0).filter_map(|bit| Field::from_oxm(0x8000, bit, 0)).collect()
+    let known = |field: &Field| {
+        let oxms = field.info().oxms.iter();
+        oxms.filter(|oxm| oxm.class == 0x8000).any(|oxm| oxm.since <= Version::V12.wire())
+    };
+    let fields = (0..64).filter(|bit| bits & (1 << bit) != 0);
+    fields.filter_map(|bit| Field::from_oxm(0x8000, bit, 0)).filter(known).collect()
 }
 
 fn instruction_bits(set: u32, version: Version) -> u32 {

@@ -306,7 +306,7 @@ pub fn group_mods(
     command: Option<GroupCommand>,
     names: &Names,
 ) -> Parsed<(Vec<GroupMod>, Protocols)> {
-    let mut usable = Protocols::OF11_UP;
+    let mut usable = Protocols::ANY;
     let mut mods = Vec::new();
     for (number, line) in super::flow::lines(text) {
         let (group_mod, formats) = group_mod(&line, command, names)

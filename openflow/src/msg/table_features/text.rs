@@ -10,29 +10,25 @@ use std::collections::BTreeSet;
 /// Appends the text of a features request or reply.
 pub fn features_text(msg: &[u8], out: &mut String) -> Result<(), OfError> {
     let (list, result) = TableFeatures::decode_all(msg, true);
+    tables_text(&list, out);
+    result
+}
+
+/// The text of tables from several messages, as lines.
+pub fn listing_text(list: &[TableFeatures]) -> String {
+    let mut out = String::new();
+    tables_text(list, &mut out);
+    format!("{}\n", out.strip_prefix('\n').unwrap_or(&out))
+}
+
+fn tables_text(list: &[TableFeatures], out: &mut String) {
     let mut dittos = Dittos::default();
     let mut prev = None;
-    for features in &list {
+    for features in list {
         table_text(features, prev, None, None, &mut dittos, out);
         prev = Some(features);
     }
     dittos.flush(out);
-    result
-}
-
-/// The text of tables from several messages, each table's ended by a newline.
-pub fn listing_text(list: &[TableFeatures]) -> String {
-    let mut out = String::new();
-    let mut dittos = Dittos::default();
-    let mut prev = None;
-    for features in list {
-        table_text(features, prev, None, None, &mut dittos, &mut out);
-        out.push('\n');
-        prev = Some(features);
-    }
-    dittos.flush(&mut out);
-    out.push('\n');
-    out
 }
 
 /// Appends the text of a statistics reply.
