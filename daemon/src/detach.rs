@@ -206,11 +206,17 @@ fn ended_text(ended: Ended) -> String {
     }
 }
 
+/// The status of a Rust program whose main thread panicked.
+const PANICKED: i32 = 101;
+
 /// Whether a process that ended so should be started again: it was a programming error that killed it.
 fn should_restart(ended: Ended) -> bool {
     use libc::{SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGILL, SIGPIPE, SIGSEGV, SIGXCPU, SIGXFSZ};
     const ERRORS: [i32; 9] = [SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGILL, SIGPIPE, SIGSEGV, SIGXCPU, SIGXFSZ];
-    matches!(ended, Ended::Killed { signal, .. } if ERRORS.contains(&signal))
+    match ended {
+        Ended::Exited(status) => status == PANICKED,
+        Ended::Killed { signal, .. } => ERRORS.contains(&signal),
+    }
 }
 
 /// Watches the daemon and starts it anew when it crashes. Returns in a new daemon only.
@@ -310,4 +316,20 @@ fn group_entry(group: &str) -> Option<(u32, Vec<String>)> {
         text.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|f| f.first() == Some(&group))?;
     let members = fields.get(3).map(|m| m.split(',').map(str::to_owned).collect()).unwrap_or_default();
     Some((fields.get(2)?.parse().ok()?, members))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crashes_are_restarted_and_ends_are_not() {
+        let killed = |signal| Ended::Killed { signal, core: false };
+        assert!(should_restart(killed(libc::SIGSEGV)) && should_restart(Ended::Exited(PANICKED)));
+        assert!(!should_restart(killed(libc::SIGTERM)) && !should_restart(Ended::Exited(1)));
+        assert_eq!(
+            ended_text(Ended::Killed { signal: libc::SIGSEGV, core: true }),
+            "killed (Segmentation fault), core dumped"
+        );
+    }
 }

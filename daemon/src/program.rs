@@ -44,8 +44,18 @@ pub fn read<T: Copy>(program: &options::Program<T>) -> Started<T> {
     let clock = SystemClock::new();
     let log = Logger::new(program.name, clock.clone());
     log.install();
+    log_panics();
     let Parsed { common, own, args } = options::parse(program, &dirs, &log);
     Started { name: program.name, dirs, log, clock, own, args, common, detached: None }
+}
+
+/// Has a panic leave its words in the log, for a daemon has no standard error.
+fn log_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(target: "util", emer = true, "{panic}");
+        default(panic);
+    }));
 }
 
 /// What the body of a daemon gets.
