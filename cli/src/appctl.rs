@@ -115,14 +115,14 @@ pub fn main() -> ExitCode {
 fn give_up_after(secs: u64) {
     std::thread::sleep(Duration::from_secs(secs));
     tracing_alarm();
-    sys::process::die_by(14);
+    daemon::process::die_by(14);
 }
 
 fn tracing_alarm() {
     daemon::vlog::log(
         "fatal_signal",
         daemon::vlog::Level::Warn,
-        &format!("terminating with signal 14 ({})", sys::process::signal_text(14)),
+        &format!("terminating with signal 14 ({})", daemon::process::signal_text(14)),
     );
 }
 

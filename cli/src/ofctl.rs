@@ -220,7 +220,7 @@ static COMMANDS: &[Command] = &[
 
 /// A moment in milliseconds since 1970 as UTC, to the millisecond, with its date or without.
 fn timestamp(millis: i64, with_date: bool) -> String {
-    let time = sys::process::civil(millis.div_euclid(1000), true);
+    let time = daemon::process::civil(millis.div_euclid(1000), true);
     let (h, m, s) = (time.hour, time.minute, time.second);
     let clock = format!("{h:02}:{m:02}:{s:02}.{:03}", millis.rem_euclid(1000));
     if with_date { format!("{}-{:02}-{:02} {clock}", time.year, time.month, time.day) } else { clock }

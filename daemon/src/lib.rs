@@ -29,6 +29,7 @@ pub mod testing;
 use std::io;
 
 /// Locks a file against other processes in the way that OVS's programs respect.
+pub use sys::process;
 pub use sys::process::lock_file;
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -346,7 +346,7 @@ fn serve(
     drop(detached);
     match ended {
         Ok(None) => Ok(()),
-        Ok(Some(number)) => sys::process::die_by(number),
+        Ok(Some(number)) => daemon::process::die_by(number),
         Err(error) => die!("vconn_recv ({error})"),
     }
 }

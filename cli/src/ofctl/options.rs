@@ -269,13 +269,13 @@ fn timeout_from_environment() -> Option<u64> {
 /// A process that is to fork has no threads yet; its parent's waiting is what the time limits then.
 fn start_timer(seconds: u64, forks: bool) {
     if forks {
-        sys::process::alarm(u32::try_from(seconds).unwrap_or(u32::MAX));
+        daemon::process::alarm(u32::try_from(seconds).unwrap_or(u32::MAX));
         return;
     }
     std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_secs(seconds));
         tracing::warn!(target: "fatal_signal", "terminating with signal 14 (Alarm clock)");
-        sys::process::die_by(14);
+        daemon::process::die_by(14);
     });
 }
 
