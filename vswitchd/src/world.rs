@@ -182,6 +182,8 @@ impl Outside for World {
 
     fn configure(&mut self, other_config: &BTreeMap<String, String>) {
         self.settings = settings(other_config);
+        let idle = other_config.get("bundle-idle-timeout").and_then(|text| text.parse().ok());
+        self.conns.set_bundle_idle(idle.filter(|secs| *secs > 0).map(Duration::from_secs));
         for backer in self.backers.0.values() {
             backer.flows.configure(self.settings);
         }

@@ -1,6 +1,7 @@
 //! The OpenFlow connections of one bridge, sans I/O: who connects, which roles peers have, and what is done in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use flow::time::Instant;
 use openflow::header::Header;
@@ -59,6 +60,10 @@ pub struct Manager {
     /// The greatest election that a controller has claimed a role by.
     pub election: Option<u64>,
     pub wishes: Vec<Wish>,
+    /// How long a bundle may stay as it is.
+    pub bundle_idle: Duration,
+    /// Whether there are controllers to work for, and whether the bridge is to forward by itself without.
+    mode: (bool, bool),
 }
 
 impl Manager {
@@ -71,11 +76,14 @@ impl Manager {
             links: Vec::new(),
             election: None,
             wishes: Vec::new(),
+            bundle_idle: super::handle::bundle::IDLE,
+            mode: (false, false),
         }
     }
 
-    /// Brings the connections in line with the configuration. `next_id` numbers new ones.
-    pub fn configure(&mut self, connections: &Connections, next_id: &mut ConnId, now: Instant) {
+    /// Brings the connections in line with the configuration. `next_id` numbers new ones. Says whether what controllers
+    /// did is to be undone, because controllers came or went.
+    pub fn configure(&mut self, connections: &Connections, next_id: &mut ConnId, now: Instant) -> bool {
         let versions = match connections.versions.is_empty() {
             true => Versions::ALL,
             false => connections.versions.iter().copied().collect(),
@@ -110,6 +118,10 @@ impl Manager {
                 self.begin(remote, next_id, now);
             }
         }
+        let controlled = self.remotes.values().any(|remote| remote.kind == RemoteKind::Primary);
+        let (was_controlled, was_standalone) =
+            std::mem::replace(&mut self.mode, (controlled, connections.standalone));
+        controlled != was_controlled || !controlled && was_standalone != connections.standalone
     }
 
     fn drop_links(&mut self, target: &str) {
@@ -217,7 +229,8 @@ impl Manager {
             more |= self.run_link(index, switch, outside, budget, now);
         }
         self.links.retain(|link| !link.rconn.is_over());
-        let next = self.links.iter().map(Link::deadline).fold(Instant::NEVER, Instant::min);
+        let idle = self.bundle_idle;
+        let next = self.links.iter().map(|link| link.deadline(idle)).fold(Instant::NEVER, Instant::min);
         if more { now } else { next }
     }
 
@@ -403,11 +416,11 @@ impl Link {
     }
 
     /// When there is something to do, if nothing is received and sent before.
-    fn deadline(&self) -> Instant {
+    fn deadline(&self, bundle_idle: Duration) -> Instant {
         let mut next = self.rconn.deadline();
         if let Some(peer) = &self.peer {
             next = next.min(peer.assembler.deadline()).min(peer.mods.deadline());
-            next = next.min(super::handle::bundle::deadline(&peer.bundles));
+            next = next.min(super::handle::bundle::deadline(&peer.bundles, bundle_idle));
             next = peer
                 .schedulers
                 .iter()

@@ -42,7 +42,7 @@ use crate::backer::{self, Backers};
 use crate::bridge::remote::{Connections, ControllerStatus, Remote, RemoteKind};
 use crate::bridge::{Bridge, Bridges};
 use manager::{ConnId, Manager, Wish};
-use outside::Place;
+use outside::{DpMeters, Place};
 use vconn::{End, Vconn};
 
 /// Requests that one round handles.
@@ -100,6 +100,8 @@ pub struct Conns {
     meters: BTreeMap<String, BTreeSet<u32>>,
     /// Whether actions for debugging are accepted.
     pub debug: bool,
+    /// How long a bundle may stay as it is.
+    bundle_idle: Duration,
 }
 
 /// Whether a bridge may use this target. Who may write the database must not thereby reach any Unix socket of the
@@ -150,12 +152,13 @@ impl Conns {
             receiver,
             meters: BTreeMap::new(),
             debug: false,
+            bundle_idle: handle::bundle::IDLE,
         }
     }
 
     /// Brings a bridge's connections in line with the configuration. What is to listen does when this returns.
-    pub fn configure(&mut self, bridge: &Bridge, connections: &Connections, now: Instant) {
-        let name = &bridge.name;
+    pub fn configure(&mut self, bridge: &mut Bridge, connections: &Connections, now: Instant) {
+        let name = &bridge.name.clone();
         let socket = |kind| format!("punix:{}/{name}.{kind}", self.network.run_dir.display());
         let mut all = connections.clone();
         all.remotes.retain(|remote| is_safe(name, &remote.target, &self.network.run_dir));
@@ -168,12 +171,26 @@ impl Conns {
             snoop: snoop.clone(),
         };
         let plugged = self.plugged.entry(name.clone()).or_insert_with(fresh);
-        plugged.manager.configure(&all, &mut self.next_id, now);
+        plugged.manager.bundle_idle = self.bundle_idle;
+        if plugged.manager.configure(&all, &mut self.next_id, now) {
+            bridge.ofproto.flush();
+            let used = self.meters.entry(bridge.kind.clone()).or_default();
+            let mut meters = DpMeters::new(&*bridge.datapath, used);
+            bridge.ofproto.delete_meters(openflow::msg::meter::ALL, &mut meters);
+        }
         if !plugged.ears.contains_key(&snoop) {
             plugged.manager.wishes.push(Wish::Listen(snoop));
         }
         self.grant(name, now);
         self.publish_wants(bridge);
+    }
+
+    /// Says how long a bundle may stay as it is before it is dropped; `None` for the default.
+    pub fn set_bundle_idle(&mut self, idle: Option<Duration>) {
+        self.bundle_idle = idle.unwrap_or(handle::bundle::IDLE);
+        for plugged in self.plugged.values_mut() {
+            plugged.manager.bundle_idle = self.bundle_idle;
+        }
     }
 
     /// Ends a bridge's connections.

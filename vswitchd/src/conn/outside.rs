@@ -41,6 +41,13 @@ pub struct DpMeters<'a> {
     used: &'a mut BTreeSet<u32>,
 }
 
+impl<'a> DpMeters<'a> {
+    /// `used` are the numbers of meters in use.
+    pub fn new(datapath: &'a dyn Datapath, used: &'a mut BTreeSet<u32>) -> Self {
+        Self { datapath, used }
+    }
+}
+
 impl DatapathMeters for DpMeters<'_> {
     fn features(&self) -> MeterFeatures {
         let datapath::MeterFeatures { max_meters, max_bands } = self.datapath.meter_features();
@@ -115,7 +122,7 @@ impl<'a> Place<'a> {
         backer: Option<&'a Arc<Backer>>,
         meters: &'a mut BTreeSet<u32>,
     ) -> Self {
-        Self { bridge, ports, backer, meters: DpMeters { datapath, used: meters }, debug: false }
+        Self { bridge, ports, backer, meters: DpMeters::new(datapath, meters), debug: false }
     }
 
     fn device(&self, port: OfPort) -> Option<&Arc<dyn datapath::netdev::Netdev>> {

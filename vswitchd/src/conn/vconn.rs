@@ -178,7 +178,7 @@ impl Vconn {
     fn log(&self, what: &str, msg: &[u8]) {
         if tracing::event_enabled!(target: "vconn", tracing::Level::DEBUG) {
             let text = print::to_string(msg, &Names::default(), 1);
-            tracing::debug!(target: "vconn", rl = "600,600", "{}: {what}: {text}", self.name);
+            tracing::debug!(target: "vconn", rl = "600,600", "{}: {what}: {}", self.name, text.trim_end());
         }
     }
 

@@ -17,7 +17,7 @@ use crate::ofproto::group_mod::GroupOp;
 use crate::ofproto::{Ofproto, Version};
 
 /// A bundle that does not grow for so long is dropped, unless the database says otherwise.
-const IDLE: Duration = Duration::from_secs(10);
+pub const IDLE: Duration = Duration::from_secs(10);
 
 /// A packet-out of a bundle: then what remains to be done of it.
 pub enum BundledPacket {
@@ -43,14 +43,14 @@ impl Bundle {
 }
 
 /// Takes idle bundles out; gives the messages that began them.
-pub fn take_idle(bundles: &mut BTreeMap<u32, Bundle>, now: Instant) -> Vec<Vec<u8>> {
-    let idle = bundles.extract_if(.., |_, bundle| now >= bundle.used + IDLE);
+pub fn take_idle(bundles: &mut BTreeMap<u32, Bundle>, idle: Duration, now: Instant) -> Vec<Vec<u8>> {
+    let idle = bundles.extract_if(.., |_, bundle| now >= bundle.used + idle);
     idle.map(|(_, bundle)| bundle.opener).collect()
 }
 
 /// When [`take_idle`] has something to give.
-pub fn deadline(bundles: &BTreeMap<u32, Bundle>) -> Instant {
-    bundles.values().map(|bundle| bundle.used + IDLE).min().unwrap_or(Instant::NEVER)
+pub fn deadline(bundles: &BTreeMap<u32, Bundle>, idle: Duration) -> Instant {
+    bundles.values().map(|bundle| bundle.used + idle).min().unwrap_or(Instant::NEVER)
 }
 
 /// Sends a bundle's packets.

@@ -227,10 +227,10 @@ impl Request<'_> {
 
     /// Does what is due by itself: late parts, idle bundles, reports, paused monitors.
     pub fn look_after(&mut self) {
-        let now = self.now;
+        let (now, idle) = (self.now, self.manager.bundle_idle);
         let Some(peer) = self.link().peer.as_deref_mut() else { return };
         let late = peer.assembler.overdue(now);
-        let idle = bundle::take_idle(&mut peer.bundles, now);
+        let idle = bundle::take_idle(&mut peer.bundles, idle, now);
         let report = if now >= peer.mods.deadline() { peer.mods.report(now) } else { None };
         if let Some(report) = report {
             tracing::info!(target: "connmgr", "{}: {report}", self.link().rconn.name());

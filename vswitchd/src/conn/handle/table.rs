@@ -5,6 +5,7 @@ use openflow::error::OfError;
 use openflow::header::{Header, Multipart};
 use openflow::msg::table::TableMod;
 use openflow::msg::table_features::{TableFeatures, TableStats};
+use openflow::version::Version;
 
 use super::{Outcome, Request};
 
@@ -15,7 +16,9 @@ impl Request<'_> {
     }
 
     pub(super) fn table_stats(&mut self, header: &Header) -> Outcome {
-        let mut replies = Multipart::reply_to(header)?;
+        let (mut replies, version) = (Multipart::reply_to(header)?, header.version()?);
+        // Features take long to say; from OpenFlow 1.3 on, they are not said here.
+        let alike = self.switch.table_features(TableId(0));
         for told in self.switch.table_stats() {
             let stats = TableStats {
                 table_id: told.table,
@@ -23,7 +26,11 @@ impl Request<'_> {
                 lookup_count: told.lookups,
                 matched_count: told.matched,
             };
-            stats.push(&self.switch.table_features(told.table), &mut replies);
+            if version >= Version::V13 {
+                stats.push(&alike, &mut replies);
+            } else {
+                stats.push(&self.switch.table_features(told.table), &mut replies);
+            }
         }
         self.replies(replies.finish());
         Ok(())
