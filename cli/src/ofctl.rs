@@ -1,7 +1,7 @@
 //! `ovs-ofctl`: speaks OpenFlow to a switch, and tests the text and wire of OpenFlow without one.
 //!
 //! A tour: [`options`] is the command line; [`vconn`] a connection; [`remote`] what all commands do with one; then the
-//! commands by what they are about. [`COMMANDS`] is the table of them.
+//! commands by what they are about. `COMMANDS` is the table of them.
 //!
 //! Reference: ovs-ofctl(8).
 
