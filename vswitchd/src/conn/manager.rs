@@ -299,10 +299,11 @@ impl Manager {
     fn end_link(&mut self, index: usize, now: Instant) {
         let link = &mut self.links[index];
         let gone = link.rconn.is_over() || is_active(&link.target) && !link.rconn.is_connected();
-        if gone && let Some(mut peer) = link.peer.take() {
-            if let Some(report) = peer.mods.report(now) {
-                tracing::info!(target: "connmgr", "{}: {report}", link.rconn.name());
-            }
+        if gone
+            && let Some(mut peer) = link.peer.take()
+            && let Some(report) = peer.mods.report(now)
+        {
+            tracing::info!(target: "connmgr", "{}: {report}", link.rconn.name());
         }
     }
 

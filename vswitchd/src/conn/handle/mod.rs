@@ -173,7 +173,6 @@ impl Request<'_> {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one row a kind of message")]
     fn handle_one(&mut self, msg: &[u8], header: &Header, kind: Type) -> Outcome {
         match kind {
             Type::EchoRequest => self.echo(msg, header),
