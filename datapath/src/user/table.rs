@@ -49,7 +49,7 @@ fn decode(put: &FlowPut<'_>) -> Result<Put, Error> {
         } else {
             "[zero]"
         };
-        tracing::error!(target: "dpif_netdev", "failed to put{what} flow: in_port is not an exact match");
+        tracing::error!(target: "dpif_netdev", rl = "1,5", "failed to put{what} flow: in_port is not an exact match");
         return Err(Errno::EINVAL.into());
     }
     complete_mask(&mut mask);

@@ -205,7 +205,7 @@ impl Worker {
     pub fn recirculate(&mut self, vector: Vector) {
         if self.depth >= MAX_DEPTH {
             self.stats.drop(DatapathDrop::RecircError, vector.packets.len());
-            tracing::warn!(target: "dpif_netdev", "Packet dropped. Max recirculation depth exceeded.");
+            tracing::warn!(target: "dpif_netdev", rl = "1,5", "Packet dropped. Max recirculation depth exceeded.");
             self.recycle(vector);
             return;
         }
