@@ -52,7 +52,8 @@ pub(super) fn dump_flows(context: &mut Context) -> Outcome {
     }
     let (mut vconn, request, protocol) = prepare_dump(context, false)?;
     let mut flows = fetch(context, &mut vconn, &request, protocol)?;
-    let names = context.show(&context.arg(1).to_owned())?;
+    let switch = context.arg(1).to_owned();
+    let names = context.show(&switch)?;
     flows = sort::sort(flows, &context.options.criteria);
     for flow in flows {
         let mut text = String::new();

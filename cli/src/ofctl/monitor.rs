@@ -40,7 +40,8 @@ pub(super) fn monitor(context: &mut Context) -> Outcome {
     let switch = context.arg(1).to_owned();
     let mut vconn = context.open(&switch)?;
     let mut resume = false;
-    for arg in context.args[2..].to_vec() {
+    let args = context.args.split_off(2);
+    for arg in args {
         resume |= prepare(context, &mut vconn, &switch, &arg)?;
     }
     choose_format(context, &mut vconn)?;

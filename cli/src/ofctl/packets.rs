@@ -49,7 +49,8 @@ fn packet_out_words(context: &mut Context) -> Outcome {
     let mut cx = Parse::new(&names);
     let actions = action::parse_list(context.arg(3), &mut cx)?;
     let usable = cx.usable;
-    let in_port = context.port(&switch, &context.arg(2).to_owned())?;
+    let in_port = context.arg(2).to_owned();
+    let in_port = context.port(&switch, &in_port)?;
     let (mut vconn, protocol) = context.open_for_mods(&switch, usable)?;
     let version = protocol.version().unwrap_or(vconn.version());
     for hex in context.args.split_off(4) {

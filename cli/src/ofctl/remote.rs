@@ -205,7 +205,7 @@ impl Context {
 
     /// Sends a request and prints what comes back, to the last part.
     pub fn dump(&mut self, vconn: &mut Vconn, request: &[u8]) -> Outcome {
-        let names = self.show(&vconn.name().to_owned())?;
+        let names = self.show(vconn.name())?;
         let verbosity = self.options.verbosity + 1;
         let asked = Header::peek(request).map_err(|error| Fatal::Text(error.name().to_owned()))?;
         let Some(expected) = asked.raw.stat_reply(vconn.version()) else {

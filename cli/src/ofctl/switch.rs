@@ -37,19 +37,23 @@ pub(super) fn show(context: &mut Context) -> Outcome {
 }
 
 pub(super) fn dump_desc(context: &mut Context) -> Outcome {
-    context.dump_trivial(&context.arg(1).to_owned(), Raw::OfpstDescRequest)
+    let switch = context.arg(1).to_owned();
+    context.dump_trivial(&switch, Raw::OfpstDescRequest)
 }
 
 pub(super) fn dump_ipfix_bridge(context: &mut Context) -> Outcome {
-    context.dump_trivial(&context.arg(1).to_owned(), Raw::NxstIpfixBridgeRequest)
+    let switch = context.arg(1).to_owned();
+    context.dump_trivial(&switch, Raw::NxstIpfixBridgeRequest)
 }
 
 pub(super) fn dump_ipfix_flow(context: &mut Context) -> Outcome {
-    context.dump_trivial(&context.arg(1).to_owned(), Raw::NxstIpfixFlowRequest)
+    let switch = context.arg(1).to_owned();
+    context.dump_trivial(&switch, Raw::NxstIpfixFlowRequest)
 }
 
 pub(super) fn dump_tlv_map(context: &mut Context) -> Outcome {
-    context.dump_trivial(&context.arg(1).to_owned(), Raw::NxtTlvTableRequest)
+    let switch = context.arg(1).to_owned();
+    context.dump_trivial(&switch, Raw::NxtTlvTableRequest)
 }
 
 /// The port of an optional argument; any if it is left out or (for queues) `all`.

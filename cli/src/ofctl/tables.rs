@@ -15,7 +15,8 @@ use super::{Context, Outcome, die, say};
 const ALL: TableId = TableId(0xff);
 
 pub(super) fn dump_tables(context: &mut Context) -> Outcome {
-    context.dump_trivial(&context.arg(1).to_owned(), Raw::OfpstTableRequest)
+    let switch = context.arg(1).to_owned();
+    context.dump_trivial(&switch, Raw::OfpstTableRequest)
 }
 
 /// The features of all tables, with what equals the table before told shortly across messages too.
@@ -43,7 +44,7 @@ fn fetch_features(context: &mut Context, vconn: &mut Vconn) -> Outcome<Vec<Table
 pub(super) fn dump_desc(context: &mut Context) -> Outcome {
     let mut vconn = context.open(context.arg(1))?;
     if vconn.version() < Version::V14 {
-        return Ok(());
+        die!("dump-table-desc needs OpenFlow 1.4 or later ('-O OpenFlow14')");
     }
     let xid = vconn.next_xid();
     let request = header::bare(Raw::Ofpst14TableDescRequest, vconn.version(), xid);
