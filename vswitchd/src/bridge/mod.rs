@@ -135,6 +135,8 @@ pub struct Bridge {
     fail_open: fail_open::FailOpen,
     /// The datapath's meters of slow paths and of packets to controllers, as translation knows them.
     published_meters: [Option<u32>; 2],
+    /// VLANs and addresses that were learned behind ports removed since.
+    moved_away: Vec<(u16, EthAddr)>,
 }
 
 /// A transaction under way.

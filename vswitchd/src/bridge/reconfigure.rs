@@ -1,6 +1,7 @@
 //! Which bridges, ports and interfaces there are: brought in line with the database in the order in which OVS does it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -110,6 +111,7 @@ impl Bridges {
         for (name, row) in &rows {
             self.reconfigure_ports(idl, txn, name, *row, now);
         }
+        self.forget_moved_away();
         for (name, row) in &rows {
             self.configure_bridge(idl, txn, name, *row, outside, now);
         }
@@ -122,6 +124,16 @@ impl Bridges {
         self.publish(outside, &other_config);
         if let Some(root) = root {
             status::configured(txn, root, &outside.datapath_types(), &self.netdevs.kinds());
+        }
+    }
+
+    /// Makes all bridges forget the addresses that were behind ports that are no more. The machine behind such a port may
+    /// have moved to another host, and the other bridges learn the sooner where to.
+    fn forget_moved_away(&mut self) {
+        let gone: Vec<_> =
+            self.bridges.values_mut().flat_map(|bridge| mem::take(&mut bridge.moved_away)).collect();
+        if !gone.is_empty() {
+            self.bridges.values().for_each(|bridge| bridge.macs.forget_addresses(&gone));
         }
     }
 
@@ -262,6 +274,7 @@ impl Bridge {
             alone: None,
             fail_open: Default::default(),
             published_meters: [None; 2],
+            moved_away: Vec::new(),
         }
     }
 
@@ -346,7 +359,7 @@ impl Bridge {
     fn forget_port(&mut self, name: &str) -> Option<Port> {
         let port = self.ports.remove(name)?;
         self.bundles.retain(|&id| id != port.bundle.id);
-        self.macs.flush_bundle(port.bundle.id);
+        self.moved_away.extend(self.macs.flush_bundle(port.bundle.id));
         Some(port)
     }
 

@@ -204,18 +204,23 @@ impl MacTable {
 
     /// Forgets everything learned; static entries stay.
     pub fn flush(&self) {
-        self.forget(|entry| !entry.is_static);
+        self.forget(|_, entry| !entry.is_static);
     }
 
-    /// Forgets everything about a bundle.
-    pub fn flush_bundle(&self, bundle: BundleId) {
-        self.forget(|entry| entry.bundle == bundle);
+    /// Forgets everything about a bundle. Returns what it was: VLANs and addresses.
+    pub fn flush_bundle(&self, bundle: BundleId) -> Vec<(u16, EthAddr)> {
+        self.forget(|_, entry| entry.bundle == bundle)
     }
 
-    fn forget(&self, which: impl Fn(&Entry) -> bool) {
+    /// Forgets addresses, wherever they were.
+    pub fn forget_addresses(&self, gone: &[(u16, EthAddr)]) {
+        self.forget(|key, _| gone.contains(key));
+    }
+
+    fn forget(&self, which: impl Fn(&(u16, EthAddr), &Entry) -> bool) -> Vec<(u16, EthAddr)> {
         let mut inner = self.lock();
         let gone: Vec<_> =
-            inner.entries.iter().filter(|(_, (entry, _))| which(entry)).map(|(key, _)| *key).collect();
+            inner.entries.iter().filter(|(key, (entry, _))| which(key, entry)).map(|(key, _)| *key).collect();
         for &(vlan, mac) in &gone {
             if let Some(true) = inner.remove(mac, vlan).map(|entry| entry.is_static) {
                 inner.stats.static_entries -= 1;
@@ -225,6 +230,7 @@ impl MacTable {
         if !gone.is_empty() {
             (self.changed)();
         }
+        gone
     }
 
     /// Removes what has expired.
