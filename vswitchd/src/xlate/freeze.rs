@@ -21,7 +21,7 @@ use super::ctx::Ctx;
 use super::snapshot::BridgeId;
 
 /// How long an id stays after its last user went.
-const LINGER: Duration = Duration::from_millis(250);
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The metadata of a packet that datapaths do not carry.
 #[derive(Clone, PartialEq, Eq)]
@@ -295,9 +295,9 @@ mod tests {
         assert_eq!(ids.intern(state(1)).id(), RecircId(3));
         let at = Instant::from_millis;
         ids.run(at(0));
-        ids.run(at(249));
+        ids.run(at(999));
         assert!(ids.find(RecircId(1)).is_some());
-        ids.run(at(250));
+        ids.run(at(1000));
         assert!(ids.find(RecircId(1)).is_none());
         assert_eq!(ids.intern(state(1)).id(), RecircId(4));
         assert!(ids.find(RecircId(2)).is_some());

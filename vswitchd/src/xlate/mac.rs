@@ -54,6 +54,9 @@ struct Inner {
     entries: HashMap<(u16, EthAddr), (Entry, u64)>,
     /// Least recently used first, by the stamp in the entry.
     lru: BTreeMap<u64, (u16, EthAddr)>,
+    /// The same, of each bundle.
+    each: HashMap<BundleId, BTreeMap<u64, (u16, EthAddr)>>,
+    shares: Shares,
     next_stamp: u64,
     aging: Duration,
     max: usize,
@@ -292,25 +295,121 @@ impl Inner {
     fn put(&mut self, mac: EthAddr, vlan: u16, entry: Entry) {
         self.next_stamp += 1;
         let stamp = self.next_stamp;
-        if let Some((_, old)) = self.entries.insert((vlan, mac), (entry, stamp)) {
-            self.lru.remove(&old);
+        let old = self.entries.insert((vlan, mac), (entry, stamp));
+        // An entry that stays where it is keeps its bundle's place among the others.
+        let stays =
+            old.is_some_and(|(old, _)| !old.is_static && !entry.is_static && old.bundle == entry.bundle);
+        if let Some((old, stamp)) = old {
+            self.unlist(&old, stamp, !stays);
         }
         if !entry.is_static {
             self.lru.insert(stamp, (vlan, mac));
+            self.each.entry(entry.bundle).or_default().insert(stamp, (vlan, mac));
+            if !stays {
+                self.shares.more(entry.bundle);
+            }
         }
     }
 
     fn remove(&mut self, mac: EthAddr, vlan: u16) -> Option<Entry> {
         let (entry, stamp) = self.entries.remove(&(vlan, mac))?;
-        self.lru.remove(&stamp);
+        self.unlist(&entry, stamp, true);
         Some(entry)
     }
 
+    fn unlist(&mut self, entry: &Entry, stamp: u64, leaves: bool) {
+        if self.lru.remove(&stamp).is_none() {
+            return;
+        }
+        if let Some(own) = self.each.get_mut(&entry.bundle) {
+            own.remove(&stamp);
+            if own.is_empty() && leaves {
+                self.each.remove(&entry.bundle);
+            }
+        }
+        if leaves {
+            self.shares.fewer(entry.bundle);
+        }
+    }
+
+    /// Forgets what was used least recently of a bundle that has the most entries: one bundle with many addresses must
+    /// not make the switch forget those of the others.
     fn evict(&mut self) {
-        if let Some((_, (vlan, mac))) = self.lru.pop_first() {
-            self.entries.remove(&(vlan, mac));
+        let fullest = self.shares.most();
+        let victim = fullest.and_then(|bundle| self.each.get(&bundle)?.values().next().copied());
+        if let Some((vlan, mac)) = victim {
+            self.remove(mac, vlan);
             self.stats.evicted += 1;
         }
+    }
+}
+
+/// How many entries each bundle has, as a heap that treats equals as OVS's does.
+#[derive(Default)]
+struct Shares {
+    heap: Vec<(BundleId, u64)>,
+    at: HashMap<BundleId, usize>,
+}
+
+impl Shares {
+    fn most(&self) -> Option<BundleId> {
+        self.heap.first().map(|&(bundle, _)| bundle)
+    }
+
+    fn more(&mut self, bundle: BundleId) {
+        let at = match self.at.get(&bundle) {
+            Some(&at) => at,
+            None => {
+                self.heap.push((bundle, 0));
+                self.heap.len() - 1
+            }
+        };
+        self.heap[at].1 += 1;
+        self.at.insert(bundle, at);
+        self.settle(at);
+    }
+
+    fn fewer(&mut self, bundle: BundleId) {
+        let Some(&at) = self.at.get(&bundle) else { return };
+        self.heap[at].1 -= 1;
+        if self.heap[at].1 == 0 {
+            self.at.remove(&bundle);
+            self.heap.swap_remove(at);
+            if at == self.heap.len() {
+                return;
+            }
+            self.at.insert(self.heap[at].0, at);
+        }
+        self.settle(at);
+    }
+
+    /// Moves what is at `at` up, or else down, to where it belongs.
+    fn settle(&mut self, mut at: usize) {
+        let mut moved = false;
+        while at > 0 && self.heap[(at - 1) / 2].1 < self.heap[at].1 {
+            self.swap(at, (at - 1) / 2);
+            at = (at - 1) / 2;
+            moved = true;
+        }
+        while !moved {
+            let mut most = at;
+            for child in [2 * at + 1, 2 * at + 2] {
+                if self.heap.get(child).is_some_and(|share| share.1 > self.heap[most].1) {
+                    most = child;
+                }
+            }
+            if most == at {
+                return;
+            }
+            self.swap(at, most);
+            at = most;
+        }
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        self.heap.swap(a, b);
+        self.at.insert(self.heap[a].0, a);
+        self.at.insert(self.heap[b].0, b);
     }
 }
 
@@ -343,6 +442,25 @@ mod tests {
         assert_eq!(changes.load(Ordering::Relaxed), 3);
         let stats = Stats { learned: 1, expired: 1, moved: 1, ..Stats::default() };
         assert_eq!(table.stats(), (stats, 0, DEFAULT_MAX));
+    }
+
+    #[test]
+    fn a_full_table_evicts_from_the_bundle_with_the_most() {
+        let table = MacTable::new(|| ());
+        table.configure(300, 10, None);
+        for i in 0..10 {
+            let at = at(u64::from(i));
+            table.learn([2, 0, 0, 0, 0, i], 0, BundleId(u32::from(i / 2) + 1), false, false, at);
+        }
+        for i in 0..16 {
+            table.learn([2, 0, 0, 0, i, 255], 0, BundleId(6), false, false, at(10 + u64::from(i)));
+        }
+        let mut left: Vec<_> =
+            table.rows(at(30)).iter().map(|row| (row.bundle.0, row.mac[4], row.mac[5])).collect();
+        left.sort_unstable();
+        let old = [(1, 0, 1), (2, 0, 3), (3, 0, 4), (3, 0, 5), (4, 0, 7), (5, 0, 8), (5, 0, 9)];
+        assert_eq!(left[..7], old);
+        assert_eq!(left[7..], [(6, 13, 255), (6, 14, 255), (6, 15, 255)]);
     }
 
     #[test]
