@@ -136,7 +136,9 @@ impl Player<'_> {
     }
 
     fn tool(&self, program: &str, args: &[&str]) -> String {
-        self.sandbox.run(self.clients, program, args).text()
+        let text = self.sandbox.run(self.clients, program, args).text();
+        // Usage errors begin with the program's path.
+        text.replace(&*self.clients.path(program).to_string_lossy(), program)
     }
 
     fn finish(&mut self) {

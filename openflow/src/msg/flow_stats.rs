@@ -302,7 +302,8 @@ impl FlowStats {
                 entry.u16(if version >= Version::V13 { self.flags.wire(version) } else { 0 });
                 entry.u16(if version >= Version::V14 { self.importance } else { 0 }).zeros(2);
                 entry.u64(self.cookie).u64(known(self.packet_count)).u64(known(self.byte_count));
-                matching::put11(&full, version, &mut entry);
+                // In OpenFlow 1.1 too, whose own match lacks most fields.
+                matching::put_oxm(&full, version, &mut entry);
             }
         }
         instruction::encode(&self.actions, version, &mut entry);
