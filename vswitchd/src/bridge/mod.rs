@@ -94,6 +94,8 @@ pub struct Iface {
     counters: Arc<PatchCounters>,
     /// Queues whose packets get a DSCP, and that, as it is in the packet.
     queue_dscp: Vec<(u32, u8)>,
+    /// Whether the database says what its MTU is; the bridge's own devices otherwise follow the other ports.
+    own_mtu: bool,
     /// The device's [`change_seq`](datapath::netdev::Netdev::change_seq) that the rest of the switch knows.
     seen: u64,
     /// What translation knows of the port's configuration.
@@ -137,6 +139,8 @@ pub struct Bridge {
     published_meters: [Option<u32>; 2],
     /// VLANs and addresses that were learned behind ports removed since.
     moved_away: Vec<(u16, EthAddr)>,
+    /// The least MTU of its ports, which internal ports have unless configured.
+    min_mtu: u16,
 }
 
 /// A transaction under way.

@@ -21,6 +21,9 @@ use crate::xlate::mac::MacTable;
 use crate::xlate::snapshot::PatchCounters;
 use crate::xlate::{BridgeId, BundleId};
 
+/// The MTU of internal ports where no other port says otherwise.
+const DEFAULT_MTU: u16 = 1500;
+
 /// The port that a bridge with controllers gets if the database gives it none of its own name.
 struct Wanted<'a> {
     name: &'a str,
@@ -196,6 +199,7 @@ impl Bridges {
                 }
             }
         }
+        bridge.configure_mtus(idl, &wanted);
     }
 
     fn configure_bridge(
@@ -275,6 +279,7 @@ impl Bridge {
             fail_open: Default::default(),
             published_meters: [None; 2],
             moved_away: Vec::new(),
+            min_mtu: DEFAULT_MTU,
         }
     }
 
@@ -296,6 +301,32 @@ impl Bridge {
         }
     }
 
+    /// Gives interfaces the MTUs that they are to have, and internal ones without the least of the others.
+    fn configure_mtus(&mut self, idl: &Idl, wanted: &ByHash<Wanted<'_>>) {
+        for port in self.ports.iter_mut() {
+            let ifaces = wanted.get(&port.name).map(|wanted| wanted.ifaces(idl)).unwrap_or_default();
+            for iface in &mut port.ifaces {
+                let wanted = ifaces.iter().find(|wanted| wanted.name == iface.name);
+                iface.own_mtu = wanted.is_some_and(|wanted| set_mtu(&*iface.device, *wanted));
+            }
+        }
+        self.follow_mtus();
+    }
+
+    /// Lets internal ports follow the least MTU of the others.
+    pub(super) fn follow_mtus(&mut self) {
+        let follows = |iface: &&Iface| !iface.own_mtu && matches!(iface.kind.as_str(), "internal" | "patch");
+        let others = self.ifaces().filter(|iface| !follows(iface));
+        let min = others.filter_map(|iface| iface.device.mtu().ok()).min().unwrap_or(DEFAULT_MTU);
+        let moved = mem::replace(&mut self.min_mtu, min) != min;
+        for iface in self.ifaces().filter(follows) {
+            if iface.device.mtu().is_ok_and(|mtu| mtu > min || (moved && mtu != min)) {
+                // One that refuses tells by its column what it has.
+                let _ = iface.device.set_mtu(min);
+            }
+        }
+    }
+
     /// Whether an interface can be made what the database wants without making it anew.
     fn can_stay(&self, iface: &Iface, wanted: WantedIface<'_>) -> bool {
         let lost = self.ofproto.port(iface.ofp).is_none();
@@ -305,7 +336,6 @@ impl Bridge {
         {
             return false;
         }
-        set_mtu(&*iface.device, wanted);
         let requested = wanted.requested().filter(|&number| number != iface.ofp);
         iface.ofp == OfPort::LOCAL || requested.is_none_or(|number| self.holder_insists(number))
     }
@@ -442,7 +472,7 @@ impl Bridge {
             Error::Invalid(text) => refused(text),
             error => refused(format!("{name}: could not set configuration ({error})")),
         })?;
-        set_mtu(&*device, wanted);
+        let own_mtu = set_mtu(&*device, wanted);
         let request = wanted.requested().or_else(|| wanted.number("ofport"));
         let odp = if kind == "patch" {
             DpPort::NONE
@@ -472,6 +502,7 @@ impl Bridge {
             peer: options.get("peer").cloned(),
             counters: Arc::new(PatchCounters::of(Arc::clone(&device))),
             queue_dscp: Vec::new(),
+            own_mtu,
             seen: device.change_seq(),
             published: Default::default(),
             device,
@@ -592,12 +623,11 @@ impl Bridge {
     }
 }
 
-fn set_mtu(device: &dyn Netdev, wanted: WantedIface<'_>) {
+/// Gives a device the MTU that the database wants. Returns whether it wants one.
+fn set_mtu(device: &dyn Netdev, wanted: WantedIface<'_>) -> bool {
     let request = wanted.row.and_then(|row| row.integer("mtu_request"));
-    if let Some(mtu) = request.and_then(|mtu| u16::try_from(mtu).ok()) {
-        // A device that refuses says so by the `mtu` column, which tells the one it has.
-        let _ = device.set_mtu(mtu);
-    }
+    // A device that refuses says so by the `mtu` column, which tells the one it has.
+    request.and_then(|mtu| u16::try_from(mtu).ok()).is_some_and(|mtu| device.set_mtu(mtu).is_ok())
 }
 
 /// Queues of a port whose packets get a DSCP. Rates are the device's to keep, and no device that there is has queues.

@@ -123,6 +123,9 @@ impl Bridge {
         for number in turned {
             self.refresh_port(number, now);
         }
+        if !moved.is_empty() {
+            self.follow_mtus();
+        }
         changed
     }
 
