@@ -391,7 +391,10 @@ impl Shares {
             at = (at - 1) / 2;
             moved = true;
         }
-        while !moved {
+        if moved {
+            return;
+        }
+        loop {
             let mut most = at;
             for child in [2 * at + 1, 2 * at + 2] {
                 if self.heap.get(child).is_some_and(|share| share.1 > self.heap[most].1) {
