@@ -2,7 +2,7 @@
 //! that nobody uses go.
 //!
 //! For each flow that translation installed there is a [`Ukey`]: the key to translate again, what was installed, and the
-//! effects that the flow's packets have. [`Flows::run`] (in steps, so that it never holds `main` up) walks the datapath's flows every half second at least, and at once when
+//! effects that the flow's packets have. `Flows::run` (in steps, so that it never holds `main` up) walks the datapath's flows every half second at least, and at once when
 //! [`Backer::seq`] says that translations may come out differently.
 
 pub mod command;
