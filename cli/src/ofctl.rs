@@ -256,7 +256,9 @@ fn run(context: &mut Context) -> Outcome {
 
 /// The program.
 pub fn main() -> ! {
-    let parsed = options::from_command_line();
+    let log = daemon::vlog::Logger::new(PROGRAM, daemon::clock::SystemClock::new());
+    log.install();
+    let parsed = options::from_command_line(log.clone());
     let result = parsed.and_then(|(options, args)| {
         let mut context = Context { options, args, known: Default::default(), xids: Default::default() };
         run(&mut context)
@@ -265,6 +267,6 @@ pub fn main() -> ! {
         Ok(()) => exit(0),
         Err(Fatal::Exit(status)) => exit(status),
         Err(Fatal::Text(text)) => fatal(PROGRAM, &text),
-        Err(Fatal::Log(module, text)) => options::log_fatal(module, &text),
+        Err(Fatal::Log(module, text)) => options::log_fatal(&log, module, &text),
     }
 }

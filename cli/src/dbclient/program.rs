@@ -296,7 +296,14 @@ async fn work(line: Line, network: &Network, started: Option<Started<Opt>>) -> R
     let Line { command, mut args, style, timestamps, .. } = line;
     let remotes = take_remotes(&mut args, command.min, network);
     let remotes: Vec<&str> = remotes.split(',').collect();
+    let tells = command.name == "wait";
+    if tells {
+        tracing::info!(target: "reconnect", "{}: connecting...", remotes[0]);
+    }
     let mut rpc = Rpc::open(network, &remotes).await?;
+    if tells {
+        tracing::info!(target: "reconnect", "{}: connected", remotes[0]);
+    }
     let database = match command.need {
         Need::Connection => String::new(),
         Need::Database if remotes.len() == 1 => take_database(&mut rpc, &mut args, command.min).await?,

@@ -2,7 +2,7 @@
 
 use daemon::dirs::Dirs;
 use daemon::options::{Arg, Common, Groups, Program, Row, parse};
-use daemon::vlog::Logger;
+use daemon::vlog::{Destination, Level, Logger};
 use openflow::msg::hello::Versions;
 use openflow::msg::nicira::PacketInFormat;
 use openflow::protocol::Protocols;
@@ -94,10 +94,8 @@ static ROWS: &[Row<Id>] = &[
 ];
 
 /// Reads the process's command line.
-pub fn from_command_line() -> Outcome<(Options, Vec<String>)> {
+pub fn from_command_line(log: Logger) -> Outcome<(Options, Vec<String>)> {
     let dirs = Dirs::from_env();
-    let log = Logger::new(PROGRAM, daemon::clock::SystemClock::new());
-    log.install();
     let program = Program {
         name: PROGRAM,
         options: ROWS,
@@ -279,12 +277,13 @@ fn start_timer(seconds: u64, forks: bool) {
     });
 }
 
-/// Writes the last line of the log and ends the process.
-pub fn log_fatal(module: &str, text: &str) -> ! {
+/// Writes the last line of the log, which the console has as an error of the program, and ends the process.
+pub fn log_fatal(log: &Logger, module: &str, text: &str) -> ! {
+    log.set_level(None, Some(Destination::Console), Level::Off);
     match module {
         "ofp_protocol" => tracing::error!(target: "ofp_protocol", emer = true, "{text}"),
         "daemon_unix" => tracing::error!(target: "daemon_unix", emer = true, "{text}"),
         _ => tracing::error!(target: "command_line", emer = true, "{text}"),
     }
-    std::process::exit(1)
+    daemon::options::fatal(PROGRAM, text)
 }
