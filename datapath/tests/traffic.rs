@@ -209,7 +209,15 @@ fn namespaces() {
     let (sent, reached) = (counted(&hosts[0], "tx"), counted(&hosts[1], "rx"));
     let text = expect_in(&hosts[0], &["iperf3", "-u", "-b", "100M", "-c", "10.9.0.2", "-t", "2"]);
     println!("UDP: {}", text.lines().rfind(|line| line.contains("receiver")).unwrap_or_default());
-    let (sent, reached) = (counted(&hosts[0], "tx") - sent, counted(&hosts[1], "rx") - reached);
+    let sent = counted(&hosts[0], "tx") - sent;
+    let delivered = || counted(&hosts[1], "rx") - reached;
+    // The last ones may still be on their way.
+    for _ in 0..40 {
+        if delivered() < sent {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+    let reached = delivered();
     assert!(sent > 1000 && reached >= sent, "{sent} packets sent, {reached} delivered:\n{text}");
     for port in ["p1", "p2"] {
         ip(&["-n", &switch, "link", "set", port, "mtu", "9000"]);
