@@ -7,7 +7,7 @@
 //! * [`text`]: numbers and `key=value` lists, what all our text has in common; [`names`]: ports and tables by name.
 //! * [`oxm`]: entries of fields; [`action`]: actions and instructions; [`instruction`]: their frame on the wire.
 //! * [`matching`]: matches on the wire.
-//! * [`prop`]: properties; [`msg`]: the messages, a file each; [`print`]: any of them as text.
+//! * [`prop`]: properties; [`msg`]: the messages, a file each; [`mod@print`]: any of them as text.
 //! * [`parse`]: what people write, into those structs.
 #![forbid(unsafe_code)]
 
