@@ -20,23 +20,37 @@ fn check(group: &str) {
     let wanted = std::env::var("TURNOUT_SCENARIO").ok();
     let (peer, ours) = (Kit::peer(), Kit::ours());
     let failures = Mutex::new(Vec::new());
-    for file in files {
-        let scenario = Scenario::read(&file);
-        if wanted.as_ref().is_some_and(|name| *name != scenario.name) {
-            continue;
+    let rest = Mutex::new(files.into_iter());
+    let next = || rest.lock().expect("no holder panics").next();
+    // Scenarios mostly wait for daemons to start and end, so several are played at a time.
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(file) = next() {
+                    let scenario = Scenario::read(&file);
+                    if wanted.as_ref().is_none_or(|name| *name == scenario.name) {
+                        let found = difference(&scenario, &peer, &ours);
+                        failures.lock().expect("no holder panics").extend(found);
+                    }
+                }
+            });
         }
-        let (theirs, mine) = std::thread::scope(|scope| {
-            let theirs = scope.spawn(|| scenario.play(&peer, &peer));
-            let mine = scenario.play(&peer, &ours);
-            (theirs.join().expect("the peer plays the scenario"), mine)
-        });
-        let text = differences(&scenario.name, &theirs, &mine);
-        if !text.is_empty() {
-            failures.lock().expect("no holder panics").push(text);
-        }
-    }
+    });
     let failures = failures.into_inner().expect("no holder panics");
     assert!(failures.is_empty(), "{} scenarios differ\n{}", failures.len(), failures.concat());
+}
+
+/// Scenarios of one group played at the same time.
+const AT_A_TIME: usize = 3;
+
+/// How the two switches' transcripts differ, if they do.
+fn difference(scenario: &Scenario, peer: &Kit, ours: &Kit) -> Option<String> {
+    let (theirs, mine) = std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| scenario.play(peer, peer));
+        let mine = scenario.play(peer, ours);
+        (theirs.join().expect("the peer plays the scenario"), mine)
+    });
+    Some(differences(&scenario.name, &theirs, &mine)).filter(|text| !text.is_empty())
 }
 
 macro_rules! groups {
