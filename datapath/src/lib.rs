@@ -8,6 +8,7 @@
 //! * [`upcall`]: the question a datapath asks for a packet without a flow, and its answer.
 //! * [`Datapath`]: what every datapath can do.
 //! * [`user`]: the userspace datapath, the vector engine.
+//! * [`kernel`]: the Linux kernel's datapath.
 //! * [`dpctl`]: commands that show and change datapaths.
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ pub mod netdev;
 pub mod flow;
 pub mod upcall;
 pub mod user;
+pub mod kernel;
 pub mod dpctl;
 
 use std::collections::BTreeMap;
@@ -192,6 +194,21 @@ pub trait Datapath: Send + Sync {
     /// How many handler threads the kernel datapath may use. Userspace calls the handler from its workers.
     fn set_handlers(&self, _n: usize) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// How many handler threads the datapath insists on (one a CPU, with per-CPU dispatch), whatever is configured.
+    fn handlers_required(&self) -> Option<usize> {
+        None
+    }
+
+    /// Lets upcalls come, or not: none come while flows are being restored. Packets that miss are lost meanwhile.
+    fn set_receiving(&self, _on: bool) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What the token pools of each handler thread did, for datapaths that have some.
+    fn fairness(&self) -> Vec<kernel::fair::Figures> {
+        Vec::new()
     }
 
     /// Applies the `other_config` column of the `Open_vSwitch` table (`pmd-cpu-mask`, …).
