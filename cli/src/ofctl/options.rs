@@ -1,7 +1,7 @@
 //! The command line.
 
 use daemon::dirs::Dirs;
-use daemon::options::{Arg, Common, Groups, Program, Row, parse};
+use daemon::options::{Arg, Common, Groups, Program, Row, parse, version_line};
 use daemon::vlog::{Destination, Level, Logger};
 use openflow::msg::hello::Versions;
 use openflow::msg::nicira::PacketInFormat;
@@ -66,6 +66,7 @@ enum Id {
     Raw,
     ReadOnly,
     Protocols,
+    Version,
 }
 
 static ROWS: &[Row<Id>] = &[
@@ -91,6 +92,7 @@ static ROWS: &[Row<Id>] = &[
     Row::new("raw", None, Arg::No, Id::Raw),
     Row::new("read-only", None, Arg::No, Id::ReadOnly),
     Row::new("protocols", Some('O'), Arg::Required, Id::Protocols),
+    Row::new("version", Some('V'), Arg::No, Id::Version),
 ];
 
 /// Reads the process's command line.
@@ -197,6 +199,13 @@ impl Options {
             Id::Raw => self.raw = true,
             Id::ReadOnly => self.read_only = true,
             Id::Protocols => self.versions = parse_versions(text)?,
+            Id::Version => {
+                let wires = Version::ALL.map(Version::wire);
+                println!("{}", version_line(PROGRAM));
+                println!("OpenFlow versions {:#x}:{:#x}", wires[0], wires[wires.len() - 1]);
+                println!("Turnout {}", env!("CARGO_PKG_VERSION"));
+                std::process::exit(0);
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -10,12 +10,13 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     SupportedProtocolVersion,
 };
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use webpki::EndEntityCert;
 
 /// What the command line or the `SSL` table says.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -103,20 +104,20 @@ impl Tls {
     /// `ENOPROTOOPT` if the settings do not do, `EPROTO` if the handshake fails; both are logged.
     pub async fn connect(&self, tcp: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
         let settings = self.settings();
-        let seen = Arc::new(Mutex::new(None));
-        let config = client_config(&settings, &seen).map_err(|e| refuse(&e))?;
+        let shown = Shown::default();
+        let config = client_config(&settings, &shown).map_err(|e| refuse(&e))?;
         let name = settings.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned())
             .or_else(|_| ServerName::try_from("openvswitch".to_owned()))
             .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-        let outcome = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-        let root = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(root) = root {
-            // Nothing is believed yet: the next connection is checked against what was kept now.
-            save_ca(&settings, &root).map_err(|e| refuse(&e))?;
-            return Err(io::Error::from_raw_os_error(libc::EPROTO));
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| failed(&e))?;
+        let shown = std::mem::take(&mut *shown.lock().unwrap_or_else(PoisonError::into_inner));
+        if shown.is_empty() {
+            return Ok(tls.into());
         }
-        outcome.map(Into::into).map_err(|e| failed(&e))
+        // Nothing is believed yet: the next connection is checked against what is kept now.
+        bootstrap(&settings, &shown).map_err(|e| refuse(&e))?;
+        Err(io::Error::from_raw_os_error(libc::EPROTO))
     }
 
     /// The server's side of a handshake.
@@ -125,7 +126,11 @@ impl Tls {
     /// As [`Tls::connect`].
     pub async fn accept(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = server_config(&self.settings()).map_err(|e| refuse(&e))?;
-        TlsAcceptor::from(Arc::new(config)).accept(tcp).await.map(Into::into).map_err(|e| failed(&e))
+        let tls = TlsAcceptor::from(Arc::new(config)).accept(tcp).await.map_err(|e| failed(&e))?;
+        if let Some(name) = tls.get_ref().1.server_name() {
+            tracing::debug!(target: "stream_ssl", "connection indicated server name {name}");
+        }
+        Ok(tls.into())
     }
 }
 
@@ -151,6 +156,9 @@ fn identity(settings: &Settings) -> Result<Identity, TlsError> {
     let mut chain = certificates(certificate)?;
     if let Some(path) = &settings.peer_ca_cert {
         chain.extend(certificates(path)?);
+    }
+    if let Some(path) = settings.ca_cert.as_deref().filter(|path| path.exists()) {
+        complete(&mut chain, &certificates(path)?);
     }
     Ok((chain, PrivateKeyDer::from_pem_file(key).map_err(|e| file_error(key, e))?))
 }
@@ -215,18 +223,17 @@ fn provider(settings: &Settings) -> Result<CryptoProvider, TlsError> {
     Ok(provider)
 }
 
-fn client_config(settings: &Settings, seen: &SeenRoot) -> Result<ClientConfig, TlsError> {
+fn client_config(settings: &Settings, shown: &Shown) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(provider(settings)?);
-    let verifier: Arc<dyn ServerCertVerifier> = match &settings.ca_cert {
-        Some(path) if settings.bootstrap && !path.exists() => {
-            Arc::new(Bootstrap { seen: Arc::clone(seen), provider: Arc::clone(&provider) })
-        }
+    let trust = match &settings.ca_cert {
+        Some(path) if settings.bootstrap && !path.exists() => Trust::Bootstrap(Arc::clone(shown)),
         _ => {
             let roots = Arc::new(roots(settings)?);
             let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-            Arc::new(ChainOnly(inner.map_err(|e| file_error(Path::new("CA"), e))?))
+            Trust::Roots(inner.map_err(|e| file_error(Path::new("CA"), e))?)
         }
     };
+    let verifier = Arc::new(Verifier { trust, algorithms: provider.signature_verification_algorithms });
     let (chain, key) = identity(settings)?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions(settings)?)?
@@ -250,11 +257,25 @@ fn server_config(settings: &Settings) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-/// Believes a certificate by its chain alone.
+/// Whom a client believes. Names do not matter, only who signed.
 #[derive(Debug)]
-struct ChainOnly(Arc<WebPkiServerVerifier>);
+enum Trust {
+    /// Those that a chain leads to.
+    Roots(Arc<WebPkiServerVerifier>),
+    /// Anybody: what is said is not listened to, only the chain shown is kept, to find the root in it.
+    Bootstrap(Shown),
+}
 
-impl ServerCertVerifier for ChainOnly {
+/// The chain that a peer showed, its own certificate first.
+type Shown = Arc<Mutex<Vec<CertificateDer<'static>>>>;
+
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -263,7 +284,18 @@ impl ServerCertVerifier for ChainOnly {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
+        let outcome = match &self.trust {
+            Trust::Roots(roots) => {
+                roots.verify_server_cert(end_entity, intermediates, server_name, ocsp, now)
+            }
+            Trust::Bootstrap(shown) => {
+                let chain = std::iter::once(end_entity).chain(intermediates);
+                *shown.lock().unwrap_or_else(PoisonError::into_inner) =
+                    chain.map(|certificate| certificate.clone().into_owned()).collect();
+                return Ok(ServerCertVerified::assertion());
+            }
+        };
+        match outcome {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -277,7 +309,7 @@ impl ServerCertVerifier for ChainOnly {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -286,65 +318,80 @@ impl ServerCertVerifier for ChainOnly {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
-type SeenRoot = Arc<Mutex<Option<CertificateDer<'static>>>>;
-
-/// Believes nothing, and keeps the root that a peer shows at the end of its chain.
-#[derive(Debug)]
-struct Bootstrap {
-    seen: SeenRoot,
-    provider: Arc<CryptoProvider>,
+/// Whether `issuer` could have signed `certificate`, by their names.
+fn issued(certificate: &CertificateDer<'_>, issuer: &CertificateDer<'_>) -> bool {
+    let (Ok(certificate), Ok(issuer)) =
+        (EndEntityCert::try_from(certificate), EndEntityCert::try_from(issuer))
+    else {
+        return false;
+    };
+    certificate.issuer() == issuer.subject()
 }
 
-impl ServerCertVerifier for Bootstrap {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
-            intermediates.last().map(|root| root.clone().into_owned());
-        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+/// Ends a chain with the root that it leads to, if that is among `known`, so that a peer can bootstrap from it.
+fn complete(chain: &mut Vec<CertificateDer<'static>>, known: &[CertificateDer<'static>]) {
+    for _ in 0..known.len() {
+        let Some(last) = chain.last().filter(|last| !issued(last, last)) else { return };
+        let Some(issuer) = known.iter().find(|issuer| issued(last, issuer)) else { return };
+        chain.push(issuer.clone());
     }
 }
 
-fn save_ca(settings: &Settings, root: &CertificateDer<'_>) -> Result<(), TlsError> {
+/// Why a chain's last certificate cannot be what is believed from now on.
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+enum Unfit {
+    #[error("no certificate presented by peer")]
+    None,
+    #[error("obtained certificate is not self-signed")]
+    NotSelfSigned,
+}
+
+fn root_of<'a>(chain: &'a [CertificateDer<'static>]) -> Result<&'a CertificateDer<'static>, Unfit> {
+    let last = chain.last().ok_or(Unfit::None)?;
+    if issued(last, last) { Ok(last) } else { Err(Unfit::NotSelfSigned) }
+}
+
+/// Keeps the root that a peer showed in the file that `--bootstrap-ca-cert` names.
+fn bootstrap(settings: &Settings, chain: &[CertificateDer<'static>]) -> Result<(), TlsError> {
     let path = settings.ca_cert.as_deref().ok_or(TlsError::Missing("CA certificate"))?;
+    let root = match root_of(chain) {
+        Ok(root) => root,
+        Err(why) => {
+            tracing::error!(target: "stream_ssl", "could not bootstrap CA cert: {why}");
+            if chain.len() == 1 {
+                tracing::error!(
+                    target: "stream_ssl",
+                    "only one certificate was received, so probably the peer is not configured to send its CA \
+                     certificate"
+                );
+            }
+            return Ok(());
+        }
+    };
     let text = format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", base64(root));
-    std::fs::write(path, text).map_err(|e| file_error(path, crate::error_text(&e)))?;
-    tracing::info!(target: "stream_ssl", "successfully bootstrapped CA cert to {}", path.display());
+    match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => {
+            file.write_all(text.as_bytes()).map_err(|e| file_error(path, crate::error_text(&e)))?;
+            tracing::info!(target: "stream_ssl", "successfully bootstrapped CA cert to {}", path.display());
+            tracing::info!(target: "stream_ssl", "killing successful connection to retry using CA cert");
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => tracing::info!(
+            target: "stream_ssl", rate = 10, burst = 25,
+            "reading CA cert {} created by another process", path.display()
+        ),
+        Err(e) => tracing::error!(
+            target: "stream_ssl",
+            "could not bootstrap CA cert: creating {} failed: {}", path.display(), crate::error_text(&e)
+        ),
+    }
     Ok(())
 }
 
@@ -373,6 +420,65 @@ mod tests {
     #[test]
     fn base64_pads() {
         assert_eq!(base64(b"any carnal pleas"), "YW55IGNhcm5hbCBwbGVhcw==\n");
+    }
+
+    /// Of P-256, named `root`, signed by itself.
+    const ROOT: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBdjCCARugAwIBAgIURAhlb5OosgZ0hR93J5XyCTAqQyQwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEcm9vdDAgFw0yNjExMjIwMDM3MDFaGA8yMTI2MTAyOTAwMzcw
+MVowDzENMAsGA1UEAwwEcm9vdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABO4F
+scAWeFi9VZWvjMesQ9f1iNURcbWC3iFjGQNKuUTaX90bKcKlpXSKavvdqAKHnRCw
+tGEj+fewHzeYB3+KQ8mjUzBRMB0GA1UdDgQWBBRiGiXnpfL9U5vApk0g3qETUfl+
+XzAfBgNVHSMEGDAWgBRiGiXnpfL9U5vApk0g3qETUfl+XzAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0kAMEYCIQCxunu+STkuu94MP370/f64JusUwqBWXKMp
+QXQUfPj9LAIhAOae0k1R3ElEZXDkm9Ob7hqi/0Da7QwsgYt3Oxpb3XEF
+-----END CERTIFICATE-----
+";
+
+    /// Of P-256, named `leaf`, signed by `root`.
+    const LEAF: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBbzCCARWgAwIBAgIUHQgDXNEvEE7W/Qa0VuXyXfSgfnswCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEcm9vdDAgFw0yNjExMjIwMDM3MDFaGA8yMTI2MTAyOTAwMzcw
+MVowDzENMAsGA1UEAwwEbGVhZjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABELg
+vChCAJtDW0dj/4LMDuvDXW2pxoPJ0WGBiOvv6RxHtOhq4EVt/2tqKG1xrxDO0ys9
+tBfyBIgzPacnmwYybZmjTTBLMAkGA1UdEwQCMAAwHQYDVR0OBBYEFGbyZP2mIrq6
+BmtQ1itikSDg4RN5MB8GA1UdIwQYMBaAFGIaJeel8v1Tm8CmTSDeoRNR+X5fMAoG
+CCqGSM49BAMCA0gAMEUCIQDjk/YYU/uMZvMer5frqlwXmwJjYMHa5ioIS1tTebhk
+WAIgGr310BukTNDAF1SzvB5DOdqTZXfoagHK963gOdkOKHA=
+-----END CERTIFICATE-----
+";
+
+    fn certificate(pem: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_chain_is_ended_by_its_root_and_bootstraps_from_it() {
+        let (root, leaf) = (certificate(ROOT), certificate(LEAF));
+        let mut chain = vec![leaf.clone()];
+        assert_eq!(root_of(&chain), Err(Unfit::NotSelfSigned));
+        complete(&mut chain, &[leaf.clone()]);
+        assert_eq!(chain, [leaf.clone()]);
+        complete(&mut chain, &[leaf.clone(), root.clone()]);
+        assert_eq!(chain, [leaf.clone(), root.clone()]);
+        assert_eq!(root_of(&chain), Ok(&root));
+        complete(&mut chain, &[leaf.clone(), root.clone()]);
+        assert_eq!(chain, [leaf, root]);
+        assert_eq!(root_of(&[]), Err(Unfit::None));
+    }
+
+    #[test]
+    fn a_file_that_another_process_made_is_left_alone() {
+        let path = std::env::temp_dir().join(format!("turnout-bootstrap-{}", std::process::id()));
+        let settings = Settings { ca_cert: Some(path.clone()), ..Settings::default() };
+        bootstrap(&settings, &[certificate(ROOT)]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), ROOT);
+        std::fs::write(&path, "theirs").unwrap();
+        bootstrap(&settings, &[certificate(ROOT)]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "theirs");
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use flow::id::DpPort;
 use flow::time::Instant;
 use serde_json::{Map, Value, json};
 
-use super::{Bridge, Bridges, Iface};
+use super::{Believed, Bridge, Bridges, Iface};
 
 /// What a datapath can or cannot do, or how much of it.
 enum Feature {
@@ -187,13 +187,18 @@ impl Bridges {
         Value::Object(all)
     }
 
+    fn believed(&self, bridge: &str) -> Result<&Believed, String> {
+        let bridge = self.named(bridge, "no such bridge")?;
+        self.features.get(&bridge.kind).ok_or_else(|| "no such bridge".to_owned())
+    }
+
     /// `dpif/show-dp-features BRIDGE`.
     ///
     /// # Errors
     ///
     /// If there is no such bridge.
     pub fn show_dp_features(&self, bridge: &str) -> Result<String, String> {
-        let features = self.named(bridge, "no such bridge")?.datapath.features();
+        let features = &self.believed(bridge)?.boot;
         let line = |(_, title, feature): &(&str, &str, Feature)| {
             format!("{title}: {}\n", feature.show(features, ["Yes", "No"]))
         };
@@ -209,11 +214,10 @@ impl Bridges {
     pub fn set_dp_features(&mut self, args: &[String]) -> Result<String, String> {
         let force = args.len() > 1 && args[0] == "--force";
         let mut args = args[usize::from(force)..].iter().map(String::as_str);
-        let bridge = self.named(args.next().unwrap_or_default(), "no such bridge")?;
-        let (kind, boot) = (bridge.kind.clone(), bridge.datapath.features().clone());
-        let now = self.features.get(&kind).cloned().unwrap_or_else(|| boot.clone());
+        let bridge = args.next().unwrap_or_default();
+        let Believed { boot, now } = self.believed(bridge)?;
         let show = |(name, title, feature): &(&str, &str, Feature)| {
-            let [now, boot] = [&now, &boot].map(|features| feature.show(features, ["true", "false"]));
+            let [now, boot] = [now, boot].map(|features| feature.show(features, ["true", "false"]));
             format!("{name} ({title}) : [run time]:{now}, [boot time]:{boot}\n")
         };
         let Some(wanted) = args.next() else { return Ok(FEATURES.iter().map(show).collect()) };
@@ -222,14 +226,15 @@ impl Bridges {
         };
         let Some(value) = args.next() else { return Ok(show(row)) };
         let mut changed = now.clone();
-        match row.2.set(&mut changed, &boot, value, force) {
-            Err(text) => Ok(text.to_owned()),
-            Ok(()) => {
-                self.features.insert(kind, changed);
-                self.republish = true;
-                Ok(String::new())
-            }
+        if let Err(text) = row.2.set(&mut changed, boot, value, force) {
+            return Ok(text.to_owned());
         }
+        let kind = self.named(bridge, "no such bridge")?.kind.clone();
+        if let Some(believed) = self.features.get_mut(&kind) {
+            believed.now = changed;
+            self.republish = true;
+        }
+        Ok(String::new())
     }
 }
 

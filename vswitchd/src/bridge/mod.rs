@@ -164,10 +164,26 @@ pub struct Bridges {
     stats_interval: Duration,
     status_due: bool,
     vlan_limit: u8,
-    /// What translation is to believe of datapaths that is not what they say.
-    features: BTreeMap<String, datapath::Features>,
+    /// What translation is to believe of the datapath of each type.
+    features: BTreeMap<String, Believed>,
     /// Something that translation reads was changed by hand.
     republish: bool,
+}
+
+/// What is believed of a datapath.
+struct Believed {
+    /// When the first bridge opened it: fewer VLAN tags than it can tell apart if `vlan-limit` had it look at fewer.
+    boot: datapath::Features,
+    /// The same, or what `dpif/set-dp-features` made of it.
+    now: datapath::Features,
+}
+
+impl Believed {
+    fn of(datapath: &dyn Datapath, vlan_limit: u8) -> Self {
+        let mut boot = datapath.features().clone();
+        boot.max_vlan_headers = boot.max_vlan_headers.min(vlan_limit.into());
+        Self { now: boot.clone(), boot }
+    }
 }
 
 /// How often statistics are written, unless the database says otherwise; and at least.

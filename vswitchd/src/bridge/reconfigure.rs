@@ -15,7 +15,7 @@ use ovsdb::idl::{Idl, Record, Txn};
 use ovsdb::value::{Atom, Datum};
 
 use super::order::ByHash;
-use super::{Bridge, Bridges, Iface, Outside, Port, bundle, device, status};
+use super::{Believed, Bridge, Bridges, Iface, Outside, Port, bundle, device, status};
 use crate::ofproto::Ofproto;
 use crate::xlate::mac::MacTable;
 use crate::xlate::snapshot::PatchCounters;
@@ -109,6 +109,7 @@ impl Bridges {
         let root = idl.first("Open_vSwitch");
         let other_config = root.map(|row| pairs(row.get("other_config"))).unwrap_or_default();
         outside.configure(&other_config);
+        self.set_vlan_limit(&other_config);
         let rows = root.map(|root| bridge_rows(idl, root)).unwrap_or_default();
         self.add_and_remove_bridges(&rows, txn, outside, now);
         for (name, row) in &rows {
@@ -124,7 +125,7 @@ impl Bridges {
                 bridge.configure_sflow(idl, *row, &self.netdevs, &mut agents, now);
             }
         }
-        self.publish(outside, &other_config);
+        self.publish(outside);
         if let Some(root) = root {
             status::configured(txn, root, &outside.datapath_types(), &self.netdevs.kinds());
         }
@@ -162,6 +163,8 @@ impl Bridges {
             }
             match outside.open_datapath(kind_of(*row)) {
                 Ok(datapath) => {
+                    let kind = kind_of(*row).to_owned();
+                    self.features.entry(kind).or_insert_with(|| Believed::of(&*datapath, self.vlan_limit));
                     let bridge = Bridge::new(name, *row, datapath, now);
                     self.bridges.insert(name.clone(), bridge);
                 }
@@ -181,6 +184,7 @@ impl Bridges {
         }
         if !self.bridges.values().any(|other| other.kind == bridge.kind) {
             outside.close_datapath(&bridge.kind);
+            self.features.remove(&bridge.kind);
         }
     }
 

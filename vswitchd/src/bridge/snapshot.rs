@@ -19,22 +19,22 @@ const VLAN_LIMIT: u8 = 1;
 const MAX_VLAN_LIMIT: u8 = 2;
 
 impl Bridges {
-    /// Publishes a snapshot for each type of datapath.
-    pub(super) fn publish(&mut self, outside: &mut dyn Outside, other_config: &BTreeMap<String, String>) {
+    /// Takes `vlan-limit`: how many tags are looked at.
+    pub(super) fn set_vlan_limit(&mut self, other_config: &BTreeMap<String, String>) {
         let limit = other_config.get("vlan-limit").and_then(|text| text.parse().ok()).unwrap_or(VLAN_LIMIT);
         self.vlan_limit = if limit == 0 { MAX_VLAN_LIMIT } else { limit.min(MAX_VLAN_LIMIT) };
-        self.publish_again(outside);
     }
 
-    /// Publishes what changed since, the settings being the same.
-    pub(super) fn publish_again(&mut self, outside: &mut dyn Outside) {
+    /// Publishes a snapshot for each type of datapath.
+    pub(super) fn publish(&mut self, outside: &mut dyn Outside) {
         let peers: BTreeMap<(String, String), (BridgeId, OfPort)> = self.patch_peers();
         let mut kinds: BTreeMap<String, Vec<Arc<snapshot::Bridge>>> = BTreeMap::new();
         let mut features = BTreeMap::new();
         for bridge in self.bridges.values_mut() {
             let seen = Arc::new(bridge.snapshot(&peers));
             kinds.entry(bridge.kind.clone()).or_default().push(seen);
-            let own = self.features.get(&bridge.kind).unwrap_or_else(|| bridge.datapath.features());
+            let own = self.features.get(&bridge.kind).map(|believed| &believed.now);
+            let own = own.unwrap_or_else(|| bridge.datapath.features());
             features.insert(bridge.kind.clone(), Arc::new(own.clone()));
         }
         for (kind, bridges) in kinds {
@@ -88,7 +88,7 @@ impl Bridges {
         }
         if changed {
             self.status_due = true;
-            self.publish_again(outside);
+            self.publish(outside);
         }
     }
 }
