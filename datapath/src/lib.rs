@@ -3,6 +3,7 @@
 //! A tour, in the order to read it:
 //!
 //! * [`error`]: how a request to a datapath fails.
+//! * [`netlink`]: messages to and from the kernel.
 //! * [`netdev`]: network devices by name and type, as the `Interface` table configures them.
 //! * [`flow`]: datapath flows as they are put, asked for and dumped.
 //! * [`upcall`]: the question a datapath asks for a packet without a flow, and its answer.
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod netlink;
 pub mod netdev;
 pub mod flow;
 pub mod upcall;

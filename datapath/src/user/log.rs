@@ -44,10 +44,7 @@ pub fn flow_change(what: &str, key: &Key, mask: &Mask, actions: &[Action]) {
 
 /// Tells why actions were not done.
 pub fn refused(actions: &[Action], error: &Error) {
-    let what = match error {
-        Error::Unsupported(what) => what,
-        Error::Os(_) | Error::Invalid(_) => "",
-    };
+    let what = error.detail().unwrap_or_default();
     tracing::debug!(target: "dpif_netdev", "refused {} actions: {error} {what}", actions.len());
 }
 
