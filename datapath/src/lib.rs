@@ -7,6 +7,7 @@
 //! * [`netdev`]: network devices by name and type, as the `Interface` table configures them.
 //! * [`flow`]: datapath flows as they are put, asked for and dumped.
 //! * [`upcall`]: the question a datapath asks for a packet without a flow, and its answer.
+//! * [`conntrack`]: connection tracking, where a datapath has it.
 //! * [`Datapath`]: what every datapath can do.
 //! * [`user`]: the userspace datapath, the vector engine.
 //! * [`kernel`]: the Linux kernel's datapath.
@@ -18,6 +19,7 @@ pub mod netlink;
 pub mod netdev;
 pub mod flow;
 pub mod upcall;
+pub mod conntrack;
 pub mod user;
 pub mod kernel;
 pub mod dpctl;
@@ -125,6 +127,14 @@ pub struct Features {
     pub conntrack: bool,
     /// Meters can be set.
     pub meters: bool,
+}
+
+/// A cache before a datapath's flow table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cache {
+    pub name: &'static str,
+    /// In entries.
+    pub size: u32,
 }
 
 /// One band of a meter. OVS's userspace datapath knows the drop type only.
@@ -278,6 +288,21 @@ pub trait Datapath: Send + Sync {
     /// Does all of `ops` in order, as one batch where that is cheaper. One result an operation.
     fn operate(&self, ops: &[Op<'_>]) -> Vec<OpResult> {
         ops.iter().map(|op| flow::operate_one(self, op)).collect()
+    }
+
+    /// The connection tracker, if there is one.
+    fn conntrack(&self) -> Option<&dyn conntrack::Conntrack> {
+        None
+    }
+
+    /// Caches whose size can be asked for, by level.
+    fn caches(&self) -> Vec<Cache> {
+        Vec::new()
+    }
+
+    /// Sets the entries of the cache of a level, and returns how many it has now.
+    fn set_cache_size(&self, _level: usize, _size: u32) -> Result<u32, Error> {
+        Err(Error::Unsupported("caches"))
     }
 
     fn meter_features(&self) -> MeterFeatures {

@@ -16,6 +16,7 @@
 //! * [`attr`]: netlink attributes.
 //! * [`odp`]: datapath flows: keys and masks as attributes and as text.
 //! * [`action`]: datapath actions; [`cookie`]: what userspace writes into them; [`mod@drop`]: why packets are dropped.
+//! * [`ct`]: which tracked connections are meant.
 //! * [`stack`]: pushing and popping VLAN tags and MPLS labels.
 //! * [`exact`]: one flow, each field exactly, from text.
 //! * [`text`]: pieces of text that several of these share.
@@ -42,4 +43,5 @@ pub mod cookie;
 pub mod drop;
 pub mod text;
 pub mod exact;
+pub mod ct;
 pub mod stack;

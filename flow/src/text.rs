@@ -320,6 +320,77 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// What separates keys from each other.
+const BETWEEN: &[char] = &[',', ' ', '\t', '\r', '\n'];
+
+/// Iterates over the keys of `key`, `key=value`, `key:value` and `key(value)`, separated by commas and white space.
+///
+/// A value in parentheses may nest them; `key(value)->rest` gives `value)->rest`.
+#[derive(Clone, Debug)]
+pub struct Pairs<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Pairs<'a> {
+    /// Over `text`.
+    pub fn new(text: &'a str) -> Self {
+        Self { rest: text }
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'a str {
+        self.rest
+    }
+
+    fn take(&mut self, at: usize) -> &'a str {
+        let (head, tail) = self.rest.split_at(at);
+        let mut tail = tail.chars();
+        tail.next();
+        self.rest = tail.as_str();
+        head
+    }
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rest = self.rest.trim_start_matches(BETWEEN);
+        if self.rest.is_empty() {
+            return None;
+        }
+        let key_len = self.rest.find([':', '=', '(', ',', ' ', '\t', '\r', '\n']).unwrap_or(self.rest.len());
+        let delimiter = self.rest[key_len..].chars().next();
+        let key = self.take(key_len);
+        let value = match delimiter {
+            Some(':' | '=') => self.take(value_len(self.rest, BETWEEN)),
+            Some('(') => {
+                let mut len = value_len(self.rest, &[')']);
+                if self.rest[len..].starts_with(")->") {
+                    len += value_len(&self.rest[len..], BETWEEN);
+                }
+                self.take(len)
+            }
+            _ => "",
+        };
+        Some((key, value))
+    }
+}
+
+/// How long the value at the start of `text` is: up to a delimiter outside parentheses.
+fn value_len(text: &str, delimiters: &[char]) -> usize {
+    let mut level = 0_u32;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => level += 1,
+            ')' if level > 0 => level -= 1,
+            c if level == 0 && delimiters.contains(&c) => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

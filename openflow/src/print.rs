@@ -5,7 +5,7 @@ use crate::error::OfError;
 use crate::header::{self, Header, MORE, Raw, Type};
 use crate::msg::async_config::AsyncConfig;
 use crate::msg::bundle::{BundleAdd, BundleControl};
-use crate::msg::ct_flush::CtMatch;
+use crate::msg::ct_flush;
 use crate::msg::flow_mod::FlowMod;
 use crate::msg::flow_removed::FlowRemoved;
 use crate::msg::flow_stats::{AggregateStats, FlowStats, FlowStatsRequest};
@@ -277,7 +277,7 @@ fn body_text(
         | Type::CtFlushZone => return nicira::text(msg, header.raw, out),
         Type::NxtTlvTableMod => TlvTableMod::decode(msg)?.text(out),
         Type::NxtTlvTableReply => TlvTableReply::decode(msg)?.text(out),
-        Type::CtFlush => return CtMatch::msg_text(msg, out),
+        Type::CtFlush => return ct_flush::text(msg, out),
         Type::IpfixBridgeStatsReply | Type::IpfixFlowStatsReply => {
             return IpfixStats::reply_text(msg, header.raw, out);
         }

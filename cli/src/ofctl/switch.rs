@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use flow::ct::CtMatch;
 use flow::id::{OfPort, Zone};
-use flow::key::Ipv6;
 use openflow::header::{self, Header, Raw, Type};
-use openflow::msg::ct_flush::{CtMatch, CtTuple, L3};
+use openflow::msg::ct_flush;
 use openflow::msg::hello;
 use openflow::msg::port::{self, PortConfig, PortMod};
 use openflow::msg::queue::{ALL_QUEUES, ConfigRequest, StatsRequest};
@@ -16,7 +16,7 @@ use openflow::names::Names;
 use openflow::parse::tlv::tlv_table_mod;
 use openflow::print;
 use openflow::protocol::Protocols;
-use openflow::text::{Pairs, atoi, parse_u8, parse_u16, scan_int, scan_number};
+use openflow::text::{atoi, parse_u16};
 use openflow::version::Version;
 
 use super::remote::{fetch_features, has_all_ports};
@@ -285,108 +285,14 @@ pub(super) fn ct_flush_zone(context: &mut Context) -> Outcome {
 }
 
 pub(super) fn ct_flush(context: &mut Context) -> Outcome {
-    let mut matching = CtMatch::default();
-    let zone = match parse_ct(&context.args[2..], &mut matching) {
-        Ok(zone) => zone,
+    let (matching, zone) = match CtMatch::parse(&context.args[2..]) {
+        Ok(parsed) => parsed,
         Err(error) => die!("Failed to parse CT match: {error}"),
     };
     let mut vconn = context.open(context.arg(1))?;
     let xid = vconn.next_xid();
-    let request = matching.encode(zone, vconn.version(), xid);
+    let request = ct_flush::encode(&matching, zone, vconn.version(), xid);
     context.transact_one(&mut vconn, request)
-}
-
-/// `[zone=N] [mark=X[/M]] [labels=Y[/N]] [ORIG [REPLY]]`.
-pub(super) fn parse_ct(arguments: &[String], matching: &mut CtMatch) -> Result<Option<Zone>, String> {
-    let mut rest = arguments.iter().map(String::as_str).peekable();
-    let mut zone = None;
-    if let Some(text) = rest.next_if(|text| text.starts_with("zone=")) {
-        let number = scan_int(&text[5..], 10).and_then(|(_, number, _)| u16::try_from(number).ok());
-        zone = Some(Zone(number.ok_or("failed to parse zone")?));
-    }
-    if let Some(text) = rest.next_if(|text| text.starts_with("mark=")) {
-        let (mark, mask) = parse_masked(&text[5..], 4).ok_or("failed to parse mark")?;
-        (matching.mark, matching.mark_mask) = (mark as u32, mask as u32);
-    }
-    if let Some(text) = rest.next_if(|text| text.starts_with("labels=")) {
-        let (labels, mask) = parse_masked(&text[7..], 16).ok_or("failed to parse labels")?;
-        (matching.labels, matching.labels_mask) = (labels, mask);
-    }
-    for reply in [false, true] {
-        let Some(text) = rest.next() else { break };
-        let mut tuple = if reply { matching.reply } else { matching.orig };
-        parse_tuple(text, &mut tuple, &mut matching.ip_proto, &mut matching.l3)?;
-        *(if reply { &mut matching.reply } else { &mut matching.orig }) = tuple;
-    }
-    if rest.next().is_some() {
-        return Err("invalid arguments".to_owned());
-    }
-    Ok(zone)
-}
-
-/// A number and its mask, which is all ones if there is none that can be read.
-fn parse_masked(text: &str, width: usize) -> Option<(u128, u128)> {
-    let (value, rest) = scan_number(text, width)?;
-    let mask = rest.strip_prefix('/').and_then(|mask| scan_number(mask, width));
-    let all = u128::MAX >> (128 - 8 * width);
-    Some((value.u128(), mask.map_or(all, |(mask, _)| mask.u128())))
-}
-
-const ICMP: [u8; 2] = [1, 58];
-
-fn parse_tuple(text: &str, tuple: &mut CtTuple, proto: &mut u8, l3: &mut Option<L3>) -> Result<(), String> {
-    for (key, value) in Pairs::new(text) {
-        if value.is_empty() {
-            return Err(format!("field {key} missing value"));
-        }
-        let failed = || format!("failed to parse field {key}");
-        match key {
-            "ct_nw_src" | "ct_nw_dst" => {
-                let ip: std::net::Ipv4Addr = value.parse().map_err(|_| failed())?;
-                let place = if key == "ct_nw_src" { &mut tuple.src } else { &mut tuple.dst };
-                set_address(key, value, place, ip.to_ipv6_mapped().octets(), l3, L3::V4)?;
-            }
-            "ct_ipv6_src" | "ct_ipv6_dst" => {
-                let ip: std::net::Ipv6Addr = value.parse().map_err(|_| failed())?;
-                let place = if key == "ct_ipv6_src" { &mut tuple.src } else { &mut tuple.dst };
-                set_address(key, value, place, ip.octets(), l3, L3::V6)?;
-            }
-            "ct_nw_proto" if *proto != 0 => return Err(format!("{key} is set multiple times")),
-            "ct_nw_proto" => *proto = parse_u8(value, key).map_err(|_| failed())?,
-            "ct_tp_src" => tuple.src_port = parse_u16(value, key).map_err(|_| failed())?,
-            "ct_tp_dst" => tuple.dst_port = parse_u16(value, key).map_err(|_| failed())?,
-            "icmp_type" | "icmp_code" | "icmp_id" if !ICMP.contains(proto) => {
-                return Err("invalid L4 fields".to_owned());
-            }
-            "icmp_type" => tuple.icmp_type = parse_u8(value, key).map_err(|_| failed())?,
-            "icmp_code" => tuple.icmp_code = parse_u8(value, key).map_err(|_| failed())?,
-            "icmp_id" => tuple.src_port = parse_u16(value, key).map_err(|_| failed())?,
-            _ => return Err(format!("invalid conntrack tuple field: {key}")),
-        }
-    }
-    if *proto == 0 && (tuple.src_port != 0 || tuple.dst_port != 0) {
-        return Err("port is set without protocol".to_owned());
-    }
-    Ok(())
-}
-
-fn set_address(
-    key: &str,
-    text: &str,
-    place: &mut Ipv6,
-    address: Ipv6,
-    l3: &mut Option<L3>,
-    family: L3,
-) -> Result<(), String> {
-    if l3.is_some_and(|known| known != family) {
-        return Err(format!("the L3 protocol does not match {text}"));
-    }
-    if *place != Ipv6::default() {
-        return Err(format!("{key} is set multiple times"));
-    }
-    *l3 = Some(family);
-    *place = address;
-    Ok(())
 }
 
 fn tlv_mod(context: &mut Context, command: TlvCommand) -> Outcome {

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datapath::Datapath;
 use datapath::flow::Execute;
+use datapath::{Datapath, conntrack};
+use flow::ct::CtMatch;
 use flow::field::Value;
 use flow::id::{DpMeter, DpPort, OfPort, Zone};
 use flow::key::Key;
@@ -12,7 +13,6 @@ use flow::time::Instant;
 use openflow::action::OfAction;
 use openflow::error::OfError;
 use openflow::msg::Age;
-use openflow::msg::ct_flush::CtMatch;
 use openflow::msg::meter::{BandType, MeterConfig, MeterFeatures, MeterFlags};
 use openflow::msg::packet_in::PacketIn;
 use openflow::msg::packet_out::PacketOut;
@@ -243,11 +243,11 @@ impl Outside for Place<'_> {
         Ok(())
     }
 
-    fn flush_connections(&mut self, _zone: Option<Zone>, _which: Option<&CtMatch>) -> Result<(), OfError> {
-        if self.meters.datapath.features().conntrack {
-            return Err(OfError::BrcEperm);
+    fn flush_connections(&mut self, zone: Option<Zone>, which: Option<&CtMatch>) -> Result<(), OfError> {
+        // Like OVS, the message has no answer that says that the datapath could not.
+        if let Err(error) = conntrack::flush::flush(&*self.meters.datapath, zone, which) {
+            tracing::debug!(target: "ct_dpif", "{}: flushing connections failed ({error})", self.meters.datapath.name());
         }
-        // A datapath that tracks no connections has none to forget.
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use openflow::error::OfError;
 use openflow::header::{Header, Raw, bare};
 use openflow::msg::async_config::{AsyncConfig, AsyncType};
-use openflow::msg::ct_flush::CtMatch;
+use openflow::msg::ct_flush;
 use openflow::msg::hello::echo_reply;
 use openflow::msg::nicira::{self, PacketInFormat};
 use openflow::msg::role::{Role, RoleMsg};
@@ -162,7 +162,7 @@ impl Request<'_> {
     }
 
     pub(super) fn ct_flush(&mut self, msg: &[u8]) -> Outcome {
-        let (which, zone) = CtMatch::decode(msg)?;
+        let (which, zone) = ct_flush::decode(msg)?;
         self.outside.flush_connections(zone, Some(&which))
     }
 }

@@ -12,12 +12,12 @@ pub mod port;
 pub mod queue;
 pub mod table;
 
+use flow::ct::CtMatch;
 use flow::id::{DpMeter, OfPort, Zone};
 use flow::time::Instant;
 use openflow::action::Decode;
 use openflow::error::OfError;
 use openflow::header::{Header, Type};
-use openflow::msg::ct_flush::CtMatch;
 use openflow::msg::packet_in::PacketIn;
 use openflow::msg::packet_out::PacketOut;
 use openflow::msg::port_stats::Counters;
