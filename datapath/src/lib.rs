@@ -10,6 +10,7 @@
 //! * [`conntrack`]: connection tracking, where a datapath has it.
 //! * [`Datapath`]: what every datapath can do.
 //! * [`user`]: the userspace datapath, the vector engine.
+//! * [`linux`]: the kernel's links, addresses, routes and queueing disciplines.
 //! * [`kernel`]: the Linux kernel's datapath.
 //! * [`dpctl`]: commands that show and change datapaths.
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod flow;
 pub mod upcall;
 pub mod conntrack;
 pub mod user;
+pub mod linux;
 pub mod kernel;
 pub mod dpctl;
 
