@@ -1,6 +1,6 @@
 //! A set of programs: ours, Debian's, or one named by the environment.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Where the programs of one implementation stand.
@@ -17,9 +17,8 @@ impl Kit {
     /// If they were not built: `cargo build --workspace` comes first.
     pub fn ours() -> Self {
         let exe = std::env::current_exe().expect("a test knows its own path");
-        let dir =
-            exe.parent().and_then(Path::parent).expect("tests run from target/PROFILE/deps").to_path_buf();
-        assert!(dir.join("ovs-vswitchd").exists(), "build the programs first: cargo build --workspace");
+        let dir = exe.ancestors().skip(1).take(2).find(|dir| dir.join("ovs-vswitchd").exists());
+        let dir = dir.expect("the programs were built: cargo build --workspace --bins").to_path_buf();
         Self { name: "ours", dirs: vec![dir] }
     }
 
@@ -41,6 +40,11 @@ impl Kit {
     /// Whether the peer is an older release than the one whose behaviour is ours.
     pub fn peer_is_older() -> bool {
         std::env::var_os("TURNOUT_PEER").is_none()
+    }
+
+    /// The folders where the programs are looked for, in this order.
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.dirs
     }
 
     /// The path of program `name`.

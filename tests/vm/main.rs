@@ -1,0 +1,213 @@
+//! Tests of the kernel's datapath, with traffic: many in one boot of `scripts/vm`, each in namespaces of its own (network,
+//! mounts, processes), with its own database server, switch and hosts, so that they run side by side and leave nothing.
+//!
+//! ```text
+//! scripts/vm target/debug/vm-tests [--smoke] [--list] [--jobs N] [--daemons ours|peer] [FILTER...]
+//! ```
+//!
+//! Each test is reported by name as it ends, with what it printed if it failed. `--daemons peer` runs Debian's Open vSwitch instead (or
+//! the one in the folders that `TURNOUT_PEER` lists): it shows that a test asks for what Open vSwitch does.
+#![forbid(unsafe_code)]
+
+mod world;
+mod l2;
+mod actions;
+mod tunnels;
+mod conntrack;
+mod shaping;
+mod watching;
+
+use std::io::Read;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tests::kit::Kit;
+use world::World;
+
+/// One test: a row of its module's table.
+pub struct Test {
+    name: &'static str,
+    /// Part of every run of `scripts/test`, not only of `scripts/test --vm`.
+    smoke: bool,
+    run: fn(&World),
+}
+
+impl Test {
+    const fn new(name: &'static str, run: fn(&World)) -> Self {
+        Self { name, smoke: false, run }
+    }
+
+    const fn smoke(name: &'static str, run: fn(&World)) -> Self {
+        Self { name, smoke: true, run }
+    }
+}
+
+const TABLES: &[&[Test]] =
+    &[l2::TESTS, actions::TESTS, tunnels::TESTS, conntrack::TESTS, shaping::TESTS, watching::TESTS];
+
+/// The longest that a test may take. Emulated processors are slow, and the machine may be busy.
+const LIMIT: Duration = Duration::from_secs(240);
+
+struct Options {
+    smoke: bool,
+    list: bool,
+    jobs: usize,
+    daemons: String,
+    /// The one test to run in this process: how the runner calls itself.
+    inside: Option<String>,
+    filters: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("vm-tests: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Some(name) = &options.inside {
+        return run_inside(name, &options);
+    }
+    let chosen: Vec<&Test> = TABLES
+        .iter()
+        .flat_map(|table| table.iter())
+        .filter(|test| !options.smoke || test.smoke)
+        .filter(|test| options.filters.is_empty() || options.filters.iter().any(|f| test.name.contains(f)))
+        .collect();
+    if options.list {
+        for test in &chosen {
+            println!("{}", test.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if !std::path::Path::new("/sys/module/openvswitch").exists() {
+        eprintln!("vm-tests: this kernel has no openvswitch module loaded; run me by scripts/vm");
+        return ExitCode::from(2);
+    }
+    if chosen.is_empty() {
+        eprintln!("vm-tests: no test has such a name; --list shows them");
+        return ExitCode::from(2);
+    }
+    run_all(&chosen, &options)
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    let daemons = std::env::var("TURNOUT_VM_DAEMONS").unwrap_or_else(|_| "ours".into());
+    let mut options =
+        Options { smoke: false, list: false, jobs: 2, daemons, inside: None, filters: Vec::new() };
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--smoke" => options.smoke = true,
+            "--list" => options.list = true,
+            "--jobs" => options.jobs = value()?.parse().map_err(|_| "--jobs needs a number")?,
+            "--daemons" => options.daemons = value()?,
+            "--inside" => options.inside = Some(value()?),
+            _ if arg.starts_with('-') => return Err(format!("unknown option {arg}")),
+            _ => options.filters.push(arg),
+        }
+    }
+    kit(&options.daemons)?;
+    Ok(options)
+}
+
+fn kit(daemons: &str) -> Result<Kit, String> {
+    match daemons {
+        "ours" => Ok(Kit::ours()),
+        "peer" => Ok(Kit::peer()),
+        other => Err(format!("--daemons: ours or peer, not {other}")),
+    }
+}
+
+/// Runs `tests`, `options.jobs` at a time, and tells how each ended.
+fn run_all(tests: &[&Test], options: &Options) -> ExitCode {
+    let queue = Mutex::new(tests.iter());
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("no holder panics").next();
+                    let Some(test) = next else { return };
+                    let start = Instant::now();
+                    let output = run_apart(test, options);
+                    let seconds = start.elapsed().as_secs_f32();
+                    match output {
+                        Ok(()) => println!("ok      {seconds:6.1} s  {}", test.name),
+                        Err(output) => {
+                            println!("FAILED  {seconds:6.1} s  {}\n{}\n", test.name, output.trim_end());
+                            failed.lock().expect("no holder panics").push(test.name);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().expect("no holder panics");
+    println!(
+        "\n{} passed, {} failed, on {} daemons",
+        tests.len() - failed.len(),
+        failed.len(),
+        options.daemons
+    );
+    for name in &failed {
+        println!("FAILED  {name}");
+    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs `test` in a process with namespaces of its own; what it printed, if it failed.
+fn run_apart(test: &Test, options: &Options) -> Result<(), String> {
+    let me = std::env::current_exe().map_err(|error| error.to_string())?;
+    let limit = LIMIT.as_secs().to_string();
+    let mut child = Command::new("timeout")
+        .args([
+            "-k",
+            "5",
+            &limit,
+            "unshare",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
+        // Process 1 of the test is a shell: it reaps what daemons leave behind.
+        .args(["bash", "-c", r#""$@"; exit $?"#, "bash"])
+        .arg(me)
+        .args(["--daemons", &options.daemons, "--inside", test.name])
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("unshare: {error}"))?;
+    let mut output = String::new();
+    if let Some(mut stream) = child.stderr.take() {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        output = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    let status = child.wait().map_err(|error| error.to_string())?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(124 | 137) => Err(format!("{output}\nthe time limit of {limit} s is reached")),
+        _ => Err(output),
+    }
+}
+
+/// Runs the test `name` here; a panic is its failure.
+fn run_inside(name: &str, options: &Options) -> ExitCode {
+    let Some(test) = TABLES.iter().flat_map(|table| table.iter()).find(|test| test.name == name) else {
+        eprintln!("vm-tests: no test {name}");
+        return ExitCode::from(2);
+    };
+    let Ok(kit) = kit(&options.daemons) else { return ExitCode::from(2) };
+    let world = World::new(&kit);
+    (test.run)(&world);
+    world.check_end();
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,250 @@
+//! One test's world: a switch of the kernel's datapath and hosts around it, in the namespaces that the runner made.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tests::kit::Kit;
+use tests::sandbox::{Ran, Sandbox, wait_until};
+
+/// A switch, its tools and its hosts.
+pub struct World {
+    pub switch: Sandbox,
+    /// The daemons are of a release before the one whose behaviour is ours.
+    pub older: bool,
+    path: String,
+}
+
+/// A process that ends with its handle.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// How long something may take to come about on an emulated, busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+impl World {
+    /// Starts the database server and the switch.
+    pub fn new(kit: &Kit) -> Self {
+        let world = Self::bare(kit);
+        world.switch.start_database();
+        world.switch.start_switch(&[]);
+        world
+    }
+
+    /// No daemon runs yet.
+    pub fn bare(kit: &Kit) -> Self {
+        let mut path = kit.dirs().iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
+        let _ = write!(path, ":{}", std::env::var("PATH").unwrap_or_default());
+        let mounts = "mount -t tmpfs tmp /tmp; mount -t sysfs sysfs /sys; mkdir -p /run/netns
+            mount -t tmpfs netns /run/netns; ip link set lo up";
+        let status = Command::new("bash").args(["-euc", mounts]).status().expect("bash can be started");
+        assert!(status.success(), "the test's own mounts: {status}");
+        let older = kit.name == "peer" && Kit::peer_is_older();
+        Self { switch: Sandbox::new(kit), older, path }
+    }
+
+    /// Runs a shell script to its end; its standard output.
+    ///
+    /// # Panics
+    /// If a command of it fails.
+    pub fn sh(&self, script: &str) -> String {
+        let ran = self.try_sh(script);
+        assert_eq!(ran.status, Some(0), "{script}\n{}\n{}", ran.text(), self.evidence());
+        ran.stdout
+    }
+
+    /// Runs a shell script to its end, or for 90 seconds.
+    pub fn try_sh(&self, script: &str) -> Ran {
+        self.shell(&["timeout", "90"], script).output().expect("bash can be started").into()
+    }
+
+    /// Runs a shell script until the handle is dropped; its output goes to `file` of the sandbox.
+    pub fn spawn(&self, script: &str, file: &str) -> Running {
+        let out = std::fs::File::create(self.switch.file(file)).expect("the sandbox is writable");
+        let err = out.try_clone().expect("a descriptor is free");
+        let script = format!("exec {script}");
+        Running(self.shell(&[], &script).stdout(out).stderr(err).spawn().expect("bash can be started"))
+    }
+
+    /// What is in `file` of the sandbox so far.
+    pub fn read(&self, file: &str) -> String {
+        let bytes = std::fs::read(self.switch.file(file)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until `check` holds.
+    ///
+    /// # Panics
+    /// If it does not within [`PATIENCE`].
+    pub fn until(&self, what: &str, check: impl FnMut() -> bool) {
+        assert!(wait_until(PATIENCE, check), "not within {PATIENCE:?}: {what}\n{}", self.evidence());
+    }
+
+    /// Bridge `name`, with the one flow NORMAL that new bridges have.
+    pub fn bridge(&self, name: &str) {
+        self.sh(&format!("ovs-vsctl add-br {name}; ip link set {name} up"));
+    }
+
+    /// Host `name`: a namespace whose `eth0` is port `number` (its device is `p-NAME`) of `bridge`, with addresses
+    /// `10.1.0.NUMBER/24` and `fd01::NUMBER/64`. `more` is added to the `ovs-vsctl` command.
+    pub fn host_with(&self, name: &str, bridge: &str, number: u8, more: &str) {
+        self.namespace(name, number);
+        self.sh(&format!(
+            "ovs-vsctl add-port {bridge} p-{name} {more} -- set interface p-{name} ofport_request={number}"
+        ));
+    }
+
+    /// As [`Self::host_with`], with nothing added.
+    pub fn host(&self, name: &str, bridge: &str, number: u8) {
+        self.host_with(name, bridge, number, "");
+    }
+
+    /// The namespace of a host, not yet a port of a bridge.
+    pub fn namespace(&self, name: &str, number: u8) {
+        self.sh(&format!(
+            "ip netns add {name}
+             ip link add p-{name} type veth peer name eth0 netns {name}
+             ethtool -K p-{name} tx off > /dev/null
+             ip netns exec {name} ethtool -K eth0 tx off > /dev/null
+             ip link set p-{name} up
+             ip -n {name} link set lo up
+             ip -n {name} link set eth0 address {mac} up
+             ip -n {name} addr add 10.1.0.{number}/24 dev eth0
+             ip -n {name} addr add fd01::{number:x}/64 dev eth0 nodad",
+            mac = mac(number),
+        ));
+    }
+
+    /// Runs a command in host `name`.
+    pub fn at(&self, name: &str, command: &str) -> String {
+        self.sh(&format!("ip netns exec {name} {command}"))
+    }
+
+    /// Host `from` reaches `to`: within [`PATIENCE`], then with ten packets out of ten.
+    pub fn ping(&self, from: &str, to: &str) {
+        self.until(&format!("{from} reaches {to}"), || {
+            self.try_sh(&format!("ip netns exec {from} ping -q -c 1 -W 1 {to}")).status == Some(0)
+        });
+        let text = self.at(from, &format!("ping -q -c 10 -i 0.05 -W 3 {to}"));
+        assert!(text.contains(" 0% packet loss"), "{from} to {to}: {text}\n{}", self.evidence());
+    }
+
+    /// Host `from` does not reach `to`.
+    pub fn no_ping(&self, from: &str, to: &str) {
+        let ran = self.try_sh(&format!("ip netns exec {from} ping -q -c 3 -i 0.2 -W 1 {to}"));
+        assert!(
+            ran.stdout.contains("100% packet loss"),
+            "{from} to {to}: {}\n{}",
+            ran.text(),
+            self.evidence()
+        );
+    }
+
+    /// TCP from host `from` to `to` carries a mebibyte unharmed. The server stands in host `server`.
+    pub fn tcp(&self, from: &str, to: &str, server: &str) {
+        let (sent, received) = (self.switch.file("tcp.in"), self.switch.file("tcp.out"));
+        let data: Vec<u8> =
+            (0..1u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+        std::fs::write(&sent, &data).expect("the sandbox is writable");
+        let family = if to.contains(':') { "-6" } else { "-4" };
+        let mut listener = self
+            .spawn(&format!("ip netns exec {server} nc {family} -l 5001 > {}", received.display()), "nc.out");
+        self.until("the server listens", || self.at(server, "ss -tln").contains(":5001 "));
+        self.at(from, &format!("nc {family} -N -w 20 {to} 5001 < {}", sent.display()));
+        self.until("the server has everything", || matches!(listener.0.try_wait(), Ok(Some(_))));
+        assert!(
+            std::fs::read(&received).is_ok_and(|got| got == data),
+            "TCP from {from} to {to} brought other data"
+        );
+    }
+
+    /// Frames that `device` in host `name` (or in the switch's own namespace, if empty) sees while `traffic` runs, as
+    /// tcpdump tells them.
+    pub fn watch(&self, name: &str, device: &str, filter: &str, traffic: impl FnOnce()) -> String {
+        let inside = if name.is_empty() { String::new() } else { format!("ip netns exec {name} ") };
+        let mut dump = self.spawn(&format!("{inside}tcpdump -i {device} -nn -e -l -v {filter}"), "watch.txt");
+        self.until("tcpdump listens", || self.read("watch.txt").contains("listening on"));
+        traffic();
+        std::thread::sleep(Duration::from_millis(500));
+        let _ = Command::new("kill").args(["-INT", &dump.0.id().to_string()]).status();
+        self.until("tcpdump ends", || matches!(dump.0.try_wait(), Ok(Some(_))));
+        self.read("watch.txt")
+    }
+
+    /// Waits until the kernel's flows follow what was configured.
+    pub fn settle(&self) {
+        self.sh("ovs-appctl revalidator/wait; ovs-appctl revalidator/wait");
+    }
+
+    /// The kernel's datapath flows, fresh.
+    pub fn flows(&self) -> String {
+        self.sh("ovs-appctl dpctl/dump-flows -m")
+    }
+
+    /// Waits until a flow of `bridge` that matches `filter` has counted `packets`.
+    pub fn counts(&self, bridge: &str, filter: &str, packets: u64) {
+        let want = format!("n_packets={packets},");
+        self.until(&format!("{filter} counts {packets}"), || {
+            self.sh("ovs-appctl revalidator/wait");
+            self.sh(&format!("ovs-ofctl dump-flows {bridge} '{filter}'")).contains(&want)
+        });
+    }
+
+    /// The switch lives, and logged no error.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn check_end(&self) {
+        self.sh("ovs-appctl version");
+        let log = self.switch.log();
+        let bad: Vec<&str> = log
+            .lines()
+            .filter(|line| ["|ERR|", "|EMER|", "panicked"].iter().any(|word| line.contains(word)))
+            .collect();
+        assert!(bad.is_empty(), "in the log:\n{}", bad.join("\n"));
+    }
+
+    /// What helps to understand a failure.
+    fn evidence(&self) -> String {
+        let log = self.switch.log();
+        let tail =
+            log.lines().rev().take(25).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+        let look = "ovs-appctl dpctl/dump-flows -m
+            ovs-ofctl -O OpenFlow15 dump-flows $(ovs-vsctl list-br | head -n 1)
+            ovs-vsctl show";
+        let state: Ran = self.shell(&["timeout", "10"], look).output().expect("bash can be started").into();
+        format!("-- the log's end:\n{tail}\n-- state:\n{}", state.text())
+    }
+
+    fn shell(&self, before: &[&str], script: &str) -> Command {
+        let line = [before, &["bash", "-euc", script]].concat();
+        let mut command = Command::new(line[0]);
+        command.args(&line[1..]).current_dir(self.switch.dir()).env("PATH", &self.path).stdin(Stdio::null());
+        for variable in ["OVS_RUNDIR", "OVS_DBDIR", "OVS_SYSCONFDIR", "OVS_LOGDIR"] {
+            command.env(variable, self.switch.dir());
+        }
+        command
+    }
+}
+
+/// The MAC address of host `number`.
+pub fn mac(number: u8) -> String {
+    format!("0e:00:00:00:00:{number:02x}")
+}
+
+/// The address of host `number`.
+pub fn ip(number: u8) -> String {
+    Ipv4Addr::new(10, 1, 0, number).to_string()
+}
+
+/// The IPv6 address of host `number`.
+pub fn ip6(number: u8) -> String {
+    format!("fd01::{number:x}")
+}
