@@ -16,6 +16,7 @@ use flow::key::EthAddr;
 use sys::errno::Errno;
 
 use crate::Error;
+use crate::linux::monitor::Versions;
 use crate::user::port::Io;
 use crate::user::port::dummy::Dummy;
 use crate::user::port::kernel::System;
@@ -268,6 +269,7 @@ pub struct Netdevs {
     kinds: Mutex<BTreeMap<&'static str, Open>>,
     open: Mutex<BTreeMap<String, Weak<dyn Netdev>>>,
     dummies: AtomicU32,
+    versions: Mutex<Option<Versions>>,
 }
 
 impl Netdevs {
@@ -329,6 +331,16 @@ impl Netdevs {
     /// The last four bytes of the next dummy device's Ethernet address.
     pub fn dummy_serial(&self) -> u32 {
         0xaa55_0000_u32.wrapping_add(self.dummies.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Devices of the kernel that are opened from now on ask `versions` whether they changed, not the kernel.
+    pub fn watch_links(&self, versions: Versions) {
+        *lock(&self.versions) = Some(versions);
+    }
+
+    /// What tells whether devices of the kernel changed, if somebody listens.
+    pub fn link_versions(&self) -> Option<Versions> {
+        lock(&self.versions).clone()
     }
 
     /// The open device of this name.

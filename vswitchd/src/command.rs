@@ -8,6 +8,8 @@ use datapath::user::control;
 
 use crate::backer;
 use crate::event::Switch;
+use crate::route::command as route;
+use crate::world::World;
 use crate::xlate::fdb;
 
 /// Every command. With `dummy`, those that tests need too.
@@ -16,6 +18,7 @@ pub fn commands(dummy: bool) -> Commands<Switch> {
     commands.add([Command::new("exit", "[--cleanup]", 0, 1, exit)]);
     commands.add(BRIDGE);
     commands.add(ENGINE);
+    commands.add(ROUTE);
     commands.add(dpctl_rows());
     commands
         .add(backer::commands().map(|row| Command::new(row.name, row.usage, row.min, row.max, run_backer)));
@@ -107,6 +110,57 @@ const ENGINE: [Command<Switch>; 12] = [
     }),
 ];
 
+const ROUTE: [Command<Switch>; 7] = [
+    Command::new(
+        "ovs/route/add",
+        "ip/plen dev [gw] [pkt_mark=mark] [src=src_ip] [table=id]",
+        2,
+        6,
+        |s, r| {
+            let World { network, netdevs, .. } = &mut s.world;
+            route::add(&mut network.router, netdevs, &words(r)).map(Reply::Text)
+        },
+    ),
+    Command::new("ovs/route/show", "[table=all|id]", 0, 1, |s, r| {
+        s.world.network.settle();
+        let router = &s.world.network.router;
+        if r.is_json() {
+            return route::show_json(router, &words(r)).map(Reply::Json);
+        }
+        route::show(router, &words(r)).map(Reply::Text)
+    }),
+    Command::new("ovs/route/del", "ip/plen [pkt_mark=mark] [table=id]", 1, 3, |s, r| {
+        route::del(&mut s.world.network.router, &words(r)).map(Reply::Text)
+    }),
+    Command::new("ovs/route/lookup", "ip_addr [pkt_mark=mark] [src=src_ip]", 1, 3, |s, r| {
+        s.world.network.settle();
+        route::lookup(&s.world.network.router, &words(r)).map(Reply::Text)
+    }),
+    Command::new("ovs/route/rule/show", "[-6]", 0, 1, |s, r| {
+        s.world.network.settle();
+        let router = &s.world.network.router;
+        Ok(if r.is_json() {
+            Reply::Json(route::rule_show_json(router, &words(r)))
+        } else {
+            route::rule_show(router, &words(r)).into()
+        })
+    }),
+    Command::new(
+        "ovs/route/rule/add",
+        "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id",
+        2,
+        5,
+        |s, r| route::rule_add(&mut s.world.network.router, &words(r)).map(Reply::Text),
+    ),
+    Command::new(
+        "ovs/route/rule/del",
+        "[-6] [not] from=all|ip/plen [prio=num] table=local|main|default|id",
+        2,
+        5,
+        |s, r| route::rule_del(&mut s.world.network.router, &words(r)).map(Reply::Text),
+    ),
+];
+
 const DUMMY: [Command<Switch>; 5] = [
     Command::new("netdev-dummy/receive", "name [--qid queue_id] packet|flow [--len len]", 2, MANY, |s, r| {
         control::receive(&s.world.netdevs, &words(r))?;
@@ -120,12 +174,17 @@ const DUMMY: [Command<Switch>; 5] = [
         Ok(control::conn_state(&s.world.netdevs, &words(r)).into())
     }),
     Command::new("netdev-dummy/ip4addr", "[netdev] ipaddr/mask-prefix-len", 2, 2, |s, r| {
-        control::add_address(&s.world.netdevs, &words(r), false).map(|_| "OK".into())
+        add_address(s, r, false)
     }),
-    Command::new("netdev-dummy/ip6addr", "[netdev] ip6addr", 2, 2, |s, r| {
-        control::add_address(&s.world.netdevs, &words(r), true).map(|_| "OK".into())
-    }),
+    Command::new("netdev-dummy/ip6addr", "[netdev] ip6addr", 2, 2, |s, r| add_address(s, r, true)),
 ];
+
+/// An address of a test device, and the routes that it brings with it.
+fn add_address(switch: &mut Switch, request: &Request, v6: bool) -> Answer {
+    let added = control::add_address(&switch.world.netdevs, &words(request), v6)?;
+    switch.world.network.router.add_address(&added.device, &added.address);
+    Ok("OK".into())
+}
 
 /// `dpctl/NAME` for every command of `ovs-dpctl` but `help` and `list-commands`.
 fn dpctl_rows() -> impl Iterator<Item = Command<Switch>> {

@@ -102,6 +102,7 @@ impl Switch {
         let mut world =
             World::new(Arc::new(clock.clone()), config.dummy, config.disable_system, network.clone(), bell);
         world.believe_in(config.dummy_numa.clone());
+        world.watch_network(!config.disable_system_route);
         world.counters = crate::reval::Counters::new(&mut services.coverage);
         let mut idl = Idl::new(ovsdb::vswitch::schema());
         Bridges::watch(&mut idl);
@@ -122,6 +123,7 @@ impl Switch {
         let (began, before) = (std::time::Instant::now(), sys::process::thread_usage());
         let now = self.clock.now();
         self.run_db(now);
+        let network = if self.run_network() { now } else { Instant::NEVER };
         let conns = self.world.conns.run(&mut self.bridges, &self.world.backers, now);
         let bridges = self.bridges.run(&mut self.idl, &mut self.world, now);
         self.send_db();
@@ -141,8 +143,18 @@ impl Switch {
             tell_long_round(began.elapsed(), &before);
         }
         let deadlines =
-            [conns, bridges, world, expiry, self.db.deadline(), self.services.coverage.deadline()];
+            [network, conns, bridges, world, expiry, self.db.deadline(), self.services.coverage.deadline()];
         deadlines.into_iter().min().unwrap_or(Instant::NEVER)
+    }
+
+    /// Takes over what the kernel announced of its network. Whether there is more.
+    fn run_network(&mut self) -> bool {
+        let more = self.world.network.run();
+        let links = self.world.network.take_links();
+        if !links.is_empty() {
+            self.bridges.links_changed(&links);
+        }
+        more
     }
 
     /// Lets datapaths and what translation left behind be dealt with, until there is nothing left.

@@ -8,6 +8,7 @@
 //!   [`packet_out`]: what controllers send.
 //! * [`bridge`]: from the database to bridges, ports and tables, and back.
 //! * [`conn`]: OpenFlow connections.
+//! * [`route`]: where packets of the switch's own go.
 //! * [`world`]: what bridges stand on: datapaths, connections.
 //! * [`drops`]: what datapaths drop, as counters.
 //! * [`event`]: the state of the program and its loop. [`command`]: the table of `ovs-appctl` commands.
@@ -21,6 +22,7 @@ pub mod reval;
 pub mod packet_out;
 pub mod bridge;
 pub mod conn;
+pub mod route;
 pub mod world;
 pub mod drops;
 pub mod event;

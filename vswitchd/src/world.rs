@@ -17,6 +17,7 @@ use crate::backer::{Backer, Backers, Note};
 use crate::bridge::{Bridge, Connections, ControllerStatus, Outside};
 use crate::conn::Conns;
 use crate::reval::{self, Settings};
+use crate::route::watch::Watch;
 use crate::xlate::Snapshot;
 
 /// What bridges stand on.
@@ -36,6 +37,8 @@ pub struct World {
     settings: Settings,
     /// `--dummy-numa`.
     cores: Option<Vec<(u32, u32)>>,
+    /// The kernel's links and routes.
+    pub network: Watch,
     waker: Waker,
     /// What `coverage/show` shows of datapath flows.
     pub counters: reval::Counters,
@@ -67,6 +70,7 @@ impl World {
             conns,
             settings: Settings::default(),
             cores: None,
+            network: Watch::default(),
             waker,
             counters: reval::Counters::default(),
         }
@@ -75,6 +79,11 @@ impl World {
     /// Cores and NUMA nodes that workers believe in instead of the machine's (`--dummy-numa`).
     pub fn believe_in(&mut self, cores: Option<Vec<(u32, u32)>>) {
         self.cores = cores;
+    }
+
+    /// Begins to listen to what the kernel says of its links and, if `routes`, its routes.
+    pub fn watch_network(&mut self, routes: bool) {
+        self.network = Watch::start(routes, &self.netdevs, &self.waker);
     }
 
     /// Every userspace datapath.

@@ -37,6 +37,8 @@ const RECEIVE_BUFFER: usize = 32 << 20;
 const RELOAD_SHARE: u32 = 8;
 /// The least time between two readings of all routes.
 const RELOAD_PAUSE: Duration = Duration::from_millis(20);
+/// Links that vanished and are remembered, in case they come back.
+const MAX_VANISHED: usize = 1024;
 /// How long the thread waits after an error that will not go away at once.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -57,9 +59,27 @@ struct Inner {
     answered: u64,
     stop: bool,
     counts: Counts,
-    /// For each link that there is: changes whenever it does.
-    versions: HashMap<Arc<str>, u64>,
+    links: HashMap<Arc<str>, LinkVersion>,
+    /// Links that vanished, longest ago first, [`MAX_VANISHED`] at most.
+    vanished: VecDeque<Arc<str>>,
     clock: u64,
+}
+
+/// What a monitor tells of, beside links.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Interest {
+    /// Routes, with addresses and rules.
+    pub routes: bool,
+}
+
+/// What devices ask of their links.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct LinkVersion {
+    /// Changes whenever the link does; never 0.
+    pub version: u64,
+    /// How often it began or ceased to run since the thread is there.
+    pub resets: u64,
+    present: bool,
 }
 
 /// What the thread did, for `memory/show`-like commands and tests.
@@ -93,14 +113,14 @@ pub struct Monitor {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Tells devices when their links change; see [`Monitor::versions`].
+/// Tells devices, from any thread, when their links change; see [`Monitor::versions`].
 #[derive(Clone)]
 pub struct Versions(Arc<Shared>);
 
 impl Versions {
-    /// A number that changes when the link does; `None` if there is no such link.
-    pub fn get(&self, name: &str) -> Option<u64> {
-        self.0.lock().versions.get(name).copied()
+    /// How things stand with a link; all zeroes for one that was never there.
+    pub fn get(&self, name: &str) -> LinkVersion {
+        self.0.lock().links.get(name).copied().unwrap_or_default()
     }
 }
 
@@ -109,7 +129,7 @@ impl Monitor {
     ///
     /// # Errors
     /// If there is no netlink, or no thread to be had.
-    pub fn start() -> Result<Self, Error> {
+    pub fn start(interest: Interest) -> Result<Self, Error> {
         let mut thread = Thread {
             events: Socket::open(NETLINK_ROUTE)?,
             mailbox: Mailbox::new(SLOTS),
@@ -119,6 +139,7 @@ impl Monitor {
             bell: Arc::new(Bell::new()?),
             reload_at: None,
             everything: true,
+            interest,
         };
         thread.listen()?;
         let (shared, bell) = (Arc::clone(&thread.shared), Arc::clone(&thread.bell));
@@ -186,6 +207,7 @@ struct Thread {
     bell: Arc<Bell>,
     /// Before this, routes are not read again.
     reload_at: Option<Instant>,
+    interest: Interest,
     /// Everything is to be listed: at the start, and after announcements were lost.
     everything: bool,
 }
@@ -193,8 +215,10 @@ struct Thread {
 impl Thread {
     fn listen(&mut self) -> Result<(), Errno> {
         self.events.set_receive_buffer(RECEIVE_BUFFER);
-        let groups = [link::RTNLGRP_LINK].into_iter();
-        let groups = groups.chain(addr::RTNLGRP_IFADDR).chain(route::RTNLGRP_ROUTE).chain(rule::RTNLGRP_RULE);
+        let mut groups = vec![link::RTNLGRP_LINK];
+        if self.interest.routes {
+            groups.extend([addr::RTNLGRP_IFADDR, route::RTNLGRP_ROUTE, rule::RTNLGRP_RULE].concat());
+        }
         groups.into_iter().try_for_each(|group| self.events.join(group))
     }
 
@@ -229,7 +253,7 @@ impl Thread {
         if failed {
             return RETRY;
         }
-        let due = self.reload_at.filter(|_| self.state.needs_routes());
+        let due = self.reload_at.filter(|_| self.interest.routes && self.state.needs_routes());
         due.map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -282,10 +306,17 @@ impl Thread {
     fn list(&mut self) -> Result<(), Error> {
         if self.everything {
             self.state.load_links(&link::list(&mut self.rtnl)?);
+            if !self.interest.routes {
+                self.everything = false;
+                return Ok(());
+            }
             self.state.load_addresses(&addr::list(&mut self.rtnl)?);
             self.state.load_rules(rule::list(&mut self.rtnl)?);
             self.list_routes()?;
             self.everything = false;
+            return Ok(());
+        }
+        if !self.interest.routes {
             return Ok(());
         }
         if self.state.needs_addresses() {
@@ -348,11 +379,18 @@ impl Thread {
 
 impl Inner {
     fn note(&mut self, change: &Change) {
-        let Change::Link(name, index) = change else { return };
+        let Change::Link(news) = change else { return };
         self.clock += 1;
-        match index {
-            Some(_) => self.versions.insert(Arc::clone(name), self.clock),
-            None => self.versions.remove(name),
-        };
+        let link = self.links.entry(Arc::clone(&news.name)).or_default();
+        link.version = self.clock;
+        link.resets += u64::from(news.resets);
+        if std::mem::replace(&mut link.present, news.index.is_some()) && news.index.is_none() {
+            self.vanished.push_back(Arc::clone(&news.name));
+        }
+        while self.vanished.len() > MAX_VANISHED
+            && let Some(name) = self.vanished.pop_front()
+        {
+            self.links.extract_if(|other, link| *other == name && !link.present).count();
+        }
     }
 }

@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use sys::link::flag::RUNNING;
 
 use super::addr::{LinkAddress, route_source};
 use super::link::{Link, RTM_DELLINK};
@@ -47,8 +48,18 @@ pub enum Change {
     Route(Key, Option<Entry>),
     /// These are the rules now.
     Rules(Vec<Rule>),
-    /// A link of this name appeared or changed (its number), or vanished.
-    Link(Arc<str>, Option<u32>),
+    /// A link appeared, changed or vanished.
+    Link(LinkNews),
+}
+
+/// What is new of a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkNews {
+    pub name: Arc<str>,
+    /// Its number; `None` if it vanished.
+    pub index: Option<u32>,
+    /// How often it began or ceased to run since news of it were last taken out.
+    pub resets: u32,
 }
 
 /// What a link is known by.
@@ -58,6 +69,7 @@ struct Known {
     /// Hash of what the rest of the switch looks at.
     fingerprint: u64,
     up: bool,
+    running: bool,
 }
 
 fn fingerprint(value: &impl Hash) -> u64 {
@@ -68,7 +80,12 @@ fn fingerprint(value: &impl Hash) -> u64 {
 
 fn known(link: &Link) -> Known {
     let seen = (link.flags, link.mac, link.mtu, link.carrier, link.carrier_changes, link.master);
-    Known { name: link.name.as_str().into(), fingerprint: fingerprint(&seen), up: link.is_up() }
+    Known {
+        name: link.name.as_str().into(),
+        fingerprint: fingerprint(&seen),
+        up: link.is_up(),
+        running: link.flags & RUNNING != 0,
+    }
 }
 
 /// See the module.
@@ -86,7 +103,8 @@ pub struct State {
     /// What was told of each route, as a hash.
     told: HashMap<Key, u64>,
     dirty_routes: BTreeSet<Key>,
-    dirty_links: BTreeMap<Arc<str>, Option<u32>>,
+    /// Numbers of links, and how often they began or ceased to run.
+    dirty_links: BTreeMap<Arc<str>, (Option<u32>, u32)>,
     rules_dirty: bool,
     needs_routes: bool,
     needs_addresses: bool,
@@ -230,22 +248,29 @@ impl State {
         if before.as_ref() == Some(&now) {
             return;
         }
+        let reset = before.as_ref().is_some_and(|before| before.running != now.running);
         if let Some(before) = before {
             // Routes that go with a link that goes down are not announced.
             self.needs_routes |= before.up && !now.up;
             if before.name != now.name {
-                self.dirty_links.insert(before.name, None);
+                self.note_link(before.name, None, false);
                 self.revisit(|route| route.oif == link.index);
             }
         } else {
             self.revisit(|route| route.oif == link.index);
         }
-        self.dirty_links.insert(now.name, Some(link.index));
+        self.note_link(now.name, Some(link.index), reset);
+    }
+
+    fn note_link(&mut self, name: Arc<str>, index: Option<u32>, reset: bool) {
+        let (told, resets) = self.dirty_links.entry(name).or_default();
+        *told = index;
+        *resets += u32::from(reset);
     }
 
     fn forget_link(&mut self, index: u32) {
         if let Some(gone) = self.links.remove(&index) {
-            self.dirty_links.insert(gone.name, None);
+            self.note_link(gone.name, None, gone.running);
             self.addresses.remove(&index);
             let mut emptied = Vec::new();
             for (key, routes) in &mut self.routes {
@@ -339,9 +364,9 @@ impl State {
             changes.push(Change::Rules(self.rules.clone()));
         }
         while changes.len() < max
-            && let Some((name, index)) = self.dirty_links.pop_first()
+            && let Some((name, (index, resets))) = self.dirty_links.pop_first()
         {
-            changes.push(Change::Link(name, index));
+            changes.push(Change::Link(LinkNews { name, index, resets }));
         }
         while changes.len() < max
             && let Some(key) = self.dirty_routes.pop_first()

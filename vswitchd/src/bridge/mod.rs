@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use datapath::linux::state::LinkNews;
 use datapath::netdev::Netdevs;
 use datapath::{Datapath, Error};
 use flow::id::{DpPort, OfPort};
@@ -163,6 +164,8 @@ pub struct Bridges {
     stats_at: Instant,
     stats_interval: Duration,
     status_due: bool,
+    /// Interfaces of the database that could not be made.
+    missing: std::collections::BTreeSet<String>,
     vlan_limit: u8,
     /// What translation is to believe of the datapath of each type.
     features: BTreeMap<String, Believed>,
@@ -205,6 +208,7 @@ impl Bridges {
             stats_at: Instant::ZERO,
             stats_interval: STATS_INTERVAL,
             status_due: false,
+            missing: Default::default(),
             vlan_limit: 1,
             features: BTreeMap::new(),
             republish: false,
@@ -315,6 +319,12 @@ impl Bridges {
     /// Every bridge, by name, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Bridge> {
         self.bridges.values_mut()
+    }
+
+    /// Links of the kernel changed: what could not be made for lack of one is tried again.
+    pub fn links_changed(&mut self, links: &[LinkNews]) {
+        self.retry |= links.iter().any(|link| link.index.is_some() && self.missing.contains(&*link.name));
+        self.status_due = true;
     }
 
     /// The devices that interfaces are.

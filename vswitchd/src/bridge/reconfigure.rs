@@ -112,6 +112,7 @@ impl Bridges {
         self.set_vlan_limit(&other_config);
         let rows = root.map(|root| bridge_rows(idl, root)).unwrap_or_default();
         self.add_and_remove_bridges(&rows, txn, outside, now);
+        self.missing.clear();
         for (name, row) in &rows {
             self.reconfigure_ports(idl, txn, name, *row, now);
         }
@@ -203,6 +204,9 @@ impl Bridges {
                 }
             }
         }
+        let ifaces = wanted.iter().flat_map(|port| port.ifaces(idl));
+        let missing = ifaces.filter(|iface| bridge.iface(iface.name).is_none());
+        self.missing.extend(missing.map(|iface| iface.name.to_owned()));
         bridge.configure_mtus(idl, &wanted);
     }
 

@@ -21,6 +21,10 @@ fn entry(device: &str, source: &str) -> Entry {
     Entry { device: device.into(), gateway: None, source: ip(source) }
 }
 
+fn news(name: &str, index: Option<u32>, resets: u32) -> Change {
+    Change::Link(LinkNews { name: name.into(), index, resets })
+}
+
 fn with_two_links() -> State {
     let mut state = State::new();
     state.load_links(&[link(1, "p1"), link(2, "p2")]);
@@ -36,17 +40,25 @@ fn message(kind: u16, flags: u16) -> Message<'static> {
 #[test]
 fn links_are_told_once_and_coalesced() {
     let mut state = with_two_links();
-    let expected = [Change::Link("p1".into(), Some(1)), Change::Link("p2".into(), Some(2))];
+    let expected = [news("p1", Some(1), 0), news("p2", Some(2), 0)];
     assert_eq!(state.take(100), expected);
     state.take_link(&link(1, "p1"));
     assert!(!state.has_changes(), "nothing is different");
     state.take_link(&Link { mtu: 9000, ..link(1, "p1") });
     state.take_link(&Link { mtu: 1400, ..link(1, "p1") });
     state.forget_link(2);
-    assert_eq!(state.take(1), [Change::Link("p1".into(), Some(1))]);
-    assert_eq!(state.take(100), [Change::Link("p2".into(), None)]);
+    assert_eq!(state.take(1), [news("p1", Some(1), 0)]);
+    assert_eq!(state.take(100), [news("p2", None, 0)]);
+    let runs = |runs: bool| {
+        let flags = sys::link::flag::UP | if runs { RUNNING } else { 0 };
+        Link { flags, ..link(1, "p1") }
+    };
+    [true, false, true].map(runs).iter().for_each(|link| state.take_link(link));
+    assert_eq!(state.take(100), [news("p1", Some(1), 3)]);
+    state.take_link(&runs(false));
+    state.take(100);
     state.take_link(&link(1, "renamed"));
-    assert_eq!(state.take(100), [Change::Link("p1".into(), None), Change::Link("renamed".into(), Some(1))]);
+    assert_eq!(state.take(100), [news("p1", None, 0), news("renamed", Some(1), 0)]);
 }
 
 #[test]
@@ -60,7 +72,7 @@ fn the_last_route_that_has_a_source_counts() {
     let then = Change::Route(key("10.0.0.0", 24), Some(entry("p1", "10.0.0.1")));
     assert_eq!(state.take(100), [then]);
     state.forget_link(1);
-    let gone = [Change::Link("p1".into(), None), Change::Route(key("10.0.0.0", 24), None)];
+    let gone = [news("p1", None, 0), Change::Route(key("10.0.0.0", 24), None)];
     assert_eq!(state.take(100), gone);
     assert!(state.needs_routes());
 }

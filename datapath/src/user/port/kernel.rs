@@ -11,6 +11,7 @@ use sys::link::{LinkState, LinkStats, Links, Settings, flag};
 use super::Io;
 use super::afpacket::AfPacket;
 use crate::Error;
+use crate::linux::monitor::Versions;
 use crate::netdev::{Address, Counters, Flags, Link, LinkModes, Netdev, Netdevs, TxOffloads};
 
 /// An interface of the kernel by name.
@@ -20,6 +21,9 @@ pub(super) struct Kernel {
     /// Hash of the last state seen, and the sequence number that stands for it.
     seen: AtomicU64,
     seq: AtomicU64,
+    versions: Option<Versions>,
+    /// Resets of the carrier before it was opened.
+    old_resets: u64,
 }
 
 impl Kernel {
@@ -27,10 +31,13 @@ impl Kernel {
     ///
     /// # Errors
     /// `ENODEV` if there is none of this name.
-    pub fn open(name: &str) -> Result<Self, Error> {
+    pub fn open(devices: &Netdevs, name: &str) -> Result<Self, Error> {
         let links = Links::new()?;
         links.index(name)?;
-        Ok(Self { name: name.to_owned(), links, seen: AtomicU64::new(0), seq: AtomicU64::new(1) })
+        let versions = devices.link_versions();
+        let old_resets = versions.as_ref().map_or(0, |versions| versions.get(name).resets);
+        let (seen, seq) = (AtomicU64::new(0), AtomicU64::new(1));
+        Ok(Self { name: name.to_owned(), links, seen, seq, versions, old_resets })
     }
 
     pub fn state(&self) -> Result<LinkState, Error> {
@@ -65,6 +72,14 @@ impl Kernel {
         self.state().is_ok_and(|state| state.carrier && state.flags & flag::UP != 0)
     }
 
+    /// How often the carrier came or went since the device was opened; where nobody listens, since it was made.
+    pub fn carrier_resets(&self) -> u64 {
+        match &self.versions {
+            Some(versions) => versions.get(&self.name).resets.saturating_sub(self.old_resets),
+            None => self.state().map_or(0, |state| state.carrier_changes),
+        }
+    }
+
     pub fn update_flags(&self, off: Flags, on: Flags) -> Result<(), Error> {
         Ok(self.links.update_flags(&self.name, raw_flags(off), raw_flags(on))?)
     }
@@ -89,6 +104,9 @@ impl Kernel {
 
     /// A number that changes when flags, address, MTU or carrier do.
     pub fn change_seq(&self) -> u64 {
+        if let Some(versions) = &self.versions {
+            return versions.get(&self.name).version + 1;
+        }
         let fingerprint = self.state().map_or(1, |state| {
             let text = format!("{} {} {:?} {}", state.flags, state.mtu, state.mac, state.carrier_changes);
             let id = crate::ufid_of(text.as_bytes()).0;
@@ -198,8 +216,8 @@ pub struct System(Kernel);
 
 impl System {
     /// Opens an interface that exists.
-    pub fn open(_devices: &Netdevs, name: &str, _kind: &'static str) -> Result<Arc<dyn Netdev>, Error> {
-        Ok(Arc::new(Self(Kernel::open(name)?)))
+    pub fn open(devices: &Netdevs, name: &str, _kind: &'static str) -> Result<Arc<dyn Netdev>, Error> {
+        Ok(Arc::new(Self(Kernel::open(devices, name)?)))
     }
 }
 
@@ -241,7 +259,7 @@ impl Netdev for System {
     }
 
     fn carrier_resets(&self) -> u64 {
-        self.0.state().map_or(0, |state| state.carrier_changes)
+        self.0.carrier_resets()
     }
 
     fn flags(&self) -> Result<Flags, Error> {
@@ -301,6 +319,6 @@ mod tests {
 
     #[test]
     fn a_missing_interface_is_no_device() {
-        assert_eq!(Kernel::open("nosuchdev0").err(), Some(Error::Os(Errno::ENODEV)));
+        assert_eq!(Kernel::open(&Netdevs::default(), "nosuchdev0").err(), Some(Error::Os(Errno::ENODEV)));
     }
 }

@@ -33,10 +33,10 @@ pub struct TapIo {
 
 impl TapDevice {
     /// Makes the interface. `kind` is `tap` or `internal`.
-    pub fn open(_devices: &Netdevs, name: &str, kind: &'static str) -> Result<Arc<dyn Netdev>, Error> {
+    pub fn open(devices: &Netdevs, name: &str, kind: &'static str) -> Result<Arc<dyn Netdev>, Error> {
         let tap = Tap::open(name)?;
         let io = Arc::new(TapIo { tap, overflow: Mutex::new(vec![0; OVERFLOW]) });
-        Ok(Arc::new(Self { kernel: Kernel::open(name)?, kind, io }))
+        Ok(Arc::new(Self { kernel: Kernel::open(devices, name)?, kind, io }))
     }
 }
 
@@ -78,7 +78,7 @@ impl Netdev for TapDevice {
     }
 
     fn carrier_resets(&self) -> u64 {
-        self.kernel.state().map_or(0, |state| state.carrier_changes)
+        self.kernel.carrier_resets()
     }
 
     fn flags(&self) -> Result<Flags, Error> {
