@@ -1,5 +1,8 @@
 //! The Linux kernel's datapath, over generic netlink.
 //!
+//! * [`nfnetlink`], [`ct`]: the connection tracker.
 //! * [`fair`]: which upcalls a handler answers when there are more than it can.
 
+pub mod nfnetlink;
+pub mod ct;
 pub mod fair;
