@@ -6,11 +6,15 @@
 //! * [`show`]: `show`, `dump-dps` and caches.
 //! * [`flows`]: dumps and changes of flows.
 //! * [`ports`]: datapaths and their ports.
+//! * [`ct`], [`ct_limit`], [`ipf`]: tracked connections, how many a zone may have, and fragments.
 //! * [`actions`]: text of actions, for tests.
 
 pub mod show;
 pub mod flows;
 pub mod ports;
+pub mod ct;
+pub mod ct_limit;
+pub mod ipf;
 pub mod actions;
 
 use crate::netdev::Netdev;
@@ -40,6 +44,16 @@ pub trait Env {
     fn open_device(&self, name: &str, kind: &str) -> Result<Arc<dyn Netdev>, Error>;
 
     fn now(&self) -> Instant;
+
+    /// Whether a configuration of somebody's own sets how many connections zones of a datapath may have.
+    fn limits_protected(&self, _kind: &str, _name: &str) -> bool {
+        false
+    }
+
+    /// Why datapaths of some type could not be listed. It matters only if there are none of another type.
+    fn listing_error(&self) -> Option<Error> {
+        None
+    }
 }
 
 /// An environment without datapaths: what `ovs-dpctl` has where the kernel has none.
@@ -177,54 +191,34 @@ pub static COMMANDS: &[Command] = &[
     rw("mod-flows", "[dp] file", (1, 2), flows::modify_file),
     rw("del-flows", "[dp] [file]", (0, 2), flows::delete_all),
     ro("offload-stats-show", "[dp]", (0, 1), show::offload_stats),
-    ro("dump-conntrack", "[-m] [-s] [dp] [zone=N]", (0, 4), |s, a| s.lacks(a, 2, "starting conntrack dump")),
-    ro("dump-conntrack-exp", "[dp] [zone=N]", (0, 2), |s, a| {
-        s.lacks(a, 2, "starting conntrack expectations dump")
-    }),
+    ro("dump-conntrack", "[-m] [-s] [dp] [zone=N]", (0, 4), ct::dump),
+    ro("dump-conntrack-exp", "[dp] [zone=N]", (0, 2), ct::dump_expectations),
     rw(
         "flush-conntrack",
         "[dp] [zone=N] [mark=X[/M]] [labels=Y[/N]] [ct-orig-tuple [ct-reply-tuple]]",
         (0, 6),
-        |s, a| s.lacks(a, 7, "flushing conntrack"),
+        ct::flush_connections,
     ),
     ro("cache-get-size", "[dp]", (0, 1), show::caches),
     rw("cache-set-size", "dp cache <size>", (3, 3), show::set_cache),
-    ro("ct-stats-show", "[dp] [zone=N]", (0, 3), |s, a| s.lacks(a, 4, "starting conntrack dump")),
-    ro("ct-bkts", "[dp] [gt=N]", (0, 2), |s, a| s.lacks(a, 2, "starting conntrack dump")),
-    rw("ct-set-maxconns", "[dp] maxconns", (1, 2), |s, a| s.lacks(a, 3, "ct set maxconns failed")),
-    ro("ct-get-maxconns", "[dp]", (0, 1), |s, a| s.lacks(a, 2, "maxconns could not be retrieved")),
-    ro("ct-get-nconns", "[dp]", (0, 1), |s, a| s.lacks(a, 2, "nconns could not be retrieved")),
-    rw("ct-enable-tcp-seq-chk", "[dp]", (0, 1), |s, a| {
-        s.lacks(a, 2, "enabling TCP sequence checking failed")
-    }),
-    rw("ct-disable-tcp-seq-chk", "[dp]", (0, 1), |s, a| {
-        s.lacks(a, 2, "disabling TCP sequence checking failed")
-    }),
-    ro("ct-get-tcp-seq-chk", "[dp]", (0, 1), |s, a| s.lacks(a, 2, "TCP sequence checking query failed")),
-    ro("ct-set-limits", "[dp] [default=L] [zone=N,limit=L]...", (1, MANY), |s, a| {
-        s.lacks(a, MANY, "failed to set conntrack limit")
-    }),
-    ro("ct-del-limits", "[dp] [default] [zone=N1[,N2]...]", (1, 3), |s, a| {
-        s.lacks(a, 4, "failed to delete conntrack limit")
-    }),
-    ro("ct-get-limits", "[dp] [zone=N1[,N2]...]", (0, 2), |s, a| {
-        s.lacks(a, 3, "failed to get conntrack limit")
-    }),
-    ro("ct-get-sweep-interval", "[dp]", (0, 1), |s, a| s.lacks(a, 2, "failed to get the sweep interval")),
-    rw("ct-set-sweep-interval", "[dp] ms", (1, 2), |s, a| s.lacks(a, 3, "failed to set the sweep interval")),
-    rw("ipf-set-enabled", "[dp] v4|v6", (1, 2), |s, a| {
-        s.lacks(a, 3, "enabling fragmentation reassembly failed")
-    }),
-    rw("ipf-set-disabled", "[dp] v4|v6", (1, 2), |s, a| {
-        s.lacks(a, 3, "disabling fragmentation reassembly failed")
-    }),
-    rw("ipf-set-min-frag", "[dp] v4|v6 minfragment", (2, 3), |s, a| {
-        s.lacks(a, 4, "setting minimum fragment size failed")
-    }),
-    rw("ipf-set-max-nfrags", "[dp] maxfrags", (1, 2), |s, a| {
-        s.lacks(a, 3, "setting maximum fragments failed")
-    }),
-    ro("ipf-get-status", "[dp]", (0, 1), |s, a| s.lacks(a, 2, "ipf status could not be retrieved")),
+    ro("ct-stats-show", "[dp] [zone=N]", (0, 3), ct::stats),
+    ro("ct-bkts", "[dp] [gt=N]", (0, 2), ct::buckets),
+    rw("ct-set-maxconns", "[dp] maxconns", (1, 2), ct::set_max),
+    ro("ct-get-maxconns", "[dp]", (0, 1), ct::get_max),
+    ro("ct-get-nconns", "[dp]", (0, 1), ct::get_count),
+    rw("ct-enable-tcp-seq-chk", "[dp]", (0, 1), ct::enable_seq_check),
+    rw("ct-disable-tcp-seq-chk", "[dp]", (0, 1), ct::disable_seq_check),
+    ro("ct-get-tcp-seq-chk", "[dp]", (0, 1), ct::get_seq_check),
+    ro("ct-set-limits", "[dp] [default=L] [zone=N,limit=L]...", (1, MANY), ct_limit::set),
+    ro("ct-del-limits", "[dp] [default] [zone=N1[,N2]...]", (1, 3), ct_limit::delete),
+    ro("ct-get-limits", "[dp] [zone=N1[,N2]...]", (0, 2), ct_limit::get),
+    ro("ct-get-sweep-interval", "[dp]", (0, 1), ct::get_sweep_interval),
+    rw("ct-set-sweep-interval", "[dp] ms", (1, 2), ct::set_sweep_interval),
+    rw("ipf-set-enabled", "[dp] v4|v6", (1, 2), ipf::enable),
+    rw("ipf-set-disabled", "[dp] v4|v6", (1, 2), ipf::disable),
+    rw("ipf-set-min-frag", "[dp] v4|v6 minfragment", (2, 3), ipf::set_min_size),
+    rw("ipf-set-max-nfrags", "[dp] maxfrags", (1, 2), ipf::set_max_fragments),
+    ro("ipf-get-status", "[dp]", (0, 1), ipf::status),
     ro("help", "", (0, MANY), |_, _| Ok(())),
     ro("list-commands", "", (0, MANY), list_commands),
     ro("parse-actions", "actions", (1, MANY), actions::parse),
@@ -345,16 +339,17 @@ impl<'a> Session<'a> {
         None
     }
 
-    /// For a command whose part of the datapath there is not: says so as the command says of a datapath without it.
-    fn lacks(&mut self, args: &[&str], max_args: usize, what: &str) -> Done {
-        self.open(args, max_args)?;
-        self.fail(Some(Errno::EOPNOTSUPP), what)
-    }
-
     /// Names of ports, if they are to be printed.
     fn shown_names(&self, datapath: &dyn Datapath) -> Names {
         if self.options.names() { Names::of(datapath) } else { Names::default() }
     }
+}
+
+/// The decimal number that `text` begins with; what follows does not matter.
+fn leading_number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let text = text.trim_start();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text[..end].parse().ok()
 }
 
 /// Type and name of `type@name`.

@@ -1,6 +1,6 @@
 //! `show`, `dump-dps`, and what there is to say of caches and offload.
 
-use super::{Done, Failed, Session, full_name};
+use super::{Done, Failed, Session, full_name, leading_number};
 use crate::{Datapath, DpStats, Error, PortInfo};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -19,24 +19,45 @@ pub(super) fn dump_dps(session: &mut Session<'_>, _: &[&str]) -> Done {
     })
 }
 
-/// No datapath of ours has a cache of a size that can be asked for.
 pub(super) fn caches(session: &mut Session<'_>, args: &[&str]) -> Done {
-    named_or_all(session, args, "Opening datapath", |session, datapath| {
-        session.print(format!("{}:\n", full_name(datapath)));
+    // Of a datapath that is named, and of one of all, errors have different words.
+    let opening = if args.is_empty() { "opening datapath" } else { "Opening datapath" };
+    named_or_all(session, args, opening, |session, datapath| {
+        session.print(format!("{}:\n{}", full_name(datapath), caches_text(datapath)));
     })
 }
 
+fn caches_text(datapath: &dyn Datapath) -> String {
+    let caches = datapath.caches();
+    let lines: String =
+        caches.iter().map(|cache| format!("    {}: size:{}\n", cache.name, cache.size)).collect();
+    if caches.is_empty() { lines } else { format!("  caches:\n{lines}") }
+}
+
 pub(super) fn set_cache(session: &mut Session<'_>, args: &[&str]) -> Done {
-    let [name, _, size] = args else {
+    let [dp_name, name, size] = args else {
         return session.fail(Some(Errno::EINVAL), "Invalid number of arguments");
     };
-    if size.parse::<u32>().is_err() {
+    let Some(size) = leading_number(size) else {
         return session.fail(Some(Errno::EINVAL), "size is malformed");
+    };
+    let datapath = session
+        .open_named(dp_name)
+        .or_else(|error| session.fail(Some(error.errno()), format!("Opening datapath {dp_name} failed")))?;
+    let caches = datapath.caches();
+    if caches.is_empty() {
+        return session.fail(Some(Errno::EOPNOTSUPP), "Setting caches not supported");
     }
-    if let Err(error) = session.open_named(name) {
-        return session.fail(Some(error.errno()), format!("Opening datapath {name} failed"));
+    let Some(level) = caches.iter().position(|cache| cache.name == *name) else {
+        return session.fail(Some(Errno::EINVAL), format!("Cache name \"{name}\" not found on dpif"));
+    };
+    match datapath.set_cache_size(level, size) {
+        Ok(size) => {
+            session.print(format!("Setting cache size successful, new size {size}\n"));
+            Ok(())
+        }
+        Err(error) => session.fail(Some(error.errno()), "Setting cache size failed"),
     }
-    session.fail(Some(Errno::EOPNOTSUPP), "Setting caches not supported")
 }
 
 pub(super) fn offload_stats(session: &mut Session<'_>, args: &[&str]) -> Done {
@@ -62,7 +83,11 @@ fn named_or_all(
             }
         };
     if args.is_empty() {
-        for (kind, name) in session.env.datapaths() {
+        let datapaths = session.env.datapaths();
+        if datapaths.is_empty() && session.env.listing_error().is_some() {
+            return Err(Failed);
+        }
+        for (kind, name) in datapaths {
             let opened = session.env.open(&kind, &name);
             visit(session, &name, opened);
         }
@@ -79,6 +104,7 @@ fn named_or_all(
 pub fn datapath_text(datapath: &dyn Datapath, statistics: bool) -> String {
     let mut text = format!("{}:\n", full_name(datapath));
     text += &stats_text(&datapath.stats());
+    text += &caches_text(datapath);
     for port in datapath.ports() {
         text += &format!("  port {}: {}{}\n", port.number, port.name, kind_text(datapath, &port));
         if statistics {
