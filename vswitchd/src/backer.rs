@@ -71,13 +71,20 @@ pub struct Backer {
     seq: Arc<AtomicU64>,
     megaflows: AtomicBool,
     ufid: AtomicBool,
+    /// Threads look after flows, and not `main`.
+    threaded: bool,
+    /// Upcalls are answered and flows looked after.
+    working: AtomicBool,
     notes: Mutex<Notes>,
 }
 
 impl Backer {
-    /// A backer over a datapath, whose upcalls it will answer.
-    pub fn new(datapath: Arc<dyn Datapath>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// A backer over a datapath, whose upcalls it will answer. Its flows are looked after by threads, or by whoever calls
+    /// [`Backer::run`].
+    pub fn new(datapath: Arc<dyn Datapath>, clock: Arc<dyn Clock>, threaded: bool) -> Arc<Self> {
         let this = Arc::new(Self {
+            threaded,
+            working: AtomicBool::new(false),
             datapath,
             recirc: RecircIds::default(),
             clock,
@@ -88,9 +95,53 @@ impl Backer {
             ufid: AtomicBool::new(true),
             notes: Mutex::default(),
         });
+        // Before anything is translated, for translations give out ids.
+        this.flows.survey(&this);
         let handler: Arc<dyn datapath::upcall::Handler> = this.clone();
         this.datapath.set_handler(Some(handler));
         this
+    }
+
+    /// Answers upcalls from now on, and looks after flows. Not before what the datapath is to do is known: it would
+    /// be told to do something else.
+    pub fn begin(&self) {
+        if self.working.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if let Err(error) = self.datapath.set_receiving(true) {
+            tracing::error!(
+                target: "ofproto_dpif",
+                "failed to listen on datapath of type {}: {error}", self.kind()
+            );
+        }
+    }
+
+    /// Whether upcalls are answered.
+    pub(crate) fn is_working(&self) -> bool {
+        self.working.load(Ordering::Acquire)
+    }
+
+    /// Ends the threads. What is in the datapath stays.
+    pub fn stop(&self) {
+        self.flows.threads.stop();
+    }
+
+    /// Has a pass over the flows made, and calls `done` when one that begins from now on has ended. Only where there are
+    /// threads.
+    pub fn after_pass(&self, done: Box<dyn FnOnce() + Send>) {
+        self.flows.threads.after_pass(done);
+    }
+
+    /// Whether threads look after flows.
+    pub const fn is_threaded(&self) -> bool {
+        self.threaded
+    }
+
+    /// Handler and revalidator threads that there are, or would be.
+    pub fn threads(&self) -> (usize, usize) {
+        let settings = self.flows.settings();
+        let required = self.datapath.handlers_required();
+        crate::reval::threads::numbers(required, settings.handlers, settings.revalidators)
     }
 
     /// The datapath type.
@@ -202,15 +253,23 @@ impl Backer {
         self.datapath.ports().into_iter().map(|port| (port.number, port.name)).collect()
     }
 
-    /// Looks after flows, addresses and ids; returns when it wants to be called again at the latest.
-    pub fn run(&self, now: Instant) -> Instant {
-        self.recirc.run(now);
+    /// Looks after flows, addresses and ids, or after those who do; returns when it wants to be called again at the latest.
+    pub fn run(self: &Arc<Self>, now: Instant) -> Instant {
         let snapshot = self.snapshot();
         let mut deadline = Instant::NEVER;
         for bridge in snapshot.bridges() {
             bridge.macs.expire(now);
             deadline = deadline.min(bridge.macs.deadline());
         }
+        if !self.is_working() {
+            return deadline;
+        }
+        if self.threaded {
+            self.flows.staff(self);
+            self.flows.notice(self.seq());
+            return deadline;
+        }
+        self.recirc.run(now);
         deadline.min(self.flows.run(self, now))
     }
 }

@@ -199,6 +199,14 @@ fn run_backer(switch: &mut Switch, request: &Request) -> Answer {
     if request.method == "fdb/show" && request.is_json() {
         return fdb::show_json(&switch.world.backers, request.arg(0), switch.now()).map(Reply::Json);
     }
+    if request.method == "revalidator/wait"
+        && let [backer] = *switch.world.backers.0.values().collect::<Vec<_>>()
+        && backer.is_threaded()
+    {
+        let responder = request.defer();
+        backer.after_pass(Box::new(move || responder.reply(Reply::empty())));
+        return Ok(Reply::Deferred);
+    }
     let row = backer::commands().find(|row| row.name == request.method).ok_or("no such command")?;
     let text = (row.run)(&switch.world.backers, &words(request), switch.now());
     switch.settle();

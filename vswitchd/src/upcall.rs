@@ -13,7 +13,7 @@ use flow::time::Instant;
 use flow::wildcards;
 
 use crate::backer::{Backer, Note, PacketIn};
-use crate::reval::{Kept, Ukey, raw_key, significant};
+use crate::reval::{self, Kept, raw_key, significant};
 use crate::xlate::snapshot::Sampled;
 use crate::xlate::{Bridge, BridgeId, Input, Output, Snapshot, Stats, effect, translate};
 
@@ -111,6 +111,10 @@ impl Backer {
                     target: "ofproto_dpif_upcall", rl = "1,5",
                     "received packet on unassociated datapath port {} ({why})", upcall.in_port
                 );
+                // What an id of an earlier process stood for is not known, and soon no flow will lead to it.
+                if self.recirc.is_reserved(RecircId(upcall.key.recirc_id)) {
+                    return None;
+                }
                 let mask = Box::new(Mask::exact());
                 return Some(Answer {
                     execute: Vec::new(),
@@ -132,15 +136,22 @@ impl Backer {
             slow_path(self, bridge, result.slow, upcall.in_port, in_port)
         };
         let mask = if self.megaflows() { result.mask } else { exact(upcall.key) };
-        let may_install = !result.avoid_caching && self.flows.has_room();
-        let install = may_install.then(|| Install { mask: Box::new(mask), actions: installed.clone() });
-        if install.is_some() {
+        let recirc = RecircId(upcall.key.recirc_id);
+        let recirc = if recirc.0 == 0 { None } else { self.recirc.find_ref(recirc) };
+        let mut may_install = !result.avoid_caching && self.flows.has_room();
+        if may_install {
             let raw = upcall.raw.cloned().unwrap_or_else(|| raw_key(&snapshot, upcall.key, &mask));
-            let kept = Kept { effects: result.effects.clone(), recircs: result.recircs.clone() };
+            let kept = Kept { effects: result.effects, recircs: result.recircs };
             let significant = significant(&snapshot, upcall.key, &mask);
-            let (ufid, pmd) = (upcall.ufid, upcall.pmd);
-            self.flows.insert(Ukey::new(ufid, pmd, raw, upcall.key, significant, installed, seq, now, kept));
+            let (name, actions) = ((upcall.ufid, upcall.pmd), installed.as_slice().into());
+            let new = reval::asked(name, raw, upcall.key, recirc, significant, actions, kept, (seq, now));
+            // A worker of the userspace datapath asks for a flow only if it has none.
+            may_install = self.flows.enter(new, upcall.raw.is_none());
         }
+        if self.is_threaded() && self.seq() != seq {
+            self.flows.threads.wake();
+        }
+        let install = may_install.then(|| Install { mask: Box::new(mask), actions: installed });
         Some(Answer { execute: result.actions, install })
     }
 
@@ -235,6 +246,9 @@ fn exact(key: &Key) -> Mask {
 
 impl Handler for Backer {
     fn upcall(&self, upcall: &Upcall<'_>) -> Option<Answer> {
+        if !self.is_working() {
+            return None;
+        }
         match upcall.kind {
             Kind::Miss => self.miss(upcall),
             Kind::Action { userdata, actions, .. } => self.userspace(upcall, userdata, actions),
@@ -242,9 +256,7 @@ impl Handler for Backer {
     }
 
     fn installed(&self, ufid: Ufid, pmd: PmdId, installed: bool) {
-        if !installed {
-            self.flows.forget(ufid, pmd);
-        }
+        self.flows.installed(ufid, pmd, installed);
     }
 
     fn purged(&self, pmd: PmdId) {

@@ -42,6 +42,8 @@ pub struct World {
     waker: Waker,
     /// What `coverage/show` shows of datapath flows.
     pub counters: reval::Counters,
+    /// OpenFlow flows are being restored (`other_config:flow-restore-wait`): datapaths go on with the flows that they have.
+    restoring: bool,
 }
 
 impl World {
@@ -73,6 +75,7 @@ impl World {
             network: Watch::default(),
             waker,
             counters: reval::Counters::default(),
+            restoring: true,
         }
     }
 
@@ -103,7 +106,7 @@ impl World {
 
     /// Looks after datapath flows; when to come again.
     pub fn run(&self, now: Instant) -> Instant {
-        self.backers.0.values().map(|backer| backer.run(now)).min().unwrap_or(Instant::NEVER)
+        self.backers.0.values().map(|backer| Backer::run(backer, now)).min().unwrap_or(Instant::NEVER)
     }
 
     fn is_dummy(&self, kind: &str) -> bool {
@@ -146,7 +149,8 @@ impl Outside for World {
             Some(engine) => Arc::clone(engine),
             None => {
                 let engine = self.make(kind, &format!("ovs-{kind}"))?;
-                let backer = Backer::new(Arc::clone(&engine) as Arc<dyn Datapath>, Arc::clone(&self.clock));
+                let datapath = Arc::clone(&engine) as Arc<dyn Datapath>;
+                let backer = Backer::new(datapath, Arc::clone(&self.clock), !self.is_dummy(kind));
                 backer.wake_by(&self.waker);
                 backer.flows.configure(self.settings);
                 backer.flows.count_with(self.counters.clone());
@@ -159,7 +163,9 @@ impl Outside for World {
     }
 
     fn close_datapath(&mut self, kind: &str) {
-        self.backers.0.remove(kind);
+        if let Some(backer) = self.backers.0.remove(kind) {
+            backer.stop();
+        }
         if let Some(engine) = self.engines.remove(kind) {
             // The handler is the backer, which holds the datapath.
             engine.set_handler(None);
@@ -169,6 +175,9 @@ impl Outside for World {
     fn publish(&mut self, kind: &str, snapshot: Snapshot) {
         if let Some(backer) = self.backers.0.get(kind) {
             backer.publish(snapshot);
+            if !self.restoring {
+                backer.begin();
+            }
         }
     }
 
@@ -191,6 +200,9 @@ impl Outside for World {
 
     fn configure(&mut self, other_config: &BTreeMap<String, String>) {
         self.settings = settings(other_config);
+        // Once everything was restored, nothing is again.
+        self.restoring &=
+            other_config.get("flow-restore-wait").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let idle = other_config.get("bundle-idle-timeout").and_then(|text| text.parse().ok());
         self.conns.set_bundle_idle(idle.filter(|secs| *secs > 0).map(Duration::from_secs));
         for backer in self.backers.0.values() {
@@ -214,6 +226,10 @@ fn settings(other_config: &BTreeMap<String, String>) -> Settings {
         max_idle: number("max-idle").map_or(default.max_idle, |ms| Duration::from_millis(ms.max(500))),
         max_revalidator: number("max-revalidator")
             .map_or(default.max_revalidator, |ms| Duration::from_millis(ms.max(100))),
+        handlers: number("n-handler-threads").filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok()),
+        revalidators: number("n-revalidator-threads")
+            .filter(|n| *n > 0)
+            .and_then(|n| usize::try_from(n).ok()),
     }
 }
 

@@ -8,7 +8,8 @@ use flow::odp::format::{self as odp_text, Style};
 use flow::odp::{self, PortNames};
 use flow::time::Instant;
 
-use crate::backer::{Backers, Command};
+use super::Flows;
+use crate::backer::{Backer, Backers, Command};
 
 /// The commands of this module.
 pub const COMMANDS: &[Command] = &[
@@ -51,15 +52,17 @@ fn show(backers: &Backers, _: &[&str], _: Instant) -> Result<String, String> {
         let _ = write!(
             out,
             "{kind}@{name}:\n  flows         : (current {}) (avg {}) (max {}) (limit {})\n  dump duration : {}ms\n\
-             \x20 ufid enabled : {}\n\n  0: (keys {})\n",
+             \x20 ufid enabled : {}\n\n",
             figures.current,
             figures.average,
             figures.most,
             figures.limit,
             figures.duration.as_millis().max(1),
-            backer.ufid(),
-            figures.current
+            backer.ufid()
         );
+        for (thread, keys) in backer.flows.shares(backer.flows.threads.len().max(1)).iter().enumerate() {
+            let _ = writeln!(out, "  {}: (keys {keys})", thread + 1);
+        }
     }
     Ok(out)
 }
@@ -67,7 +70,7 @@ fn show(backers: &Backers, _: &[&str], _: Instant) -> Result<String, String> {
 fn megaflows(backers: &Backers, on: bool) -> Result<String, String> {
     for backer in backers.0.values() {
         backer.set_megaflows(on);
-        backer.flows.purge(backer);
+        undisturbed(backer, |flows| flows.flush(backer));
     }
     Ok(if on { "megaflows enabled" } else { "megaflows disabled" }.to_owned())
 }
@@ -92,11 +95,14 @@ fn set_flow_limit(backers: &Backers, args: &[&str], _: Instant) -> Result<String
     Ok(format!("set flow_limit to {limit}\n"))
 }
 
+/// Where threads make the passes, the caller has the answer wait for one.
 fn wait(backers: &Backers, _: &[&str], now: Instant) -> Result<String, String> {
     let mut all = backers.0.values();
     match (all.next(), all.next()) {
         (Some(backer), None) => {
-            backer.flows.walk(backer, now);
+            if !backer.is_threaded() {
+                backer.flows.walk(backer, now);
+            }
             Ok(String::new())
         }
         _ => Err("can't wait on multiple udpifs.".to_owned()),
@@ -105,14 +111,25 @@ fn wait(backers: &Backers, _: &[&str], now: Instant) -> Result<String, String> {
 
 fn purge(backers: &Backers, _: &[&str], _: Instant) -> Result<String, String> {
     for backer in backers.0.values() {
-        backer.flows.purge(backer);
+        undisturbed(backer, |flows| flows.purge(backer));
     }
     Ok(String::new())
 }
 
+/// Does something while no pass is under way.
+fn undisturbed(backer: &Backer, what: impl FnOnce(&Flows)) {
+    let threads = &backer.flows.threads;
+    let was_paused = threads.is_paused();
+    threads.pause(true);
+    what(&backer.flows);
+    if !was_paused {
+        threads.pause(false);
+    }
+}
+
 fn pause(backers: &Backers, paused: bool) -> Result<String, String> {
     for backer in backers.0.values() {
-        backer.flows.pause(paused);
+        backer.flows.threads.pause(paused);
     }
     Ok(String::new())
 }

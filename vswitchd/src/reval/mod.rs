@@ -2,114 +2,66 @@
 //! that nobody uses go.
 //!
 //! For each flow that translation installed there is a [`Ukey`]: the key to translate again, what was installed, and the
-//! effects that the flow's packets have. `Flows::run` (in steps, so that it never holds `main` up) walks the datapath's flows every half second at least, and at once when
-//! [`Backer::seq`] says that translations may come out differently.
+//! effects that the flow's packets have. A *pass* goes over the datapath's flows, every half second at least, and at once when
+//! [`Backer::seq`] says that translations may come out differently. A flow that was found right and has not been touched
+//! since costs a look into a table; its packets are counted by the kept effects, without translating again.
+//!
+//! Passes are made by threads ([`threads`]), `revalidator1` and up, that share one dump. The datapath of tests (`dummy`) is
+//! polled by `main`, between whose commands nothing may be left undone: there `main` makes the passes, in steps
+//! ([`Flows::run`]). Either way a pass is the same ([`pass`]): what the dump shows is looked at ([`look`]); then what it did not
+//! show is swept.
+//!
+//! Flows that were there before us are taken over, not flushed: [`adopt`].
 
+pub mod ukey;
+mod look;
+mod pass;
+mod adopt;
+pub mod threads;
 pub mod command;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use daemon::coverage::{Counter, Coverage};
 use datapath::PmdId;
-use datapath::flow::{Dump, Flow, FlowDel, FlowPut, FlowStats, PutFlags};
-use flow::action::Action;
-use flow::id::{DpPort, Ufid};
-use flow::key::{Key, Mask};
-use flow::mini::Mini;
-use flow::odp::{self, OdpSupport, Params, RawKey};
+use flow::id::Ufid;
 use flow::time::Instant;
 
+pub(crate) use look::{raw_key, significant};
+pub use ukey::{Kept, Ukey};
+
 use crate::backer::Backer;
-use crate::upcall::{odp_support, slow_path};
-use crate::xlate::effect::Effect;
-use crate::xlate::{RecircRef, Snapshot, Stats};
+use adopt::Foreign;
+use look::{Batch, Look};
+use pass::Pass;
+use ukey::{Life, New, Ukeys};
 
 /// Flows a datapath may have, as long as nothing is configured and dumps are quick.
 const DEFAULT_FLOW_LIMIT: usize = 200_000;
 /// Where the adaptive limit begins.
 const INITIAL_FLOW_LIMIT: usize = 10_000;
-/// How long flows live that nobody uses, when there are too many.
-const CROWDED_IDLE: Duration = Duration::from_millis(100);
-/// Between two walks that something triggered.
+/// The adaptive limit stays at or above this.
+const LEAST_FLOW_LIMIT: usize = 1000;
+/// Between two passes that something triggered.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
-/// What a walk may take to be done at once after a change.
+/// What a pass may take to be done at once after a change.
 const QUICK: Duration = Duration::from_millis(2);
-/// Flows taken from a dump at once.
-const DUMP_BATCH: usize = 256;
 /// Flows looked at before `main` gets to other things.
 const STEP: usize = 1024;
-
-/// What a translation leaves that a flow keeps.
-pub struct Kept {
-    pub effects: Vec<Effect>,
-    pub recircs: Vec<RecircRef>,
-}
-
-/// A flow that translation installed.
-pub struct Ukey {
-    pub ufid: Ufid,
-    pub pmd: PmdId,
-    raw: RawKey,
-    key: Mini,
-    mask: Mini,
-    actions: Vec<Action>,
-    kept: Kept,
-    /// Whether the packet that made the flow also asked for rules, which were not there yet when it was translated.
-    teaching: bool,
-    created: Instant,
-    stats: FlowStats,
-    /// The [`Backer::seq`] at which it was last found right.
-    seq: u64,
-    /// The walk in which the datapath last showed it.
-    seen: u64,
-}
-
-impl Ukey {
-    #[expect(clippy::too_many_arguments, reason = "the parts of a flow")]
-    pub fn new(
-        ufid: Ufid,
-        pmd: PmdId,
-        raw: RawKey,
-        key: &Key,
-        mask: Mini,
-        actions: Vec<Action>,
-        seq: u64,
-        created: Instant,
-        kept: Kept,
-    ) -> Self {
-        Self {
-            ufid,
-            pmd,
-            raw,
-            key: Mini::new(key),
-            mask,
-            actions,
-            teaching: kept.effects.iter().any(|effect| matches!(effect, Effect::Learn { .. })),
-            kept,
-            created,
-            stats: FlowStats::default(),
-            seq,
-            seen: 0,
-        }
-    }
-}
-
-/// A key's attributes as this datapath has them.
-pub(crate) fn raw_key(snapshot: &Snapshot, key: &Key, mask: &Mask) -> RawKey {
-    let support = snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support);
-    let vlan_limit = usize::from(snapshot.vlan_limit);
-    odp::key_from_flow(&Params { key, mask: Some(mask), support: &support, vlan_limit })
-}
+/// A flow that misses although it was installed this long ago is not there any more.
+const LOST: Duration = Duration::from_secs(1);
 
 /// The settings of `other_config` that revalidation obeys.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
     pub flow_limit: usize,
     pub max_idle: Duration,
     pub max_revalidator: Duration,
+    /// Threads for upcalls and for revalidation that are asked for.
+    pub handlers: Option<usize>,
+    pub revalidators: Option<usize>,
 }
 
 impl Default for Settings {
@@ -118,6 +70,8 @@ impl Default for Settings {
             flow_limit: DEFAULT_FLOW_LIMIT,
             max_idle: Duration::from_secs(10),
             max_revalidator: Duration::from_millis(500),
+            handlers: None,
+            revalidators: None,
         }
     }
 }
@@ -132,29 +86,51 @@ pub struct Figures {
     pub duration: Duration,
 }
 
-/// Events that `coverage/show` shows.
-#[derive(Clone, Default, Debug)]
-pub struct Counters {
-    missing: Counter,
-    limit_hit: Counter,
-    limit_kill: Counter,
-    limit_reduced: Counter,
-    limit_scaled: Counter,
-    limit_grew: Counter,
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident: $name:literal,)*) => {
+        /// Events that `coverage/show` shows.
+        #[derive(Clone, Default, Debug)]
+        pub struct Counters {
+            $($(#[$doc])* $field: Counter,)*
+        }
+
+        impl Counters {
+            /// Registers them.
+            pub fn new(coverage: &mut Coverage) -> Self {
+                Self { $($field: coverage.counter($name),)* }
+            }
+        }
+    };
 }
 
-impl Counters {
-    /// Registers them.
-    pub fn new(coverage: &mut Coverage) -> Self {
-        Self {
-            missing: coverage.counter("revalidate_missing_dp_flow"),
-            limit_hit: coverage.counter("upcall_flow_limit_hit"),
-            limit_kill: coverage.counter("upcall_flow_limit_kill"),
-            limit_reduced: coverage.counter("upcall_flow_limit_reduced"),
-            limit_scaled: coverage.counter("upcall_flow_limit_scaled"),
-            limit_grew: coverage.counter("upcall_flow_limit_grew"),
-        }
-    }
+counters! {
+    /// A dump showed a flow twice.
+    duplicate: "dumped_duplicate_flow",
+    /// A dump showed a flow that refused a change.
+    inconsistent: "dumped_inconsistent_flow",
+    /// A dump showed a flow that was just entered.
+    new: "dumped_new_flow",
+    /// Two packets asked for one flow.
+    duplicate_upcall: "handler_duplicate_upcall",
+    /// A dump did not show a flow, which was looked at all the same.
+    missed: "revalidate_missed_dp_flow",
+    /// A flow was not shown for so long that it is gone.
+    missing: "revalidate_missing_dp_flow",
+    /// A flow moved between the datapath's software and hardware.
+    layer_change: "ukey_dp_change",
+    /// A flow's packets became fewer.
+    stat_reset: "ukey_invalid_stat_reset",
+    /// A flow could not take another's place, for that was in use.
+    replace_contention: "ukey_replace_contention",
+    limit_grew: "upcall_flow_limit_grew",
+    limit_hit: "upcall_flow_limit_hit",
+    limit_kill: "upcall_flow_limit_kill",
+    limit_reduced: "upcall_flow_limit_reduced",
+    limit_scaled: "upcall_flow_limit_scaled",
+    /// A flow was in use by another thread.
+    contention: "upcall_ukey_contention",
+    /// A flow took the place of one that was just deleted.
+    replaced: "upcall_ukey_replace",
 }
 
 #[derive(Default)]
@@ -163,62 +139,45 @@ struct State {
     average: usize,
     most: usize,
     duration: Duration,
-    walks: u64,
-    last_walk: Option<Instant>,
+    last_pass: Option<Instant>,
     last_seq: u64,
-    paused: bool,
-    /// A walk that has begun.
-    walk: Option<Walk>,
+    /// Handler threads that the datapath was told to have.
+    handlers: usize,
+    /// The wishes for threads that were followed.
+    staffed: Option<(Option<usize>, Option<usize>)>,
+    /// A pass that `main` has begun.
+    pass: Option<Pass>,
 }
 
-/// A walk over a datapath's flows, which may take several steps.
-struct Walk {
-    dump: Box<dyn Dump>,
-    number: u64,
-    seq: u64,
-    began: Instant,
-    took: Duration,
-    seen: usize,
-}
-
-/// The flows of one datapath that translation installed.
+/// The flows of one datapath that translation installed or took over.
 pub struct Flows {
-    ukeys: Mutex<HashMap<(Ufid, PmdId), Ukey>>,
-    count: AtomicUsize,
+    ukeys: Ukeys,
     limit: AtomicUsize,
     /// Flows that were not installed because there were too many.
     pub refused: AtomicU64,
+    passes: AtomicU64,
+    foreign: Foreign,
     state: Mutex<State>,
     counters: OnceLock<Counters>,
+    pub(crate) threads: threads::Threads,
 }
 
 impl Default for Flows {
     fn default() -> Self {
         Self {
-            ukeys: Mutex::default(),
-            count: AtomicUsize::new(0),
+            ukeys: Ukeys::default(),
             limit: AtomicUsize::new(INITIAL_FLOW_LIMIT),
             refused: AtomicU64::new(0),
+            passes: AtomicU64::new(0),
+            foreign: Foreign::default(),
             state: Mutex::default(),
             counters: OnceLock::new(),
+            threads: threads::Threads::default(),
         }
     }
 }
 
-/// What becomes of a flow.
-enum Verdict {
-    Keep,
-    Change(Vec<Action>, Kept),
-    /// Put in again, with a mask that sees more.
-    Replace(Box<Mask>, Vec<Action>, Kept),
-    Delete,
-}
-
 impl Flows {
-    fn ukeys(&self) -> MutexGuard<'_, HashMap<(Ufid, PmdId), Ukey>> {
-        self.ukeys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,37 +198,90 @@ impl Flows {
 
     /// Whether another flow may be installed; counts it if not.
     pub(crate) fn has_room(&self) -> bool {
-        let room = self.count.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let room = self.ukeys.len() < limit;
         if !room {
             self.refused.fetch_add(1, Ordering::Relaxed);
             self.tally(|c| &c.limit_hit, 1);
+            tracing::warn!(
+                target: "ofproto_dpif_upcall", rl = "1,5",
+                "upcall: datapath reached the dynamic limit of {limit} flows."
+            );
         }
         room
     }
 
-    pub(crate) fn insert(&self, ukey: Ukey) {
-        let mut ukeys = self.ukeys();
-        ukeys.insert((ukey.ufid, ukey.pmd), ukey);
-        self.count.store(ukeys.len(), Ordering::Relaxed);
+    /// Enters a flow for which the datapath is to be asked; `false` if it was asked for already. `alone`: nobody but this
+    /// thread asks for flows with this name, so that one that is there is out of date.
+    pub(crate) fn enter(&self, new: New<'_>, alone: bool) -> bool {
+        let now = new.created;
+        let entered = self.ukeys.enter(Ukey::new(new), |old| {
+            if alone {
+                old.state().life = Life::Gone;
+                return true;
+            }
+            let Some(mut state) = old.try_state() else {
+                self.tally(|c| &c.replace_contention, 1);
+                return false;
+            };
+            // The datapath lost it, or somebody deleted it.
+            let lost = now.since(old.created) >= LOST && state.life != Life::Asked;
+            if state.life != Life::Gone && !lost {
+                self.tally(|c| &c.duplicate_upcall, 1);
+                return false;
+            }
+            state.life = Life::Gone;
+            self.tally(|c| &c.replaced, 1);
+            true
+        });
+        entered.is_ok()
     }
 
-    pub(crate) fn forget(&self, ufid: Ufid, pmd: PmdId) {
-        let mut ukeys = self.ukeys();
-        ukeys.remove(&(ufid, pmd));
-        self.count.store(ukeys.len(), Ordering::Relaxed);
+    /// The datapath has a flow that it was asked for, or refused it.
+    pub(crate) fn installed(&self, ufid: Ufid, pmd: PmdId, installed: bool) {
+        let Some(ukey) = self.ukeys.find(ufid, pmd) else { return };
+        let mut state = ukey.state();
+        if installed {
+            if state.life == Life::Asked {
+                state.life = Life::Live;
+            }
+            return;
+        }
+        state.life = Life::Gone;
+        drop(state);
+        self.ukeys.remove(&ukey);
     }
 
+    /// The flows of a worker are gone.
     pub(crate) fn forget_worker(&self, pmd: PmdId) {
-        let mut ukeys = self.ukeys();
-        ukeys.retain(|(_, owner), _| *owner != pmd);
-        self.count.store(ukeys.len(), Ordering::Relaxed);
+        for ukey in self.ukeys.part(0, 1).flatten().filter(|ukey| ukey.pmd == pmd) {
+            ukey.state().life = Life::Gone;
+            self.ukeys.remove(&ukey);
+        }
+    }
+
+    /// Before anything is translated: keeps recirculation ids that flows use from being given out.
+    pub(crate) fn survey(&self, backer: &Backer) {
+        self.foreign.survey(backer);
+    }
+
+    /// Wakes the threads if translations may come out differently since their last pass.
+    pub(crate) fn notice(&self, seq: u64) {
+        if self.state().last_seq != seq {
+            self.threads.wake();
+        }
     }
 
     /// Obeys settings from the database.
     pub fn configure(&self, settings: Settings) {
         self.state().settings = settings;
         let limit = self.limit.load(Ordering::Relaxed).min(settings.flow_limit);
-        self.limit.store(limit.max(1000.min(settings.flow_limit)), Ordering::Relaxed);
+        self.limit.store(limit.max(LEAST_FLOW_LIMIT.min(settings.flow_limit)), Ordering::Relaxed);
+    }
+
+    /// The settings that it obeys.
+    pub(crate) fn settings(&self) -> Settings {
+        self.state().settings
     }
 
     /// Sets the present limit, until it adapts.
@@ -277,16 +289,21 @@ impl Flows {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Stops walks, or lets them go on.
-    pub(crate) fn pause(&self, paused: bool) {
-        self.state().paused = paused;
+    /// How many flows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ukeys.len()
+    }
+
+    /// How many flows each of `threads` threads looks after.
+    pub(crate) fn shares(&self, threads: usize) -> Vec<usize> {
+        (0..threads).map(|part| self.ukeys.len_of_part(part, threads)).collect()
     }
 
     /// Figures for people.
     pub fn figures(&self) -> Figures {
         let state = self.state();
         Figures {
-            current: self.count.load(Ordering::Relaxed),
+            current: self.ukeys.len(),
             average: state.average,
             most: state.most,
             limit: self.limit.load(Ordering::Relaxed),
@@ -294,97 +311,74 @@ impl Flows {
         }
     }
 
-    /// Walks on over the datapath's flows if it is time; returns when it will be.
-    pub(crate) fn run(&self, backer: &Backer, now: Instant) -> Instant {
-        let seq = backer.seq();
-        let walk = {
-            let mut state = self.state();
-            if state.paused {
-                return Instant::NEVER;
-            }
-            let changed = state.last_seq != seq;
-            let interval = match changed {
-                // A walk that costs next to nothing need not wait, not even for a stopped clock.
-                true if state.duration < QUICK => Duration::ZERO,
-                true => MIN_INTERVAL,
-                false => state.settings.max_revalidator,
-            };
-            let due = state.last_walk.map_or(now, |last| last + interval);
-            if state.walk.is_none() && due > now {
-                return due;
-            }
-            state.walk.take()
+    /// When the next pass is due.
+    fn due(&self, seq: u64, now: Instant) -> Instant {
+        let state = self.state();
+        let interval = match state.last_seq != seq {
+            // A pass that costs next to nothing need not wait, not even for a stopped clock.
+            true if state.duration < QUICK && self.threads.is_empty() => Duration::ZERO,
+            true => MIN_INTERVAL,
+            false => state.settings.max_revalidator.min(state.settings.max_idle),
         };
-        let walk = walk.unwrap_or_else(|| self.begin(backer, now));
-        self.step(backer, walk, now, STEP)
+        state.last_pass.map_or(now, |last| last + interval)
+    }
+
+    /// Goes on over the datapath's flows if it is time; returns when it will be. For `main`, where there are no threads.
+    pub(crate) fn run(&self, backer: &Backer, now: Instant) -> Instant {
+        if self.threads.is_paused() {
+            return Instant::NEVER;
+        }
+        let begun = self.state().pass.take();
+        let pass = match begun {
+            Some(pass) => pass,
+            None => {
+                let due = self.due(backer.seq(), now);
+                if due > now {
+                    return due;
+                }
+                Pass::begin(self, backer, now)
+            }
+        };
+        if pass.step(self, backer, STEP) {
+            self.state().pass = Some(pass);
+            return now;
+        }
+        pass.sweep(self, backer, 0, 1);
+        self.finish(backer, &pass);
+        pass.began + self.settings().max_revalidator
     }
 
     /// Looks at every flow of the datapath now.
     pub fn walk(&self, backer: &Backer, now: Instant) {
-        self.state().walk = None;
-        let walk = self.begin(backer, now);
-        self.step(backer, walk, now, usize::MAX);
+        self.state().pass = None;
+        let pass = Pass::begin(self, backer, now);
+        while pass.step(self, backer, STEP) {}
+        pass.sweep(self, backer, 0, 1);
+        self.finish(backer, &pass);
     }
 
-    fn begin(&self, backer: &Backer, now: Instant) -> Walk {
-        let seq = backer.seq();
+    /// Draws a pass's conclusions.
+    fn finish(&self, backer: &Backer, pass: &Pass) {
+        self.foreign.finish(backer, pass);
+        let (seen, took) = (pass.seen(), pass.took());
         let mut state = self.state();
-        state.walks += 1;
-        let dump = backer.datapath.flow_dump(backer.ufid());
-        Walk { dump, number: state.walks, seq, began: now, took: Duration::ZERO, seen: 0 }
+        self.adapt(seen, took, state.settings.flow_limit);
+        (state.last_pass, state.last_seq, state.duration) = (Some(pass.began), pass.seq, took);
+        state.most = state.most.max(seen);
+        state.average = (state.average + seen) / 2;
     }
 
-    /// Looks at `most` flows; returns when to go on.
-    fn step(&self, backer: &Backer, mut walk: Walk, now: Instant, most: usize) -> Instant {
-        let started = std::time::Instant::now();
-        let snapshot = backer.snapshot();
-        let settings = self.state().settings;
-        let present = self.count.load(Ordering::Relaxed);
-        let limit = self.limit.load(Ordering::Relaxed);
-        let look = Look {
-            backer,
-            snapshot: &snapshot,
-            seq: walk.seq,
-            walk: walk.number,
-            now,
-            max_idle: if present > limit { CROWDED_IDLE } else { settings.max_idle },
-            kill_all: present > limit.saturating_mul(2),
-        };
-        self.tally(|c| &c.limit_kill, usize::from(look.kill_all));
-        let mut batch = Vec::with_capacity(DUMP_BATCH);
-        let (mut done, mut more) = (0, true);
-        while more && done < most {
-            batch.clear();
-            more = walk.dump.next(DUMP_BATCH, &mut batch).unwrap_or(false);
-            batch.iter().for_each(|flow| self.look(&look, flow));
-            done += batch.len();
-        }
-        walk.seen += done;
-        walk.took += started.elapsed();
-        if more {
-            self.state().walk = Some(walk);
-            return now;
-        }
-        self.finish(backer, &walk, settings, now)
-    }
-
-    fn finish(&self, backer: &Backer, walk: &Walk, settings: Settings, now: Instant) -> Instant {
-        self.drop_unseen(backer, walk);
-        self.adapt(walk.seen, walk.took, settings.flow_limit);
-        let mut state = self.state();
-        (state.last_walk, state.last_seq, state.duration) = (Some(now), walk.seq, walk.took);
-        state.most = state.most.max(walk.seen);
-        state.average = (state.average + walk.seen) / 2;
-        now + settings.max_revalidator
-    }
-
-    /// Slow walks call for fewer flows, quick ones allow more.
+    /// Slow passes call for fewer flows, quick ones allow more.
     fn adapt(&self, seen: usize, duration: Duration, most: usize) {
         let millis = (duration.as_millis() as usize).max(1);
         let mut limit = self.limit.load(Ordering::Relaxed);
         if millis > 2000 {
             limit /= millis / 1000;
             self.tally(|c| &c.limit_scaled, 1);
+            tracing::warn!(
+                target: "ofproto_dpif_upcall",
+                "Spent an unreasonably long {millis}ms dumping flows"
+            );
         } else if millis > 1300 {
             limit = limit * 3 / 4;
             self.tally(|c| &c.limit_reduced, 1);
@@ -392,225 +386,55 @@ impl Flows {
             limit += 1000;
             self.tally(|c| &c.limit_grew, 1);
         }
-        self.limit.store(limit.max(1000).min(most), Ordering::Relaxed);
+        self.limit.store(limit.max(LEAST_FLOW_LIMIT).min(most), Ordering::Relaxed);
     }
 
-    /// Looks at one flow that the datapath showed.
-    fn look(&self, look: &Look<'_>, flow: &Flow) {
-        let mut ukeys = self.ukeys();
-        let Some(mut ukey) = ukeys.remove(&(flow.ufid, flow.pmd)) else {
-            drop(ukeys);
-            return self.adopt(look, flow);
-        };
-        drop(ukeys);
-        ukey.seen = look.walk;
-        let verdict = look.verdict(&ukey, &flow.stats);
-        look.push(&mut ukey, &flow.stats);
-        match verdict {
-            Verdict::Keep => {
-                ukey.teaching &= ukey.seq == look.seq;
-                ukey.seq = look.seq;
-            }
-            Verdict::Change(actions, kept) => {
-                look.change(&ukey, &actions);
-                (ukey.actions, ukey.kept, ukey.seq) = (actions, kept, look.seq);
-                ukey.teaching = false;
-            }
-            Verdict::Replace(mask, actions, kept) => {
-                look.delete(&mut ukey);
-                ukey.mask = significant(look.snapshot, &ukey.key.expand(), &mask);
-                look.put(&ukey, &actions, PutFlags::CREATE);
-                (ukey.actions, ukey.kept, ukey.seq) = (actions, kept, look.seq);
-                (ukey.stats, ukey.teaching) = (FlowStats::default(), false);
-            }
-            Verdict::Delete => {
-                look.delete(&mut ukey);
-                return self.count.store(self.ukeys().len(), Ordering::Relaxed);
-            }
-        }
-        self.insert(ukey);
-    }
-
-    /// A flow that nobody of us installed: it becomes ours if it is what translation would make, else it goes.
-    fn adopt(&self, look: &Look<'_>, flow: &Flow) {
-        let full = if flow.key.0.is_empty() {
-            let get = datapath::flow::FlowGet { key: &flow.key, ufid: Some(flow.ufid), pmd: flow.pmd };
-            let Ok(full) = look.backer.datapath.flow_get(&get) else { return };
-            full
-        } else {
-            flow.clone()
-        };
-        let Ok((key, _)) = odp::key_to_flow(&full.key) else { return };
-        let Ok((mask, _)) = odp::mask_to_flow(&full.mask, &key) else { return };
-        let kept = Kept { effects: Vec::new(), recircs: Vec::new() };
-        let actions = full.actions.to_vec();
-        let mut ukey =
-            Ukey::new(flow.ufid, flow.pmd, full.key, &key, Mini::new(&mask.0), actions, 0, look.now, kept);
-        ukey.seen = look.walk;
-        match look.translate_again(&ukey) {
-            Verdict::Keep => {
-                ukey.seq = look.seq;
-                self.insert(ukey);
-            }
-            Verdict::Change(actions, kept) => {
-                look.change(&ukey, &actions);
-                (ukey.actions, ukey.kept, ukey.seq) = (actions, kept, look.seq);
-                self.insert(ukey);
-            }
-            Verdict::Replace(..) | Verdict::Delete => look.delete(&mut ukey),
-        }
-    }
-
-    /// What the datapath no longer shows is gone; what came since the walk began may not have been shown.
-    fn drop_unseen(&self, backer: &Backer, walk: &Walk) {
-        let settling = backer.clock.now().since(walk.began) + Duration::from_secs(1);
-        let now = backer.clock.now();
-        let mut ukeys = self.ukeys();
-        let before = ukeys.len();
-        ukeys.retain(|_, ukey| ukey.seen == walk.number || now.since(ukey.created) < settling);
-        self.count.store(ukeys.len(), Ordering::Relaxed);
-        self.tally(|c| &c.missing, before - ukeys.len());
-    }
-
-    /// Deletes every flow, counting its packets first.
+    /// Deletes every flow that we know of, counting its packets first.
     pub(crate) fn purge(&self, backer: &Backer) {
         let snapshot = backer.snapshot();
-        let now = backer.clock.now();
         let look = Look {
             backer,
             snapshot: &snapshot,
             seq: backer.seq(),
-            walk: 0,
-            now,
+            pass: 0,
+            now: backer.clock.now(),
             max_idle: Duration::ZERO,
             kill_all: true,
         };
-        let all = std::mem::take(&mut *self.ukeys());
-        for mut ukey in all.into_values() {
-            look.delete(&mut ukey);
+        let mut batch = Batch::default();
+        for ukey in self.ukeys.part(0, 1).flatten() {
+            let mut state = ukey.state();
+            if state.life != Life::Gone {
+                batch.delete(&ukey, &mut state);
+            }
+            drop(state);
+            if batch.len() >= pass::BATCH {
+                batch.send(&look, self);
+            }
         }
-        // What was not ours goes too.
+        batch.send(&look, self);
+    }
+
+    /// Deletes every flow, also those that we know nothing of.
+    pub(crate) fn flush(&self, backer: &Backer) {
+        self.purge(backer);
         if let Err(error) = backer.datapath.flow_flush() {
             tracing::warn!(target: "ofproto_dpif_upcall", "failed to flush flows: {error}");
         }
-        self.count.store(0, Ordering::Relaxed);
     }
 }
 
-/// One walk's circumstances.
-struct Look<'a> {
-    backer: &'a Backer,
-    snapshot: &'a Snapshot,
-    seq: u64,
-    walk: u64,
-    now: Instant,
-    max_idle: Duration,
-    kill_all: bool,
-}
-
-impl Look<'_> {
-    fn verdict(&self, ukey: &Ukey, stats: &FlowStats) -> Verdict {
-        let used = stats.used.unwrap_or(ukey.created);
-        if self.kill_all || self.now.since(used) >= self.max_idle {
-            return Verdict::Delete;
-        }
-        if ukey.seq == self.seq { Verdict::Keep } else { self.translate_again(ukey) }
-    }
-
-    /// What translation makes of the flow now.
-    fn translate_again(&self, ukey: &Ukey) -> Verdict {
-        let backer = self.backer;
-        let key = ukey.key.expand();
-        let Ok((bridge, in_port)) = backer.origin(self.snapshot, &key) else { return Verdict::Delete };
-        let result = backer.translate(self.snapshot, bridge, in_port, &key, None, self.now);
-        if result.avoid_caching {
-            return Verdict::Delete;
-        }
-        let actions = if result.slow.is_empty() {
-            result.actions
-        } else {
-            slow_path(backer, bridge, result.slow, DpPort(key.in_port), in_port)
-        };
-        let kept = Kept { effects: result.effects, recircs: result.recircs };
-        // A flow that is too wide now must go, unless it is as it should have been had its own packet's rules been there;
-        // one that is too narrow may stay.
-        if !ukey.mask.covers(&significant(self.snapshot, &key, &result.mask)) {
-            return match ukey.teaching {
-                true => Verdict::Replace(Box::new(result.mask), actions, kept),
-                false => Verdict::Delete,
-            };
-        }
-        if actions == ukey.actions && kept.recircs == ukey.kept.recircs && same_effects(&kept, &ukey.kept) {
-            return Verdict::Keep;
-        }
-        Verdict::Change(actions, kept)
-    }
-
-    /// Counts the packets that came since the last time.
-    fn push(&self, ukey: &mut Ukey, stats: &FlowStats) {
-        let packets = stats.packets.saturating_sub(ukey.stats.packets);
-        let bytes = stats.bytes.saturating_sub(ukey.stats.bytes);
-        if packets != 0 || stats.used > ukey.stats.used {
-            let used = stats.used.unwrap_or(self.now);
-            self.backer
-                .apply(&ukey.kept.effects, &Stats { packets, bytes, used, tcp_flags: stats.tcp_flags });
-        }
-        ukey.stats = *stats;
-    }
-
-    fn change(&self, ukey: &Ukey, actions: &[Action]) {
-        if actions != ukey.actions {
-            self.put(ukey, actions, PutFlags::MODIFY);
-        }
-    }
-
-    fn put(&self, ukey: &Ukey, actions: &[Action], flags: PutFlags) {
-        let mask = Mask(ukey.mask.expand());
-        let key = ukey.key.expand();
-        let support = self.snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support);
-        let params = Params {
-            key: &key,
-            mask: Some(&mask),
-            support: &support,
-            vlan_limit: usize::from(self.snapshot.vlan_limit),
-        };
-        let raw_mask = odp::mask_from_flow(&params, &mask);
-        let put = FlowPut {
-            flags,
-            key: &ukey.raw,
-            mask: Some(&raw_mask),
-            ufid: Some(ukey.ufid),
-            pmd: ukey.pmd,
-            actions,
-        };
-        if let Err(error) = self.backer.datapath.flow_put(&put) {
-            tracing::debug!(target: "ofproto_dpif_upcall", "failed to modify flow {}: {error}", ukey.ufid);
-        }
-    }
-
-    fn delete(&self, ukey: &mut Ukey) {
-        let del = FlowDel { key: &ukey.raw, ufid: Some(ukey.ufid), pmd: ukey.pmd, terse: false };
-        match self.backer.datapath.flow_del(&del) {
-            Ok(stats) => self.push(ukey, &stats),
-            Err(error) => {
-                tracing::debug!(target: "ofproto_dpif_upcall", "failed to delete flow {}: {error}", ukey.ufid);
-            }
-        }
-    }
-}
-
-/// The bits of a mask that a datapath flow can have: what its attributes carry.
-pub(crate) fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Mini {
-    let support = snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support);
-    let vlan_limit = usize::from(snapshot.vlan_limit);
-    let raw = odp::mask_from_flow(&Params { key, mask: Some(mask), support: &support, vlan_limit }, mask);
-    match odp::mask_to_flow(&raw, key) {
-        Ok((mask, _)) => Mini::new(&mask.0),
-        Err(_) => Mini::new(&mask.0),
-    }
-}
-
-/// Whether two translations count packets at the same places.
-fn same_effects(a: &Kept, b: &Kept) -> bool {
-    a.effects.len() == b.effects.len() && a.effects.iter().zip(&b.effects).all(|(a, b)| a.is_same(b))
+/// The ukey of a flow that `pmd` or a handler asks for.
+pub(crate) fn asked<'a>(
+    (ufid, pmd): (Ufid, PmdId),
+    raw: flow::odp::RawKey,
+    key: &'a flow::key::Key,
+    recirc: Option<crate::xlate::RecircRef>,
+    mask: flow::mini::Mini,
+    actions: Arc<[flow::action::Action]>,
+    kept: Kept,
+    (seq, created): (u64, Instant),
+) -> New<'a> {
+    let (has_ufid, raw_mask, seq) = (true, None, Some(seq));
+    New { ufid, has_ufid, pmd, raw, raw_mask, key, recirc, mask, actions, kept, seq, created }
 }

@@ -4,7 +4,7 @@
 //! recirculation id. Equal states have equal ids, so that equal ways through the tables have equal datapath flows. An id
 //! lives as long as a datapath flow or a packet may name it, and a moment longer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -119,6 +119,8 @@ impl PartialEq for RecircRef {
 struct Inner {
     by_id: HashMap<RecircId, (Arc<Node>, Option<Instant>)>,
     by_state: HashMap<u64, Vec<RecircId>>,
+    /// Ids that flows of an earlier process use.
+    reserved: HashSet<RecircId>,
     last: u32,
 }
 
@@ -145,7 +147,7 @@ impl RecircIds {
         loop {
             inner.last = inner.last.wrapping_add(1);
             let id = RecircId(inner.last);
-            if id.0 == 0 || inner.by_id.contains_key(&id) {
+            if id.0 == 0 || inner.by_id.contains_key(&id) || inner.reserved.contains(&id) {
                 continue;
             }
             let node = Arc::new(Node { id, frozen: Arc::new(frozen), fingerprint });
@@ -188,6 +190,23 @@ impl RecircIds {
                 inner.by_state.remove(&fingerprint);
             }
         }
+    }
+
+    /// Keeps an id from being given out: a flow that an earlier process left uses it.
+    pub fn reserve(&self, id: RecircId) {
+        if id.0 != 0 {
+            self.lock().reserved.insert(id);
+        }
+    }
+
+    /// Whether an id is kept from being given out.
+    pub fn is_reserved(&self, id: RecircId) -> bool {
+        id.0 != 0 && self.lock().reserved.contains(&id)
+    }
+
+    /// Lets all reserved ids be given out.
+    pub fn release_reserved(&self) {
+        self.lock().reserved = HashSet::new();
     }
 
     /// How many ids there are.

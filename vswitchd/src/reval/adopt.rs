@@ -1,0 +1,214 @@
+//! Flows that were in the datapath before us, or that somebody else put there.
+//!
+//! Nothing is flushed at start: a flow that a dump shows and that nobody of us asked for is made a [`Ukey`] from its key,
+//! mask and actions, and looked at as one that was never found right. What translation makes differently is changed in place,
+//! so that packets go on all the time.
+//!
+//! Flows of recirculated packets are another matter, for what their ids stood for died with the process that gave them out.
+//! Such a flow, an *orphan*, is right as long as a flow leads to it that nobody replaced. Once the flows without recirculation
+//! were changed to lead to ids of ours, orphans are deleted, those first to which no flow leads, then those to which only
+//! these led. The ids are kept from being given out meanwhile ([`Foreign::survey`]).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use datapath::flow::{Flow, FlowGet};
+use datapath::{Error, PmdId};
+use flow::action::Action;
+use flow::id::{RecircId, Ufid};
+use flow::key::Key;
+use flow::mini::Mini;
+use flow::odp;
+use flow::time::Instant;
+use sys::errno::Errno;
+
+use super::Flows;
+use super::look::Look;
+use super::pass::{BATCH, Pass};
+use super::ukey::{Kept, Life, New, Ukey};
+use crate::backer::Backer;
+
+/// An orphan goes after this time, whoever leads to it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A flow of recirculated packets whose id is not ours.
+struct Orphan {
+    id: RecircId,
+    /// Ids to which it leads.
+    leads_to: Vec<RecircId>,
+    since: Instant,
+    /// The pass that last showed it.
+    seen: u64,
+    /// Nothing leads to it any more.
+    released: bool,
+}
+
+/// What becomes of a flow that nobody of us asked for.
+pub(super) enum Adoption {
+    /// It is ours now, to be looked at.
+    Ours(Arc<Ukey>),
+    /// It has to go.
+    Doomed(Arc<Ukey>),
+    /// It is left alone.
+    Left,
+}
+
+/// Orphans by name.
+#[derive(Default)]
+pub(super) struct Foreign(Mutex<HashMap<(Ufid, PmdId), Orphan>>);
+
+impl Foreign {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Ufid, PmdId), Orphan>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before anything is translated: keeps ids that the datapath's flows use from being given out.
+    pub fn survey(&self, backer: &Backer) {
+        let mut dump = backer.datapath.flow_dump(false);
+        let (mut shown, mut more) = (Vec::new(), true);
+        while more {
+            shown.clear();
+            more = dump.next(BATCH, &mut shown).unwrap_or_else(|error| {
+                tracing::warn!(target: "ofproto_dpif_upcall", rl = "1,5", "dumping flows failed: {error}");
+                false
+            });
+            for flow in &shown {
+                let mut ids = Vec::new();
+                leads_to(&flow.actions, &mut ids);
+                ids.extend(odp::key_to_flow(&flow.key).ok().map(|(key, _)| RecircId(key.recirc_id)));
+                ids.into_iter().for_each(|id| backer.recirc.reserve(id));
+            }
+        }
+    }
+
+    /// Makes a flow ours, if it can be.
+    pub fn adopt(&self, look: &Look<'_>, flows: &Flows, flow: &Flow) -> Adoption {
+        let name = (flow.ufid, flow.pmd);
+        if let Some(orphan) = self.lock().get_mut(&name) {
+            orphan.seen = look.pass;
+            if !orphan.released && look.now.since(orphan.since) < PATIENCE {
+                return Adoption::Left;
+            }
+        }
+        let full = match whole(look.backer, flow) {
+            Ok(full) => full,
+            Err(error) => {
+                if error.errno() != Errno::ENOENT {
+                    unexpected(flow, &error);
+                }
+                return Adoption::Left;
+            }
+        };
+        let parsed = odp::key_to_flow(&full.key)
+            .and_then(|(key, _)| odp::mask_to_flow(&full.mask, &key).map(|(mask, _)| (key, mask)));
+        let (key, mask) = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                unexpected(flow, &error);
+                return self.enter(look, flows, full, &Key::default(), Mini::default(), true);
+            }
+        };
+        let id = RecircId(key.recirc_id);
+        if id.0 != 0 && look.backer.recirc.find(id).is_none() && !self.lock().contains_key(&name) {
+            let mut ids = Vec::new();
+            leads_to(&full.actions, &mut ids);
+            let orphan = Orphan { id, leads_to: ids, since: look.now, seen: look.pass, released: false };
+            self.lock().insert(name, orphan);
+            return Adoption::Left;
+        }
+        let doomed = self.lock().remove(&name).is_some();
+        self.enter(look, flows, full, &key, Mini::new(&mask.0), doomed)
+    }
+
+    fn enter(
+        &self,
+        look: &Look<'_>,
+        flows: &Flows,
+        full: Flow,
+        key: &Key,
+        mask: Mini,
+        doomed: bool,
+    ) -> Adoption {
+        let new = New {
+            ufid: full.ufid,
+            has_ufid: full.ufid_present,
+            pmd: full.pmd,
+            raw: full.key,
+            raw_mask: Some(full.mask),
+            key,
+            recirc: look.backer.recirc.find_ref(RecircId(key.recirc_id)),
+            mask,
+            actions: full.actions,
+            kept: Kept::default(),
+            seq: None,
+            created: look.now,
+        };
+        match flows.ukeys.enter(Ukey::new(new), |_| false) {
+            Ok(ukey) if doomed => Adoption::Doomed(ukey),
+            Ok(ukey) => Adoption::Ours(ukey),
+            // A handler was quicker.
+            Err(_) => Adoption::Left,
+        }
+    }
+
+    /// After a pass: finds out to which orphans nothing leads any more.
+    pub fn finish(&self, backer: &Backer, pass: &Pass) {
+        let mut orphans = self.lock();
+        if orphans.is_empty() || !pass.is_complete() {
+            return;
+        }
+        orphans.retain(|_, orphan| orphan.seen == pass.number);
+        let mut reached = HashSet::new();
+        let mut ids = Vec::new();
+        for ukey in backer.flows.ukeys.part(0, 1).flatten() {
+            let state = ukey.state();
+            if state.life != Life::Gone {
+                leads_to(&state.actions, &mut ids);
+            }
+        }
+        while let Some(id) = ids.pop() {
+            if reached.insert(id) {
+                let further = orphans.values().filter(|orphan| orphan.id == id);
+                ids.extend(further.flat_map(|orphan| orphan.leads_to.iter().copied()));
+            }
+        }
+        for orphan in orphans.values_mut() {
+            orphan.released = !reached.contains(&orphan.id);
+        }
+        if orphans.is_empty() {
+            backer.recirc.release_reserved();
+        }
+    }
+}
+
+/// A flow with all its parts.
+fn whole(backer: &Backer, flow: &Flow) -> Result<Flow, Error> {
+    if !flow.key.0.is_empty() {
+        return Ok(flow.clone());
+    }
+    let ufid = flow.ufid_present.then_some(flow.ufid);
+    backer.datapath.flow_get(&FlowGet { key: &flow.key, ufid, pmd: flow.pmd })
+}
+
+fn unexpected(flow: &Flow, why: &dyn std::fmt::Display) {
+    tracing::warn!(
+        target: "ofproto_dpif_upcall", rl = "10,60",
+        "Failed to acquire udpif_key corresponding to unexpected flow ({why}): ufid:{}", flow.ufid
+    );
+}
+
+/// The recirculation ids that actions name, however deep.
+fn leads_to(actions: &[Action], ids: &mut Vec<RecircId>) {
+    for action in actions {
+        match action {
+            Action::Recirc(id) => ids.push(*id),
+            Action::Clone(actions) | Action::Sample { actions, .. } => leads_to(actions, ids),
+            Action::CheckPktLen { greater, less_equal, .. } => {
+                leads_to(greater, ids);
+                leads_to(less_equal, ids);
+            }
+            _ => {}
+        }
+    }
+}

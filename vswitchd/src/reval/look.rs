@@ -1,0 +1,286 @@
+//! What becomes of one flow: decisions of a pass, and the requests to the datapath that follow from them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datapath::flow::{FlowDel, FlowPut, FlowStats, Op, OpDone, OpResult, PutFlags};
+use flow::action::Action;
+use flow::id::DpPort;
+use flow::key::{Key, Mask};
+use flow::mini::Mini;
+use flow::odp::{self, OdpSupport, Params, RawKey, RawMask};
+use flow::time::Instant;
+
+use super::Flows;
+use super::ukey::{Kept, Life, State, Ukey};
+use crate::backer::Backer;
+use crate::upcall::{odp_support, slow_path};
+use crate::xlate::{Snapshot, Stats};
+
+/// Packet counts above this may have wrapped round when they are smaller the next time.
+const MAY_WRAP: u64 = u64::MAX / 4 * 3;
+
+/// What becomes of a flow.
+pub(super) enum Verdict {
+    Keep,
+    Change(Vec<Action>, Kept),
+    /// Put in again, with a mask that sees more.
+    Replace(Box<Mask>, Vec<Action>, Kept),
+    Delete,
+}
+
+/// A pass's circumstances.
+pub(super) struct Look<'a> {
+    pub backer: &'a Backer,
+    pub snapshot: &'a Snapshot,
+    pub seq: u64,
+    /// The pass's number.
+    pub pass: u64,
+    pub now: Instant,
+    pub max_idle: Duration,
+    pub kill_all: bool,
+}
+
+/// A request to the datapath that a decision led to.
+enum Request {
+    Delete,
+    Modify,
+    /// The flow is deleted and made anew, wider than before.
+    Replace,
+}
+
+/// Requests that go to the datapath together.
+#[derive(Default)]
+pub(super) struct Batch(Vec<Pending>);
+
+struct Pending {
+    ukey: Arc<Ukey>,
+    request: Request,
+    mask: Option<RawMask>,
+    actions: Arc<[Action]>,
+}
+
+impl Batch {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Has the flow deleted.
+    pub fn delete(&mut self, ukey: &Arc<Ukey>, state: &mut State) {
+        state.life = Life::Gone;
+        let actions = Arc::from([]);
+        self.0.push(Pending { ukey: Arc::clone(ukey), request: Request::Delete, mask: None, actions });
+    }
+
+    fn put(&mut self, look: &Look<'_>, ukey: &Arc<Ukey>, state: &State, request: Request) {
+        let mask = match &ukey.raw_mask {
+            Some(mask) if !matches!(request, Request::Replace) => mask.clone(),
+            _ => raw_mask(look.snapshot, &ukey.key.expand(), &Mask(state.mask.expand())),
+        };
+        let actions = Arc::clone(&state.actions);
+        self.0.push(Pending { ukey: Arc::clone(ukey), request, mask: Some(mask), actions });
+    }
+
+    /// Sends the requests, and deals with what comes of them.
+    pub fn send(&mut self, look: &Look<'_>, flows: &Flows) {
+        let terse = look.backer.ufid();
+        let mut ops = Vec::with_capacity(self.0.len());
+        for pending in &self.0 {
+            let ukey = &*pending.ukey;
+            let ufid = ukey.has_ufid.then_some(ukey.ufid);
+            if !matches!(pending.request, Request::Modify) {
+                ops.push(Op::Del(FlowDel { key: &ukey.raw, ufid, pmd: ukey.pmd, terse }));
+            }
+            if let Some(mask) = &pending.mask {
+                let flags = match pending.request {
+                    Request::Modify => PutFlags::MODIFY,
+                    _ => PutFlags::CREATE,
+                };
+                let actions = &*pending.actions;
+                let put = FlowPut { flags, key: &ukey.raw, mask: Some(mask), ufid, pmd: ukey.pmd, actions };
+                ops.push(Op::Put(put));
+            }
+        }
+        if ops.is_empty() {
+            return;
+        }
+        let mut results = look.backer.datapath.operate(&ops).into_iter();
+        drop(ops);
+        for pending in std::mem::take(&mut self.0) {
+            pending.done(look, flows, &mut results);
+        }
+    }
+}
+
+impl Pending {
+    fn done(self, look: &Look<'_>, flows: &Flows, results: &mut impl Iterator<Item = OpResult>) {
+        let Self { ukey, request, .. } = self;
+        let mut state = ukey.state();
+        if !matches!(request, Request::Modify) {
+            match results.next() {
+                Some(Ok(OpDone::Del(stats))) => look.push(flows, &ukey, &mut state, stats),
+                Some(Err(error)) => tracing::debug!(
+                    target: "ofproto_dpif_upcall", "failed to delete flow {}: {error}", ukey.ufid
+                ),
+                _ => {}
+            }
+        }
+        let put = match request {
+            Request::Delete => None,
+            _ => results.next(),
+        };
+        match (&request, put) {
+            (Request::Modify, Some(Err(error))) => {
+                tracing::debug!(
+                    target: "ofproto_dpif_upcall", "failed to modify flow {}: {error}", ukey.ufid
+                );
+                state.life = Life::Wrong;
+            }
+            (Request::Replace, Some(Err(_))) => state.life = Life::Gone,
+            (Request::Replace, _) => state.stats = FlowStats::default(),
+            _ => {}
+        }
+        if state.life == Life::Gone {
+            drop(state);
+            flows.ukeys.remove(&ukey);
+        }
+    }
+}
+
+impl Look<'_> {
+    /// Decides about a flow with these statistics, counts its packets, and notes what to ask of the datapath.
+    pub fn decide(
+        &self,
+        flows: &Flows,
+        ukey: &Arc<Ukey>,
+        state: &mut State,
+        stats: FlowStats,
+        batch: &mut Batch,
+    ) {
+        let used = stats.used.unwrap_or(ukey.created);
+        let idle = self.now.since(used) >= self.max_idle;
+        let verdict = match state.seq {
+            _ if self.kill_all || idle => Verdict::Delete,
+            Some(seq) if seq == self.seq => Verdict::Keep,
+            _ => self.translate_again(ukey, state),
+        };
+        // Packets so far did what the flow said then.
+        self.push(flows, ukey, state, stats);
+        self.carry_out(ukey, state, verdict, batch);
+    }
+
+    fn carry_out(&self, ukey: &Arc<Ukey>, state: &mut State, verdict: Verdict, batch: &mut Batch) {
+        match verdict {
+            Verdict::Keep => {
+                state.teaching &= state.seq == Some(self.seq);
+                state.seq = Some(self.seq);
+            }
+            Verdict::Change(actions, kept) => {
+                let same = *actions == *state.actions;
+                (state.kept, state.seq, state.teaching) = (kept, Some(self.seq), false);
+                if !same {
+                    state.actions = actions.into();
+                    batch.put(self, ukey, state, Request::Modify);
+                }
+            }
+            Verdict::Replace(mask, actions, kept) => {
+                state.mask = significant(self.snapshot, &ukey.key.expand(), &mask);
+                state.actions = actions.into();
+                batch.put(self, ukey, state, Request::Replace);
+                (state.kept, state.seq, state.teaching) = (kept, Some(self.seq), false);
+            }
+            Verdict::Delete => batch.delete(ukey, state),
+        }
+    }
+
+    /// What translation makes of the flow now.
+    fn translate_again(&self, ukey: &Ukey, state: &State) -> Verdict {
+        let backer = self.backer;
+        let key = ukey.key.expand();
+        let Ok((bridge, in_port)) = backer.origin(self.snapshot, &key) else { return Verdict::Delete };
+        let result = backer.translate(self.snapshot, bridge, in_port, &key, None, self.now);
+        if result.avoid_caching {
+            return Verdict::Delete;
+        }
+        let actions = if result.slow.is_empty() {
+            result.actions
+        } else {
+            slow_path(backer, bridge, result.slow, DpPort(key.in_port), in_port)
+        };
+        let kept = Kept { effects: result.effects, recircs: result.recircs };
+        // A flow that is too wide now must go, unless it is as it should have been had its own packet's rules been there;
+        // one that is too narrow may stay.
+        let covered = state.mask.covers(&Mini::new(&result.mask.0))
+            || state.mask.covers(&significant(self.snapshot, &key, &result.mask));
+        if !covered {
+            return match state.teaching {
+                true => Verdict::Replace(Box::new(result.mask), actions, kept),
+                false => Verdict::Delete,
+            };
+        }
+        let same = *actions == *state.actions && kept.recircs == state.kept.recircs;
+        if same && same_effects(&kept, &state.kept) {
+            return Verdict::Keep;
+        }
+        Verdict::Change(actions, kept)
+    }
+
+    /// Counts the packets that came since the last time.
+    pub fn push(&self, flows: &Flows, ukey: &Ukey, state: &mut State, stats: FlowStats) {
+        let before = state.stats;
+        if stats.packets < before.packets && before.packets < MAY_WRAP {
+            flows.tally(|c| &c.stat_reset, 1);
+            tracing::warn!(
+                target: "ofproto_dpif_upcall", rl = "1,5",
+                "Unexpected jump in packet stats from {} to {} when handling ukey {}",
+                before.packets, stats.packets, ukey.ufid
+            );
+            state.stats = stats;
+            return;
+        }
+        let packets = stats.packets.wrapping_sub(before.packets);
+        let bytes = stats.bytes.saturating_sub(before.bytes);
+        if packets != 0 || stats.used > before.used {
+            let used = stats.used.unwrap_or(self.now);
+            let tcp_flags = stats.tcp_flags;
+            self.backer.apply(&state.kept.effects, &Stats { packets, bytes, used, tcp_flags });
+        }
+        state.stats = stats;
+    }
+}
+
+fn params<'a>(
+    snapshot: &Snapshot,
+    support: &'a OdpSupport,
+    key: &'a Key,
+    mask: Option<&'a Mask>,
+) -> Params<'a> {
+    Params { key, mask, support, vlan_limit: usize::from(snapshot.vlan_limit) }
+}
+
+fn support(snapshot: &Snapshot) -> OdpSupport {
+    snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support)
+}
+
+/// A key's attributes as this datapath has them.
+pub(crate) fn raw_key(snapshot: &Snapshot, key: &Key, mask: &Mask) -> RawKey {
+    odp::key_from_flow(&params(snapshot, &support(snapshot), key, Some(mask)))
+}
+
+/// A mask's attributes as this datapath has them.
+pub(crate) fn raw_mask(snapshot: &Snapshot, key: &Key, mask: &Mask) -> RawMask {
+    odp::mask_from_flow(&params(snapshot, &support(snapshot), key, Some(mask)), mask)
+}
+
+/// The bits of a mask that a datapath flow can have: what its attributes carry.
+pub(crate) fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Mini {
+    match odp::mask_to_flow(&raw_mask(snapshot, key, mask), key) {
+        Ok((mask, _)) => Mini::new(&mask.0),
+        Err(_) => Mini::new(&mask.0),
+    }
+}
+
+/// Whether two translations count packets at the same places.
+fn same_effects(a: &Kept, b: &Kept) -> bool {
+    a.effects.len() == b.effects.len() && a.effects.iter().zip(&b.effects).all(|(a, b)| a.is_same(b))
+}

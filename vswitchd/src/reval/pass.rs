@@ -1,0 +1,210 @@
+//! One pass over a datapath's flows.
+//!
+//! Several threads may make a pass together: each takes batches of flows from the dump, which is behind a lock, and when it is
+//! used up each sweeps a part of the table. What a batch calls for goes to the datapath as one batch of requests.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use datapath::flow::{Dump, Flow, FlowStats};
+use flow::time::Instant;
+
+use super::adopt::Adoption;
+use super::look::{Batch, Look};
+use super::ukey::{Life, Ukey};
+use super::{Flows, Settings};
+use crate::backer::Backer;
+use crate::xlate::Snapshot;
+
+/// Flows taken from a dump, and requests sent to the datapath, at once.
+pub(super) const BATCH: usize = 64;
+/// How long flows live that nobody uses, when there are too many.
+const CROWDED_IDLE: Duration = Duration::from_millis(100);
+/// A flow that this many dumps in a row did not show is gone.
+const MISSED_DUMPS: u32 = 4;
+
+/// A pass that has begun.
+pub(super) struct Pass {
+    dump: Mutex<Box<dyn Dump>>,
+    snapshot: Arc<Snapshot>,
+    settings: Settings,
+    pub number: u64,
+    pub seq: u64,
+    pub began: Instant,
+    seen: AtomicUsize,
+    /// Nanoseconds of work.
+    took: AtomicU64,
+    terse: bool,
+    /// That everything is being deleted was said.
+    warned: AtomicBool,
+    /// The dump failed: what it did not show may be there.
+    cut_short: AtomicBool,
+}
+
+impl Pass {
+    /// Begins one.
+    pub fn begin(flows: &Flows, backer: &Backer, now: Instant) -> Self {
+        let seq = backer.seq();
+        let terse = backer.ufid();
+        Self {
+            snapshot: backer.snapshot(),
+            dump: Mutex::new(backer.datapath.flow_dump(terse)),
+            settings: flows.settings(),
+            number: flows.passes.fetch_add(1, Ordering::Relaxed) + 1,
+            seq,
+            began: now,
+            seen: AtomicUsize::new(0),
+            took: AtomicU64::new(0),
+            terse,
+            warned: AtomicBool::new(false),
+            cut_short: AtomicBool::new(false),
+        }
+    }
+
+    /// Flows seen so far.
+    pub fn seen(&self) -> usize {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// How long threads worked.
+    pub fn took(&self) -> Duration {
+        Duration::from_nanos(self.took.load(Ordering::Relaxed))
+    }
+
+    /// Whether the dump showed all it had.
+    pub fn is_complete(&self) -> bool {
+        !self.cut_short.load(Ordering::Relaxed)
+    }
+
+    fn look<'a>(&'a self, flows: &Flows, backer: &'a Backer) -> Look<'a> {
+        let present = flows.len();
+        let limit = flows.limit.load(Ordering::Relaxed);
+        let kill_all = present > limit.saturating_mul(2);
+        flows.tally(|c| &c.limit_hit, usize::from(present >= limit));
+        flows.tally(|c| &c.limit_kill, usize::from(kill_all));
+        if kill_all && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                target: "ofproto_dpif_upcall", rl = "1,1",
+                "Number of datapath flows ({present}) twice as high as current dynamic flow limit ({}).  \
+                 Starting to delete flows unconditionally as an emergency measure.",
+                limit.saturating_mul(2)
+            );
+        }
+        Look {
+            backer,
+            snapshot: &self.snapshot,
+            seq: self.seq,
+            pass: self.number,
+            now: backer.clock.now(),
+            max_idle: if present > limit { CROWDED_IDLE } else { self.settings.max_idle },
+            kill_all,
+        }
+    }
+
+    /// Looks at `most` flows or a few more; whether there are more then.
+    pub fn step(&self, flows: &Flows, backer: &Backer, most: usize) -> bool {
+        let started = std::time::Instant::now();
+        let mut shown = Vec::with_capacity(BATCH);
+        let (mut done, mut more) = (0, true);
+        while more && done < most {
+            shown.clear();
+            let next = {
+                let mut dump = self.dump.lock().unwrap_or_else(PoisonError::into_inner);
+                dump.next(BATCH, &mut shown)
+            };
+            more = next.unwrap_or_else(|error| {
+                tracing::warn!(target: "ofproto_dpif_upcall", rl = "1,5", "dumping flows failed: {error}");
+                self.cut_short.store(true, Ordering::Relaxed);
+                false
+            });
+            done += shown.len();
+            self.look_at(flows, backer, &shown);
+        }
+        self.seen.fetch_add(done, Ordering::Relaxed);
+        self.took.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        more
+    }
+
+    fn look_at(&self, flows: &Flows, backer: &Backer, shown: &[Flow]) {
+        let look = self.look(flows, backer);
+        let mut batch = Batch::default();
+        for flow in shown {
+            let known = flows.ukeys.find(flow.ufid, flow.pmd);
+            match known {
+                Some(ukey) => self.look_at_one(&look, flows, &ukey, flow, &mut batch),
+                None => match flows.foreign.adopt(&look, flows, flow) {
+                    Adoption::Ours(ukey) => self.look_at_one(&look, flows, &ukey, flow, &mut batch),
+                    Adoption::Doomed(ukey) => batch.delete(&ukey, &mut ukey.state()),
+                    Adoption::Left => {}
+                },
+            }
+        }
+        batch.send(&look, flows);
+    }
+
+    fn look_at_one(&self, look: &Look<'_>, flows: &Flows, ukey: &Arc<Ukey>, flow: &Flow, batch: &mut Batch) {
+        let Some(mut state) = ukey.try_state() else { return flows.tally(|c| &c.contention, 1) };
+        if state.seen == self.number {
+            let is_new = state.kept.effects.is_empty();
+            return flows.tally(|c| if is_new { &c.new } else { &c.duplicate }, 1);
+        }
+        if state.layer.replace(flow.attrs.layer).is_some_and(|before| before != flow.attrs.layer) {
+            // It is another flow there, whose packets are counted from the beginning.
+            flows.tally(|c| &c.layer_change, 1);
+            state.stats = FlowStats::default();
+        }
+        state.seen = self.number;
+        state.missed = 0;
+        match state.life {
+            Life::Gone => return,
+            Life::Wrong => {
+                flows.tally(|c| &c.inconsistent, 1);
+                return batch.delete(ukey, &mut state);
+            }
+            Life::Asked | Life::Live => state.life = Life::Live,
+        }
+        let mut stats = flow.stats;
+        if stats.used.is_none() && self.terse && stats.packets > state.stats.packets {
+            stats.used = Some(look.now);
+        }
+        look.decide(flows, ukey, &mut state, stats, batch);
+    }
+
+    /// Deals with the flows of one part of `of` parts of the table that the dump did not show.
+    pub fn sweep(&self, flows: &Flows, backer: &Backer, part: usize, of: usize) {
+        let started = std::time::Instant::now();
+        let look = self.look(flows, backer);
+        for shard in flows.ukeys.part(part, of) {
+            let mut batch = Batch::default();
+            for ukey in shard {
+                self.sweep_one(&look, flows, &ukey, &mut batch);
+                if batch.len() >= BATCH {
+                    batch.send(&look, flows);
+                }
+            }
+            batch.send(&look, flows);
+        }
+        self.took.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    fn sweep_one(&self, look: &Look<'_>, flows: &Flows, ukey: &Arc<Ukey>, batch: &mut Batch) {
+        let Some(mut state) = ukey.try_state() else { return flows.tally(|c| &c.contention, 1) };
+        let unseen = state.seen != self.number;
+        match state.life {
+            Life::Live if unseen && ukey.created < self.began => {}
+            Life::Wrong => return batch.delete(ukey, &mut state),
+            _ => return,
+        }
+        state.missed += 1;
+        if state.missed >= MISSED_DUMPS && self.is_complete() {
+            flows.tally(|c| &c.missing, 1);
+            return batch.delete(ukey, &mut state);
+        }
+        if state.seq != Some(self.seq) {
+            flows.tally(|c| &c.missed, 1);
+            let stats: FlowStats = state.stats;
+            look.decide(flows, ukey, &mut state, stats, batch);
+        }
+    }
+}

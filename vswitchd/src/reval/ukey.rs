@@ -1,0 +1,205 @@
+//! What is kept of a datapath flow ([`Ukey`]), and where ([`Ukeys`]).
+//!
+//! A handler enters a ukey before it asks the datapath for the flow, so that nobody asks twice; a revalidator enters it when
+//! it meets a flow that nobody of us asked for. What changes of it is behind its own lock, which is held for the time of one
+//! decision, never for that of a request to the datapath; who finds it held leaves the flow to whoever holds it. A ukey that
+//! left the table is [`Life::Gone`], whoever still has it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use datapath::PmdId;
+use datapath::flow::FlowStats;
+use flow::action::Action;
+use flow::id::Ufid;
+use flow::key::Key;
+use flow::mini::Mini;
+use flow::odp::{RawKey, RawMask};
+use flow::time::Instant;
+
+use crate::xlate::RecircRef;
+use crate::xlate::effect::Effect;
+
+/// Parts of the table that have a lock each.
+const SHARDS: usize = 64;
+
+/// What a translation leaves that a flow keeps.
+#[derive(Default)]
+pub struct Kept {
+    pub effects: Vec<Effect>,
+    pub recircs: Vec<RecircRef>,
+}
+
+/// How a ukey stands to the datapath's flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// The datapath was asked for the flow, or will be.
+    Asked,
+    /// The datapath has the flow.
+    Live,
+    /// The datapath refused a change: the flow is not what it should be, and has to go.
+    Wrong,
+    /// The flow is gone, or as good as gone.
+    Gone,
+}
+
+/// A flow that translation installed, or took over.
+pub struct Ukey {
+    pub ufid: Ufid,
+    /// Whether the datapath knows the flow by its identifier.
+    pub has_ufid: bool,
+    pub pmd: PmdId,
+    pub raw: RawKey,
+    /// The mask's attributes, where it was not we who made them.
+    pub raw_mask: Option<RawMask>,
+    pub key: Mini,
+    /// Keeps what the flow's own recirculation id stands for.
+    _recirc: Option<RecircRef>,
+    pub created: Instant,
+    state: Mutex<State>,
+}
+
+/// What changes of a ukey.
+pub struct State {
+    pub life: Life,
+    pub mask: Mini,
+    pub actions: Arc<[Action]>,
+    pub kept: Kept,
+    /// Whether the packet that made the flow also asked for rules, which were not there yet when it was translated.
+    pub teaching: bool,
+    /// Where the datapath had the flow (`dp:ovs`, `dp:tc`), once it has shown it.
+    pub layer: Option<&'static str>,
+    /// What was counted already.
+    pub stats: FlowStats,
+    /// The [`crate::backer::Backer::seq`] at which it was last found right; `None` if it never was.
+    pub seq: Option<u64>,
+    /// The pass in which the datapath last showed it.
+    pub seen: u64,
+    /// Passes since, in which it should have.
+    pub missed: u32,
+}
+
+/// What a ukey is made of.
+pub struct New<'a> {
+    pub ufid: Ufid,
+    pub has_ufid: bool,
+    pub pmd: PmdId,
+    pub raw: RawKey,
+    pub raw_mask: Option<RawMask>,
+    pub key: &'a Key,
+    pub recirc: Option<RecircRef>,
+    pub mask: Mini,
+    pub actions: Arc<[Action]>,
+    pub kept: Kept,
+    pub seq: Option<u64>,
+    pub created: Instant,
+}
+
+impl Ukey {
+    /// A flow that the datapath was not asked for yet.
+    pub fn new(new: New<'_>) -> Self {
+        let New { ufid, has_ufid, pmd, raw, raw_mask, key, recirc, mask, actions, kept, seq, created } = new;
+        let teaching = kept.effects.iter().any(|effect| matches!(effect, Effect::Learn { .. }));
+        let (stats, seen, missed, life, layer) = (FlowStats::default(), 0, 0, Life::Asked, None);
+        let state = State { life, mask, actions, kept, teaching, layer, stats, seq, seen, missed };
+        let state = Mutex::new(state);
+        Self { ufid, has_ufid, pmd, raw, raw_mask, key: Mini::new(key), _recirc: recirc, created, state }
+    }
+
+    /// Locks what changes.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks what changes, unless somebody has it locked.
+    pub fn try_state(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+type Name = (Ufid, PmdId);
+
+/// All ukeys of a datapath.
+pub struct Ukeys {
+    shards: Box<[Mutex<HashMap<Name, Arc<Ukey>>>]>,
+    hasher: RandomState,
+    count: AtomicUsize,
+}
+
+impl Default for Ukeys {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            count: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Ukeys {
+    fn lock(shard: &Mutex<HashMap<Name, Arc<Ukey>>>) -> MutexGuard<'_, HashMap<Name, Arc<Ukey>>> {
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shard(&self, ufid: Ufid, pmd: PmdId) -> MutexGuard<'_, HashMap<Name, Arc<Ukey>>> {
+        let hash = self.hasher.hash_one((ufid, pmd)) as usize;
+        Self::lock(&self.shards[hash % SHARDS])
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The ukey of a flow.
+    pub fn find(&self, ufid: Ufid, pmd: PmdId) -> Option<Arc<Ukey>> {
+        self.shard(ufid, pmd).get(&(ufid, pmd)).cloned()
+    }
+
+    /// Enters a ukey; `replace` says whether it may take the place of one that is there. Gives the one that has the place.
+    pub fn enter(&self, ukey: Ukey, replace: impl FnOnce(&Ukey) -> bool) -> Result<Arc<Ukey>, Arc<Ukey>> {
+        let ukey = Arc::new(ukey);
+        match self.shard(ukey.ufid, ukey.pmd).entry((ukey.ufid, ukey.pmd)) {
+            Entry::Vacant(place) => {
+                place.insert(Arc::clone(&ukey));
+                self.count.fetch_add(1, Ordering::Relaxed);
+            }
+            Entry::Occupied(mut place) => {
+                if !replace(place.get()) {
+                    return Err(Arc::clone(place.get()));
+                }
+                place.insert(Arc::clone(&ukey));
+            }
+        }
+        Ok(ukey)
+    }
+
+    /// Lets a ukey go, if it still has its place.
+    pub fn remove(&self, ukey: &Arc<Ukey>) {
+        let mut shard = self.shard(ukey.ufid, ukey.pmd);
+        if let Entry::Occupied(place) = shard.entry((ukey.ufid, ukey.pmd))
+            && Arc::ptr_eq(place.get(), ukey)
+        {
+            place.remove();
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The ukeys of one part of `of` parts of the table, shard by shard.
+    pub fn part(&self, part: usize, of: usize) -> impl Iterator<Item = Vec<Arc<Ukey>>> + '_ {
+        let shards = self.shards.iter().skip(part).step_by(of.max(1));
+        shards.map(|shard| Self::lock(shard).values().cloned().collect())
+    }
+
+    /// How many ukeys one part of `of` parts of the table has.
+    pub fn len_of_part(&self, part: usize, of: usize) -> usize {
+        self.shards.iter().skip(part).step_by(of.max(1)).map(|shard| Self::lock(shard).len()).sum()
+    }
+}
