@@ -20,13 +20,16 @@ pub enum Error {
     /// A request that contradicts itself; the text says where.
     #[error("{0}")]
     Invalid(String),
+    /// A device refuses its options; the text says why, for the `error` column.
+    #[error("{text}")]
+    Config { text: String, errno: Errno },
 }
 
 impl Error {
     /// The error number that stands for this error.
     pub const fn errno(&self) -> Errno {
         match self {
-            Self::Os(errno) | Self::Refused { errno, .. } => *errno,
+            Self::Os(errno) | Self::Refused { errno, .. } | Self::Config { errno, .. } => *errno,
             Self::Malformed(_) => Errno::EPROTO,
             Self::Unsupported(_) => Errno::EOPNOTSUPP,
             Self::Invalid(_) => Errno::EINVAL,
@@ -38,7 +41,7 @@ impl Error {
         match self {
             Self::Refused { text, .. } | Self::Malformed(text) => Some(text),
             Self::Unsupported(what) => Some(what),
-            Self::Os(_) | Self::Invalid(_) => None,
+            Self::Os(_) | Self::Invalid(_) | Self::Config { .. } => None,
         }
     }
 }

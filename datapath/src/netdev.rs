@@ -6,6 +6,8 @@
 //!
 //! Statistics keys and status keys are those of the `Interface` table (ovs-vswitchd.conf.db(5)).
 
+pub mod tunnel;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -160,7 +162,7 @@ pub struct Address {
 pub trait Netdev: Send + Sync {
     fn name(&self) -> &str;
 
-    /// The type: `system`, `internal`, `tap`, `dummy`, `dummy-internal`, `dummy-pmd`, `patch`.
+    /// The type: `system`, `internal`, `tap`, `dummy`, `dummy-internal`, `dummy-pmd`, `patch`, a [`tunnel::Kind`].
     fn kind(&self) -> &'static str;
 
     /// Whether worker threads poll the device (`dummy-pmd`, `system`, …) rather than the main thread.
@@ -176,10 +178,31 @@ pub trait Netdev: Send + Sync {
     /// Applies the `options` column. Unknown options are left alone, as OVS does.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with the text for the `error` column.
+    /// [`Error::Config`] with the text for the `error` column.
     fn set_config(&self, _options: &BTreeMap<String, String>) -> Result<(), Error> {
         Ok(())
     }
+
+    /// How the tunnel is configured that this is; `None` for all else.
+    fn tunnel(&self) -> Option<Arc<tunnel::Config>> {
+        None
+    }
+
+    /// The name of the datapath port that carries the device's packets: for tunnels a shared one.
+    fn datapath_port(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// The device that stands for a port of that name, where it is not this one.
+    fn port_device(&self) -> Option<Arc<dyn Netdev>> {
+        None
+    }
+
+    /// Says which datapath's ports carry the device's packets: the kernel's, or another.
+    fn joined_datapath(&self, _in_kernel: bool) {}
+
+    /// Lets a tunnel look anew where its packets leave; for when routes changed.
+    fn look_for_egress(&self) {}
 
     fn mac(&self) -> Result<EthAddr, Error>;
 
@@ -270,16 +293,20 @@ pub struct Netdevs {
     open: Mutex<BTreeMap<String, Weak<dyn Netdev>>>,
     dummies: AtomicU32,
     versions: Mutex<Option<Versions>>,
+    tunnels: Arc<tunnel::Shared>,
 }
 
 impl Netdevs {
-    /// Knows the types that every switch has: `system`, `tap`, `internal` and `patch`.
+    /// Knows the types that every switch has: `system`, `tap`, `internal`, `patch` and tunnels.
     pub fn new() -> Self {
         let netdevs = Self::default();
         netdevs.register("system", System::open);
         netdevs.register("tap", TapDevice::open);
         netdevs.register("internal", TapDevice::open);
         netdevs.register("patch", Patch::open);
+        for kind in tunnel::KINDS {
+            netdevs.register(kind.name, tunnel::Tunnel::open);
+        }
         netdevs
     }
 
@@ -341,6 +368,16 @@ impl Netdevs {
     /// What tells whether devices of the kernel changed, if somebody listens.
     pub fn link_versions(&self) -> Option<Versions> {
         lock(&self.versions).clone()
+    }
+
+    /// What tunnels share.
+    pub fn tunnels(&self) -> &Arc<tunnel::Shared> {
+        &self.tunnels
+    }
+
+    /// Lets tunnels look anew where their packets leave.
+    pub fn routes_changed(&self) {
+        self.all().iter().for_each(|device| device.look_for_egress());
     }
 
     /// The open device of this name.

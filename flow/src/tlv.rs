@@ -2,27 +2,56 @@
 //!
 //! A `tun_metadataN` field has no place of its own: [`Table`] says which option (class, type) it is, how long, and where in
 //! [`crate::key::Tunnel::opts`] its value lies. `opt_present` says which of them a packet has.
+//!
+//! Datapaths know nothing of tables: they have options as on the wire (RFC 8926 section 3.5), which [`Table::map`] and
+//! [`Table::unmap_mask`] translate. A key with raw options has [`tnl_flags::RAW_OPTS`].
 
 use crate::field::Value;
-use crate::key::{Key, Mask, TUN_METADATA_BYTES};
+use crate::key::{Key, Mask, TUN_METADATA_BYTES, Tunnel, tnl_flags};
 use crate::mini::FullMatch;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::sync::Arc;
 
 /// How many `tun_metadata` fields there are.
 pub const FIELDS: usize = 64;
 
+/// A stretch of the options area: the first byte, and how many.
+type Piece = (u8, u8);
+
 /// One mapped option.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// The option class.
     pub class: u16,
     /// The option type, with its critical bit.
     pub opt_type: u8,
-    /// Bytes of the value: a multiple of 4, at most 124.
+    /// Bytes of the value: a multiple of 4, at most 124. Zero for an option that is either there or not.
     pub len: u8,
-    /// Where the value lies in the options area.
-    pub ofs: u8,
+    /// Where the value lies in the options area: in one piece, unless no gap was long enough.
+    pieces: SmallVec<[Piece; 1]>,
+}
+
+impl Entry {
+    fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        self.pieces.iter().map(|&(ofs, len)| usize::from(ofs)..usize::from(ofs) + usize::from(len))
+    }
+
+    fn read(&self, opts: &[u8; TUN_METADATA_BYTES]) -> Value {
+        let mut value = Value::default();
+        self.ranges().for_each(|range| value.extend(&opts[range]));
+        value
+    }
+
+    /// `value` is as long as the option.
+    fn write(&self, opts: &mut [u8; TUN_METADATA_BYTES], value: &[u8]) {
+        let mut rest = value;
+        for range in self.ranges() {
+            let (piece, more) = rest.split_at(range.len().min(rest.len()));
+            opts[range.start..range.start + piece.len()].copy_from_slice(piece);
+            rest = more;
+        }
+    }
 }
 
 /// Which options a bridge maps, by `tun_metadata` index.
@@ -33,14 +62,14 @@ pub struct Table {
 
 impl Default for Table {
     fn default() -> Self {
-        Self { entries: [None; FIELDS] }
+        Self { entries: [const { None }; FIELDS] }
     }
 }
 
 /// Why an option cannot be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TlvError {
-    /// The length is not a multiple of 4 from 4 to 124.
+    /// The length is not a multiple of 4 up to 124.
     #[error("bad option length")]
     BadLength,
     /// There is no such field.
@@ -60,7 +89,7 @@ impl Table {
     /// # Errors
     /// [`TlvError`] says what does not fit.
     pub fn add(&mut self, index: usize, class: u16, opt_type: u8, len: u8) -> Result<(), TlvError> {
-        if len == 0 || len > 124 || !len.is_multiple_of(4) {
+        if len > 124 || !len.is_multiple_of(4) {
             return Err(TlvError::BadLength);
         }
         let taken = |e: &Entry| (e.class, e.opt_type) == (class, opt_type);
@@ -69,15 +98,30 @@ impl Table {
         {
             return Err(TlvError::Duplicate);
         }
-        let free = |ofs: usize| {
-            let end = ofs + usize::from(len);
-            let apart =
-                |e: &Entry| end <= usize::from(e.ofs) || ofs >= usize::from(e.ofs) + usize::from(e.len);
-            end <= TUN_METADATA_BYTES && self.entries.iter().flatten().all(apart)
-        };
-        let ofs = (0..TUN_METADATA_BYTES).step_by(4).find(|&ofs| free(ofs)).ok_or(TlvError::Full)?;
-        self.entries[index] = Some(Entry { class, opt_type, len, ofs: ofs as u8 });
+        let pieces = self.room(len).ok_or(TlvError::Full)?;
+        self.entries[index] = Some(Entry { class, opt_type, len, pieces });
         Ok(())
+    }
+
+    /// Free pieces that `len` bytes fit in: the first gap that is long enough, or else the longest ones, as many as it takes.
+    fn room(&self, len: u8) -> Option<SmallVec<[Piece; 1]>> {
+        const WORDS: usize = TUN_METADATA_BYTES / 4;
+        let mut used = [false; WORDS];
+        for range in self.entries.iter().flatten().flat_map(Entry::ranges) {
+            used[range.start / 4..range.end / 4].fill(true);
+        }
+        let mut pieces = SmallVec::new();
+        let mut left = usize::from(len) / 4;
+        while left > 0 {
+            let gap = |start: usize| used[start..].iter().take(left).take_while(|&&used| !used).count();
+            let gaps = (0..WORDS).map(|start| (start, gap(start)));
+            // The first of the longest, which is as long as needed if any is.
+            let (start, words) = gaps.rev().max_by_key(|&(_, words)| words).filter(|gap| gap.1 > 0)?;
+            used[start..start + words].fill(true);
+            pieces.push((start as u8 * 4, words as u8 * 4));
+            left -= words;
+        }
+        Some(pieces)
     }
 
     /// Unmaps a field.
@@ -97,20 +141,24 @@ impl Table {
         self.entries.iter().enumerate().filter_map(|(i, entry)| Some((i, entry.as_ref()?)))
     }
 
+    /// Index and entry of an option.
+    pub fn find(&self, class: u16, opt_type: u8) -> Option<(usize, &Entry)> {
+        self.iter().find(|(_, entry)| (entry.class, entry.opt_type) == (class, opt_type))
+    }
+
     /// A field's value in a key; `None` if the packet lacks the option or nothing is mapped.
     pub fn read(&self, key: &Key, index: usize) -> Option<Value> {
         let entry = self.get(index)?;
         let present = key.tunnel.opt_present >> index & 1 == 1;
-        let range = usize::from(entry.ofs)..usize::from(entry.ofs) + usize::from(entry.len);
-        present.then(|| Value::from_bytes(&key.tunnel.opts[range]))
+        present.then(|| entry.read(&key.tunnel.opts))
     }
 
     /// Gives a key the option with a value, resized to the option's length.
     pub fn write(&self, key: &mut Key, index: usize, value: &Value) {
         let Some(entry) = self.get(index) else { return };
-        let range = usize::from(entry.ofs)..usize::from(entry.ofs) + usize::from(entry.len);
         key.tunnel.opt_present |= 1 << index;
-        key.tunnel.opts[range].copy_from_slice(Value::resized(value.bytes(), usize::from(entry.len)).bytes());
+        let value = Value::resized(value.bytes(), usize::from(entry.len));
+        entry.write(&mut key.tunnel.opts, value.bytes());
     }
 
     /// Makes bits of a field, and that the option is there, significant.
@@ -121,6 +169,121 @@ impl Table {
         let all = old.map_or(bits.clone(), |old| old.or(&bits));
         self.write(&mut mask.0, index, &all);
     }
+}
+
+/// The options of a packet cannot be: they are cut short, an option has another length than the bridge maps, or one that
+/// must be understood is not mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("invalid Geneve options")]
+pub struct BadOptions;
+
+/// Bytes of an option before its value: class, type, and length in words in the low 5 bits.
+const OPTION_HEADER: usize = 4;
+/// Who does not know an option with this bit of its type must drop the packet.
+const CRITICAL: u8 = 0x80;
+const LENGTH: u8 = 0x1f;
+
+/// An option on the wire.
+struct RawOption {
+    class: u16,
+    opt_type: u8,
+    /// Where its value lies.
+    value: std::ops::Range<usize>,
+}
+
+/// The options in `bytes`, in order.
+fn raw_options(bytes: &[u8]) -> impl Iterator<Item = Result<RawOption, BadOptions>> + '_ {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        if at >= bytes.len() {
+            return None;
+        }
+        let option = bytes[at..].first_chunk().and_then(|&[a, b, opt_type, len]: &[u8; OPTION_HEADER]| {
+            let start = at + OPTION_HEADER;
+            let value = start..start + usize::from(len & LENGTH) * 4;
+            (value.end <= bytes.len()).then_some(RawOption {
+                class: u16::from_be_bytes([a, b]),
+                opt_type,
+                value,
+            })
+        });
+        at = option.as_ref().map_or(bytes.len(), |option| option.value.end);
+        Some(option.ok_or(BadOptions))
+    })
+}
+
+/// The raw options of a tunnel.
+fn raw_bytes(tunnel: &Tunnel) -> &[u8] {
+    &tunnel.opts[..usize::try_from(tunnel.opt_present).unwrap_or(usize::MAX).min(TUN_METADATA_BYTES)]
+}
+
+impl Table {
+    /// Gives raw options their places. Options that are not mapped go.
+    ///
+    /// # Errors
+    /// If the packet may not be processed so; the tunnel is left as it is.
+    pub fn map(&self, tunnel: &mut Tunnel) -> Result<(), BadOptions> {
+        let (mut present, mut opts) = (0, [0; TUN_METADATA_BYTES]);
+        let raw = raw_bytes(tunnel);
+        for option in raw_options(raw) {
+            let option = option?;
+            match self.find(option.class, option.opt_type) {
+                Some((index, entry)) if usize::from(entry.len) == option.value.len() => {
+                    present |= 1 << index;
+                    entry.write(&mut opts, &raw[option.value]);
+                }
+                None if option.opt_type & CRITICAL == 0 => {}
+                _ => return Err(BadOptions),
+            }
+        }
+        tunnel.flags &= !tnl_flags::RAW_OPTS;
+        (tunnel.opt_present, tunnel.opts) = (present, opts);
+        Ok(())
+    }
+
+    /// Makes the mask of mapped options one of `raw`, the options that the packet came with.
+    ///
+    /// Which options there are, and in which order, is significant if the mask looks at any.
+    pub fn unmap_mask(&self, mask: &mut Tunnel, raw: &Tunnel) {
+        if mask.opt_present != 0 {
+            let bytes = raw_bytes(raw);
+            let mut opts = [0; TUN_METADATA_BYTES];
+            for option in raw_options(bytes).map_while(Result::ok) {
+                let start = option.value.start;
+                opts[start - OPTION_HEADER..start].copy_from_slice(&[0xff, 0xff, 0xff, LENGTH]);
+                if let Some((index, entry)) = self.find(option.class, option.opt_type)
+                    && mask.opt_present >> index & 1 == 1
+                {
+                    let bits = entry.read(&mask.opts);
+                    let len = bits.len().min(option.value.len());
+                    opts[start..start + len].copy_from_slice(&bits.bytes()[..len]);
+                }
+            }
+            mask.opts = opts;
+        }
+        // Options that merely begin alike are others.
+        mask.opt_present = 0xff;
+        mask.flags |= tnl_flags::RAW_OPTS;
+    }
+
+    /// Mapped options as on the wire, by the number of their fields.
+    fn wire(&self, tunnel: &Tunnel) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (_, entry) in self.iter().filter(|(index, _)| tunnel.opt_present >> index & 1 == 1) {
+            bytes.extend_from_slice(&entry.class.to_be_bytes());
+            bytes.extend_from_slice(&[entry.opt_type, entry.len / 4]);
+            bytes.extend_from_slice(entry.read(&tunnel.opts).bytes());
+        }
+        bytes
+    }
+}
+
+/// A tunnel's options as on the wire, whichever form they have.
+pub(crate) fn wire_options(tunnel: &Tunnel) -> Vec<u8> {
+    if tunnel.flags & tnl_flags::RAW_OPTS != 0 {
+        return raw_bytes(tunnel).to_vec();
+    }
+    with_table(|table| table.wire(tunnel))
 }
 
 /// How many bytes a value gets where no bridge says how long it is.
@@ -144,6 +307,11 @@ pub struct Scope(Option<Arc<Table>>);
 /// in a client, places are given as needed.
 pub fn enter(table: Arc<Table>) -> Scope {
     Scope(BRIDGE.replace(Some(table)))
+}
+
+/// Lets matches have the values of options where another table places them, as long as the present scope lives.
+pub fn replace(table: Arc<Table>) {
+    BRIDGE.replace(Some(table));
 }
 
 impl Drop for Scope {
@@ -179,6 +347,11 @@ fn make_place(index: usize, len: usize) {
     });
 }
 
+/// Gives a key's field a value, if it has a place.
+pub(crate) fn put(key: &mut Key, index: usize, value: &Value) {
+    with_table(|table| table.write(key, index, value));
+}
+
 /// A field's value in a match's key or mask, as long as its option; `None` if it is not there.
 pub fn value(key: &Key, index: usize) -> Option<Value> {
     with_table(|table| table.read(key, index))
@@ -199,6 +372,9 @@ pub(crate) fn set_match(m: &mut FullMatch, index: usize, value: &Value, mask: &V
 
 /// Name and value text (none: only that it is there) of each option that a match looks at.
 pub(crate) fn option_texts(m: &FullMatch) -> Vec<(String, Option<String>)> {
+    if m.key.tunnel.flags & tnl_flags::RAW_OPTS != 0 {
+        return Vec::new();
+    }
     let bits = m.mask.0.tunnel.opt_present;
     let text = |i: usize| {
         if m.key.tunnel.opt_present >> i & 1 == 0 {

@@ -17,6 +17,7 @@ use flow::key::Key;
 use flow::time::{Clock, Instant};
 
 use crate::reval::Flows;
+use crate::tunnel;
 use crate::xlate::snapshot::Port;
 use crate::xlate::{Bridge, BridgeId, Deferred, Frozen, RecircIds, Snapshot};
 
@@ -210,9 +211,16 @@ impl Backer {
                 return Ok(found);
             }
         }
-        let found = snapshot.port_of(DpPort(key.in_port));
-        let (bridge, port): (_, &Port) =
-            found.ok_or_else(|| format!("no OpenFlow port for datapath port {}", key.in_port))?;
+        let found = match key.tunnel.is_set() {
+            true => snapshot.tunnel_of(key).ok_or_else(|| {
+                tunnel::warn_not_found(key);
+                "no OpenFlow tunnel port for this packet".to_owned()
+            }),
+            false => snapshot
+                .port_of(DpPort(key.in_port))
+                .ok_or_else(|| format!("no OpenFlow port for datapath port {}", key.in_port)),
+        };
+        let (bridge, port): (_, &Port) = found?;
         Ok((bridge, port.ofp))
     }
 
@@ -315,4 +323,5 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         .iter()
         .chain(crate::xlate::trace_command::COMMANDS)
         .chain(crate::reval::command::COMMANDS)
+        .chain(tunnel::COMMANDS)
 }

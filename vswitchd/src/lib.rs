@@ -4,6 +4,7 @@
 //!
 //! * [`ofproto`]: one bridge as an OpenFlow switch: tables, rules, classifier, groups, meters, ports.
 //! * [`xlate`]: from packets to datapath actions by way of the tables.
+//! * [`tunnel`]: which tunnel a packet came by, and the outer header that it leaves with.
 //! * [`backer`]: what bridges of one datapath type share; [`upcall`]: what the datapath asks; [`reval`]: its flows;
 //!   [`packet_out`]: what controllers send.
 //! * [`bridge`]: from the database to bridges, ports and tables, and back.
@@ -16,6 +17,7 @@
 
 pub mod ofproto;
 pub mod xlate;
+pub mod tunnel;
 pub mod backer;
 pub mod upcall;
 pub mod reval;

@@ -455,6 +455,8 @@ impl Datapath for Engine {
     }
 
     fn port_add(&self, device: &Arc<dyn Netdev>, requested: Option<DpPort>) -> Result<DpPort, Error> {
+        let own = device.port_device();
+        let device = own.as_ref().unwrap_or(device);
         let mut state = lock(&self.state);
         let ports = self.shared.ports.load_full();
         if ports.find(device.name()).is_some() {

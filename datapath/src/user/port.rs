@@ -119,6 +119,11 @@ pub trait Io: Send + Sync {
         1
     }
 
+    /// Whether packets can be output by it at all.
+    fn carries_packets(&self) -> bool {
+        true
+    }
+
     /// Whether a worker thread polls the device, or the main thread.
     fn is_pmd(&self) -> bool;
 

@@ -105,7 +105,7 @@ impl Place {
                 let tci = part.put(key.vlans[0].tci.get(), value.u64());
                 set_tci(&mut key.vlans[0], tci);
             }
-            Self::TunMetadata(_) => {}
+            Self::TunMetadata(index) => crate::tlv::put(key, index.into(), value),
         }
     }
 }

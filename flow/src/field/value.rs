@@ -47,6 +47,11 @@ impl Value {
         value
     }
 
+    /// Appends bytes.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0

@@ -194,7 +194,7 @@ pub fn label_from_odp(label: [u8; 16]) -> [u8; 16] {
 /// The attributes of a tunnel, in the order in which they are written.
 ///
 /// `src` is the key's tunnel if `tunnel` is a mask. Only options that fit `kind` (`vxlan`, `geneve`, …) are written if
-/// it is given. Geneve options are written from their raw form only ([`tnl_flags::RAW_OPTS`]).
+/// it is given.
 pub fn tunnel_to_attrs(tunnel: &Tunnel, src: &Tunnel, kind: Option<&str>) -> Vec<TunnelAttr> {
     let mut attrs = Vec::new();
     let flag = |bit| tunnel.flags & bit != 0;
@@ -218,11 +218,14 @@ pub fn tunnel_to_attrs(tunnel: &Tunnel, src: &Tunnel, kind: Option<&str>) -> Vec
     put(flag(tnl_flags::OAM), TunnelAttr::Oam);
     let gbp = u32::from(tunnel.gbp_flags) << 16 | u32::from(tunnel.gbp_id.get());
     put(wants(&["vxlan"]) && gbp != 0, TunnelAttr::VxlanGbp(gbp));
-    let raw_len = (src.opt_present as usize).min(TUN_METADATA_BYTES);
-    put(
-        wants(&["geneve"]) && src.flags & tnl_flags::RAW_OPTS != 0,
-        TunnelAttr::Geneve(tunnel.opts[..raw_len].to_vec()),
-    );
+    let raw = src.flags & tnl_flags::RAW_OPTS != 0;
+    let options = match std::ptr::eq(tunnel, src) {
+        true => crate::tlv::wire_options(tunnel),
+        // A mask has as many bytes as the key, of which only the raw form tells.
+        false if raw => tunnel.opts[..(src.opt_present as usize).min(TUN_METADATA_BYTES)].to_vec(),
+        false => Vec::new(),
+    };
+    put(wants(&["geneve"]) && (raw || !options.is_empty()), TunnelAttr::Geneve(options));
     put(wants(&["erspan", "ip6erspan"]) && matches!(tunnel.erspan_ver, 1 | 2), erspan(tunnel));
     put(
         wants(&["gtpu"]) && tunnel.gtpu_flags != 0 && tunnel.gtpu_msgtype != 0,

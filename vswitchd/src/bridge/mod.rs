@@ -10,6 +10,7 @@
 //!
 //! * [`Outside`]: what the rest of the process does for bridges. [`order`]: in which order OVS goes over names.
 //! * [`reconfigure`]: which bridges, ports and interfaces there are; [`device`]: a device as an OpenFlow port.
+//! * [`tunnel`]: the datapath ports that tunnels share.
 //! * [`bundle`], [`mirror`], [`tables`], [`remote`], [`sflow`]: what one row of the database configures.
 //! * [`snapshot`]: what translation reads of it. [`status`]: what the database is told. [`command`]: `bridge/*`.
 
@@ -21,6 +22,7 @@ pub mod mirror;
 pub mod tables;
 pub mod remote;
 pub mod sflow;
+pub mod tunnel;
 mod fail_open;
 pub mod snapshot;
 pub mod status;
@@ -42,6 +44,7 @@ use ovsdb::idl::{Idl, Status, Txn, TxnId};
 use ovsdb::value::Uuid;
 
 use crate::ofproto::Ofproto;
+use crate::tunnel::TunnelPort;
 use crate::xlate::mac::MacTable;
 use crate::xlate::snapshot::{Bundle, Mirror, PatchCounters, Snapshot};
 use crate::xlate::{BridgeId, BundleId};
@@ -92,6 +95,8 @@ pub struct Iface {
     pub device: Arc<dyn datapath::netdev::Netdev>,
     /// For patch ports: the other end.
     pub peer: Option<String>,
+    /// For tunnels: how translation knows it.
+    pub tunnel: Option<TunnelPort>,
     counters: Arc<PatchCounters>,
     /// Queues whose packets get a DSCP, and that, as it is in the packet.
     queue_dscp: Vec<(u32, u8)>,
@@ -156,6 +161,8 @@ pub struct Bridges {
     netdevs: Arc<Netdevs>,
     bridges: BTreeMap<String, Bridge>,
     next_bundle: u32,
+    /// What tunnels share, by type of datapath.
+    tunnels: BTreeMap<String, tunnel::Shared>,
     /// The database as of this change was brought in line.
     seqno: Option<u64>,
     retry: bool,
@@ -201,6 +208,7 @@ impl Bridges {
             netdevs,
             bridges: BTreeMap::new(),
             next_bundle: 0,
+            tunnels: BTreeMap::new(),
             seqno: None,
             retry: false,
             configured: false,
@@ -334,6 +342,8 @@ impl Bridges {
 
     /// Lets go of every bridge, as at the end of the program.
     pub fn destroy_all(&mut self, outside: &mut dyn Outside, now: Instant) {
+        // The datapath ports of tunnels stay for who comes after.
+        self.tunnels.clear();
         for name in self.bridges.keys().cloned().collect::<Vec<_>>() {
             self.destroy(&name, outside, now);
         }

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use datapath::netdev::Netdev;
+use datapath::netdev::{self, Netdev};
 use datapath::{Datapath, Error};
 use flow::field::parse_mac;
 use flow::id::{DpPort, OfPort};
@@ -15,7 +15,7 @@ use ovsdb::idl::{Idl, Record, Txn};
 use ovsdb::value::{Atom, Datum};
 
 use super::order::ByHash;
-use super::{Believed, Bridge, Bridges, Iface, Outside, Port, bundle, device, status};
+use super::{Believed, Bridge, Bridges, Iface, Outside, Port, bundle, device, status, tunnel};
 use crate::ofproto::Ofproto;
 use crate::xlate::mac::MacTable;
 use crate::xlate::snapshot::PatchCounters;
@@ -88,19 +88,7 @@ fn kind_of(row: Record<'_>) -> &str {
 
 /// Names that no interface may have, for devices of datapaths have them.
 fn is_reserved(name: &str) -> bool {
-    matches!(name, "ovs-netdev" | "ovs-dummy" | "ovs-system")
-        || [
-            "vxlan_sys",
-            "gre_sys",
-            "genev_sys",
-            "erspan_sys",
-            "gtpu_sys",
-            "bareudp_sys",
-            "srv6_sys",
-            "lisp_sys",
-        ]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    matches!(name, "ovs-netdev" | "ovs-dummy" | "ovs-system") || netdev::tunnel::is_port_name(name)
 }
 
 impl Bridges {
@@ -116,6 +104,7 @@ impl Bridges {
         for (name, row) in &rows {
             self.reconfigure_ports(idl, txn, name, *row, now);
         }
+        self.settle_tunnels();
         self.forget_moved_away();
         for (name, row) in &rows {
             self.configure_bridge(idl, txn, name, *row, outside, now);
@@ -165,7 +154,10 @@ impl Bridges {
             match outside.open_datapath(kind_of(*row)) {
                 Ok(datapath) => {
                     let kind = kind_of(*row).to_owned();
-                    self.features.entry(kind).or_insert_with(|| Believed::of(&*datapath, self.vlan_limit));
+                    self.features
+                        .entry(kind.clone())
+                        .or_insert_with(|| Believed::of(&*datapath, self.vlan_limit));
+                    self.tunnels.entry(kind).or_insert_with(|| tunnel::Shared::of(&*datapath));
                     let bridge = Bridge::new(name, *row, datapath, now);
                     self.bridges.insert(name.clone(), bridge);
                 }
@@ -184,6 +176,9 @@ impl Bridges {
             bridge.remove_port(&name, now);
         }
         if !self.bridges.values().any(|other| other.kind == bridge.kind) {
+            if let Some(shared) = self.tunnels.remove(&bridge.kind) {
+                shared.delete_all(&*bridge.datapath);
+            }
             outside.close_datapath(&bridge.kind);
             self.features.remove(&bridge.kind);
         }
@@ -191,15 +186,17 @@ impl Bridges {
 
     fn reconfigure_ports(&mut self, idl: &Idl, txn: &mut Txn, name: &str, row: Record<'_>, now: Instant) {
         let Some(bridge) = self.bridges.get_mut(name) else { return };
+        let tunnels = self.tunnels.entry(bridge.kind.clone()).or_default();
         let wanted = wanted_ports(idl, name, row);
-        bridge.remove_unwanted(idl, &wanted, now);
+        bridge.remove_unwanted(idl, &wanted, tunnels, now);
         // Interfaces with a wish for a number come first, so that no other takes it.
         for with_request in [true, false] {
             for port in wanted.iter() {
                 for iface in port.ifaces(idl) {
                     if iface.requested().is_some() == with_request && bridge.iface(iface.name).is_none() {
                         let next = &mut self.next_bundle;
-                        bridge.add_iface(&self.netdevs, txn, port, iface, next, now);
+                        let devices = Devices { open: &self.netdevs, tunnels };
+                        bridge.add_iface(devices, txn, port, iface, next, now);
                     }
                 }
             }
@@ -292,7 +289,13 @@ impl Bridge {
     }
 
     /// Removes what the database no longer has, or has in a way that needs another device or number.
-    fn remove_unwanted(&mut self, idl: &Idl, wanted: &ByHash<Wanted<'_>>, now: Instant) {
+    fn remove_unwanted(
+        &mut self,
+        idl: &Idl,
+        wanted: &ByHash<Wanted<'_>>,
+        tunnels: &mut tunnel::Shared,
+        now: Instant,
+    ) {
         let mut doomed = BTreeSet::new();
         for port in self.ports.iter() {
             let ifaces = wanted.get(&port.name).map(|wanted| wanted.ifaces(idl)).unwrap_or_default();
@@ -305,6 +308,9 @@ impl Bridge {
         }
         doomed.extend(self.victims(idl, wanted));
         for name in doomed {
+            if let Some(known) = self.iface(&name).and_then(|iface| iface.tunnel.as_ref()) {
+                tunnels.leave(known);
+            }
             self.remove_iface(&name, now);
         }
     }
@@ -340,7 +346,7 @@ impl Bridge {
         let lost = self.ofproto.port(iface.ofp).is_none();
         if lost
             || iface.kind != wanted.kind(&self.name)
-            || iface.device.set_config(&wanted.options()).is_err()
+            || set_config(&*iface.device, &wanted.options()).is_err()
         {
             return false;
         }
@@ -408,7 +414,9 @@ impl Bridge {
         self.ofproto.request_port_number(&iface.name, None);
         self.ofproto.remove_port(iface.ofp, now);
         self.ofproto.tables().note_change();
+        // Other tunnels may share the port of a tunnel.
         if iface.odp != DpPort::NONE
+            && iface.tunnel.is_none()
             && let Err(error) = self.datapath.port_del(iface.odp)
         {
             tracing::warn!(
@@ -420,7 +428,7 @@ impl Bridge {
 
     fn add_iface(
         &mut self,
-        devices: &datapath::netdev::Netdevs,
+        devices: Devices<'_>,
         txn: &mut Txn,
         port: &Wanted<'_>,
         wanted: WantedIface<'_>,
@@ -458,7 +466,7 @@ impl Bridge {
     /// Opens an interface's device and makes it a port; an error is the text for the `error` column.
     fn make_iface(
         &mut self,
-        devices: &datapath::netdev::Netdevs,
+        devices: Devices<'_>,
         wanted: WantedIface<'_>,
         now: Instant,
     ) -> Result<Iface, String> {
@@ -472,28 +480,29 @@ impl Bridge {
             return Err(String::new());
         }
         let kind = wanted.kind(&self.name);
-        let opened = devices.open(name, self.datapath.port_open_type(&kind));
+        let opened = devices.open.open(name, self.datapath.port_open_type(&kind));
         let device =
             opened.map_err(|error| refused(format!("could not open network device {name} ({error})")))?;
         let options = wanted.options();
-        device.set_config(&options).map_err(|error| match error {
-            Error::Invalid(text) => refused(text),
-            error => refused(format!("{name}: could not set configuration ({error})")),
-        })?;
+        set_config(&*device, &options)?;
         let own_mtu = set_mtu(&*device, wanted);
         let request = wanted.requested().or_else(|| wanted.number("ofport"));
-        let odp = if kind == "patch" {
-            DpPort::NONE
-        } else {
-            self.datapath.port_add(&device, None).map_err(|error| {
-                let text = format!("could not add network device {name} to ofproto ({error})");
-                tracing::warn!(target: "bridge", rl = "1,5", "{text}");
-                text
-            })?
+        let tunnel = device.tunnel().is_some();
+        let added = match &*kind {
+            "patch" => Ok(DpPort::NONE),
+            _ if tunnel => devices.tunnels.join(&self.name, &*self.datapath, &device),
+            _ => self.datapath.port_add(&device, None),
         };
+        let odp = added.map_err(|error| {
+            let text = format!("could not add network device {name} to ofproto ({error})");
+            tracing::warn!(target: "bridge", rl = "1,5", "{text}");
+            text
+        })?;
         self.ofproto.request_port_number(name, request);
         let Some(ofp) = self.ofproto.give_port_number(name, now) else {
-            let _ = self.datapath.port_del(odp);
+            if !tunnel {
+                let _ = self.datapath.port_del(odp);
+            }
             return Err(refused(format!(
                 "could not add network device {name} to ofproto (No space left on device)"
             )));
@@ -508,6 +517,7 @@ impl Bridge {
             ofp,
             odp,
             peer: options.get("peer").cloned(),
+            tunnel: tunnel::of(&*device, odp),
             counters: Arc::new(PatchCounters::of(Arc::clone(&device))),
             queue_dscp: Vec::new(),
             own_mtu,
@@ -629,6 +639,21 @@ impl Bridge {
         self.ofproto.update_port(number, &desc);
         self.ofproto.set_port_enabled(number, carrier);
     }
+}
+
+/// Where interfaces come from.
+struct Devices<'a> {
+    open: &'a netdev::Netdevs,
+    tunnels: &'a mut tunnel::Shared,
+}
+
+/// Gives a device its options; an error is the text for the `error` column.
+fn set_config(device: &dyn Netdev, options: &BTreeMap<String, String>) -> Result<(), String> {
+    device.set_config(options).map_err(|error| {
+        let text = format!("{}: could not set configuration ({})", device.name(), error.errno());
+        tracing::warn!(target: "netdev", "{text}");
+        if let Error::Config { text, .. } = error { text } else { text }
+    })
 }
 
 /// Gives a device the MTU that the database wants. Returns whether it wants one.

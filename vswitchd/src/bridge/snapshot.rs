@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datapath::PortChanges;
+use datapath::netdev::tunnel::Packets;
 use flow::id::{DpPort, OfPort};
 use flow::time::Instant;
 use openflow::msg::port::PortConfig;
@@ -71,7 +72,7 @@ impl Bridges {
             let gone: Vec<OfPort> = bridge
                 .ifaces()
                 .filter(|iface| iface.odp != DpPort::NONE && bridge.ofproto.port(iface.ofp).is_some())
-                .filter(|iface| bridge.datapath.port_by_name(&iface.name).is_err())
+                .filter(|iface| bridge.datapath.port_by_name(&iface.device.datapath_port()).is_err())
                 .map(|iface| iface.ofp)
                 .collect();
             lost |= !gone.is_empty();
@@ -187,6 +188,11 @@ fn seen_port(
         peer: iface.peer.as_ref().filter(|_| iface.kind == "patch").and_then(place),
         counters: Arc::clone(&iface.counters),
         queue_dscp: iface.queue_dscp.clone(),
-        layer3: false,
+        tunnel: iface.tunnel.clone(),
+        packets: match (&iface.tunnel, iface.kind.as_str()) {
+            (Some(tunnel), _) => tunnel.config.packets,
+            (None, "patch") => Packets::Aware,
+            (None, _) => Packets::LegacyL2,
+        },
     }
 }

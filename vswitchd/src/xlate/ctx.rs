@@ -12,6 +12,7 @@ use flow::id::{DpPort, OfPort, TableId};
 use flow::key::{Key, Mask, Tunnel};
 use flow::odp::commit::{Pending, commit};
 use flow::proto::ethertype;
+use flow::tlv;
 use openflow::action::{Controller, Nat, OfAction};
 use openflow::names::Names;
 use zerocopy::FromZeros;
@@ -28,6 +29,9 @@ pub(super) struct Ctx<'a> {
     /// The bridge whose tables apply now.
     pub bridge: &'a Arc<Bridge>,
     pin: Pin,
+    /// The present bridge's options of tunnels.
+    tlvs: Arc<tlv::Table>,
+    _options: tlv::Scope,
     /// The packet as it is now.
     pub key: Key,
     /// The packet as the datapath's actions so far make it.
@@ -92,10 +96,13 @@ impl<'a> Ctx<'a> {
         key.actset_output = OfPort::UNSET.0.into();
         let mut base = key;
         base.tunnel = Tunnel::new_zeroed();
+        let tlvs = input.bridge.tables.tlvs();
         Self {
             input,
             bridge: input.bridge,
             pin: input.pin.clone().unwrap_or_else(|| input.bridge.tables.pin()),
+            _options: tlv::enter(Arc::clone(&tlvs)),
+            tlvs,
             key,
             base,
             wc: Mask::default(),
@@ -146,12 +153,24 @@ impl<'a> Ctx<'a> {
     /// Goes over to another bridge, whose published tables then apply; gives what [`Ctx::leave_bridge`] wants back.
     pub fn enter_bridge(&mut self, bridge: &'a Arc<Bridge>) -> (&'a Arc<Bridge>, Pin) {
         let old = std::mem::replace(&mut self.bridge, bridge);
+        self.use_options_of_bridge();
         (old, std::mem::replace(&mut self.pin, bridge.tables.pin()))
     }
 
     /// Goes back.
     pub fn leave_bridge(&mut self, (bridge, pin): (&'a Arc<Bridge>, Pin)) {
         (self.bridge, self.pin) = (bridge, pin);
+        self.use_options_of_bridge();
+    }
+
+    fn use_options_of_bridge(&mut self) {
+        self.tlvs = self.bridge.tables.tlvs();
+        tlv::replace(Arc::clone(&self.tlvs));
+    }
+
+    /// Which options of tunnels the present bridge maps.
+    pub fn tlvs(&self) -> &tlv::Table {
+        &self.tlvs
     }
 
     /// The present input port.

@@ -1,21 +1,24 @@
 //! The frame around a translation: where it begins, and what its mask has at both ends.
 
+use datapath::netdev::tunnel::Packets;
 use flow::action::Action;
 use flow::cookie::SlowReasons;
 use flow::drop::DropReason;
 use flow::field::dl_type;
 use flow::id::{DpPort, OfPort, RecircId, TableId};
-use flow::key::{Key, Mask, Tunnel, VLAN_CFI, frag, tnl_flags};
+use flow::key::{Tunnel, VLAN_CFI, frag, tnl_flags};
 use flow::proto::{PT_ETH, ethertype, ip};
 use openflow::action::OfAction;
 use std::sync::Arc;
 use zerocopy::FromZeros;
 
 use super::ctx::Ctx;
+use super::effect::Effect;
 use super::freeze::Frozen;
 use super::report::Kind;
 use super::snapshot::Port;
 use super::{Input, Output};
+use crate::tunnel;
 
 /// The longest list of actions that a netlink attribute can hold.
 const MAX_ACTIONS_LEN: usize = 65535;
@@ -60,14 +63,19 @@ impl Ctx<'_> {
         if self.can(|features| features.recirc) {
             self.wc.0.recirc_id = u32::MAX;
         }
-        if self.key.tunnel.is_set() {
-            tunnel_mask(&self.key, &mut self.wc);
-        }
+        tunnel::mask_received(&self.key, &mut self.wc);
     }
 
     /// Removes from the mask what no datapath flow can match.
     fn finish_mask(&mut self) {
-        let (upcall, wc) = (self.input.key, &mut self.wc.0);
+        let upcall = self.input.key;
+        if upcall.tunnel.flags & tnl_flags::RAW_OPTS != 0 {
+            // As the datapath has them.
+            let mut mask = self.wc.0.tunnel;
+            self.tlvs().unmap_mask(&mut mask, &upcall.tunnel);
+            self.wc.0.tunnel = mask;
+        }
+        let wc = &mut self.wc.0;
         (wc.metadata, wc.regs, wc.actset_output, wc.conj_id) = (0.into(), [0; flow::key::REGS], 0, 0);
         if upcall.packet_type.get() != PT_ETH {
             (wc.dl_dst, wc.dl_src) = ([0; 6], [0; 6]);
@@ -116,21 +124,40 @@ impl Ctx<'_> {
             }
             None => self.conntracked = self.key.ct_state & flow::proto::ct::TRACKED != 0,
         }
+        self.map_options()?;
         let in_port = entry.ports.get(&OfPort(self.base.in_port as u16));
         if let Some(port) = in_port.filter(|port| port.peer.is_none()) {
             self.port = Some((entry.id, port.ofp));
         }
-        let layer3 = in_port.is_some_and(|port| port.layer3) && self.table == TableId(0);
+        let layer3 =
+            in_port.is_some_and(|port| port.packets == Packets::LegacyL3) && self.table == TableId(0);
         if layer3 && self.key.packet_type.get() != PT_ETH {
             self.key.packet_type = PT_ETH.into();
             (self.key.dl_src, self.key.dl_dst) = ([0; 6], [0; 6]);
             self.pending_encap = true;
         }
         let actions = self.initial_actions(frozen.as_deref());
+        if let Some(port) = in_port.filter(|port| port.tunnel.is_some() && frozen.is_none()) {
+            self.effect(Effect::Patch { tx: None, rx: Some(Arc::clone(&port.counters)) });
+        }
         self.process(in_port, actions, frozen.is_some())?;
         if self.too_much() {
             self.slow |= SlowReasons::ACTION;
         }
+        Ok(())
+    }
+
+    /// Gives tunnel options that are as the datapath has them their places.
+    fn map_options(&mut self) -> Result<(), Stopped> {
+        if self.key.tunnel.flags & tnl_flags::RAW_OPTS == 0 {
+            return Ok(());
+        }
+        let mut tunnel = self.key.tunnel;
+        if self.tlvs().map(&mut tunnel).is_err() {
+            self.error("Invalid Geneve tunnel metadata");
+            return self.stop(DropReason::InvalidTunnelMetadata);
+        }
+        self.key.tunnel = tunnel;
         Ok(())
     }
 
@@ -217,7 +244,9 @@ impl Ctx<'_> {
             return Ok(());
         }
         let sampled = if thawed { None } else { self.compose_sflow() };
-        if in_port.is_none_or(|port| self.may_receive(port)) {
+        if !tunnel::take_congestion(&mut self.key) {
+            self.fail(DropReason::Congestion);
+        } else if in_port.is_none_or(|port| self.may_receive(port)) {
             self.mirror_ingress();
             self.actions(&actions, true, false);
             if self.error.is_some() {
@@ -302,22 +331,5 @@ impl Ctx<'_> {
         {
             self.odp.extend(inside);
         }
-    }
-}
-
-fn tunnel_mask(key: &Key, mask: &mut Mask) {
-    let m = &mut mask.0.tunnel;
-    m.id = u64::MAX.into();
-    if key.tunnel.ip_dst.get() != 0 {
-        (m.ip_src, m.ip_dst) = (u32::MAX.into(), u32::MAX.into());
-    } else {
-        (m.ipv6_src, m.ipv6_dst) = ([0xff; 16], [0xff; 16]);
-    }
-    m.flags = tnl_flags::DONT_FRAGMENT | tnl_flags::CSUM | tnl_flags::KEY;
-    (m.tos, m.ttl) = (u8::MAX, 0);
-    mask.0.pkt_mark = u32::MAX;
-    let congested = key.tunnel.tos & 3 == 3;
-    if congested && ethertype::is_ip(dl_type(key)) {
-        mask.0.nw_tos |= 3;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datapath::netdev::tunnel::Packets;
 use flow::key::{EthAddr, VLAN_CFI};
 use flow::proto::{PT_ETH, arp, ethertype};
 
@@ -152,7 +153,8 @@ impl<'a> Ctx<'a> {
         let Some(bundle) = ingress.bundle else { return };
         let (macs, mac) = (Arc::clone(&self.bridge.macs), self.key.dl_src);
         let bonded = bundle.bond.is_some();
-        let layer2 = ingress.port.is_some_and(|port| !port.layer3) && self.key.packet_type.get() == PT_ETH;
+        let layer2 = ingress.port.is_some_and(|port| port.packets != Packets::LegacyL3)
+            && self.key.packet_type.get() == PT_ETH;
         if self.input.side_effects
             && layer2
             && macs.learn(mac, vlan, bundle.id, gratuitous, bonded, self.input.now)

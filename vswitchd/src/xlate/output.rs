@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use datapath::netdev::tunnel::Packets;
 use flow::action::Action;
 use flow::cookie::SlowReasons;
 use flow::field::NoNames;
 use flow::id::{DpPort, OfPort, TableId};
 use flow::key::{REGS, Tunnel};
+use flow::odp::commit::commit_tunnel;
 use flow::proto::{PT_ETH, pt_of_ethertype};
 use openflow::action::{Enqueue, OutputReg, OutputTrunc};
 use openflow::msg::port::PortConfig;
@@ -18,6 +20,7 @@ use super::effect::Effect;
 use super::report::Kind;
 use super::snapshot::Port;
 use super::table::How;
+use crate::tunnel::{self, TunnelPort};
 
 impl<'a> Ctx<'a> {
     /// The `output` action. `controller_len`: bytes to send if the port is the controller.
@@ -157,7 +160,7 @@ impl<'a> Ctx<'a> {
             return;
         }
         let old = self.key;
-        if port.layer3 && self.key.packet_type.get() == PT_ETH {
+        if port.packets == Packets::LegacyL3 && self.key.packet_type.get() == PT_ETH {
             self.key.packet_type = pt_of_ethertype(self.key.dl_type.get()).into();
             self.pending_encap = false;
         }
@@ -174,17 +177,56 @@ impl<'a> Ctx<'a> {
             return;
         }
         self.set_queue_dscp(port);
-        if port.odp != DpPort::NONE {
-            self.commit();
-            self.put_output(port.odp);
-        }
-        if let Some(bundle) = port.bundle.and_then(|id| self.bridge.bundle(id)) {
-            self.mirror_egress(bundle);
+        if port.tunnel.as_ref().is_none_or(|tunnel| self.enter_tunnel(port, tunnel)) {
+            self.send(port, old.tunnel);
         }
         let key = &mut self.key;
+        key.tunnel = old.tunnel;
         (key.vlans, key.nw_tos) = (old.vlans, old.nw_tos);
         (key.dl_dst, key.dl_src) = (old.dl_dst, old.dl_src);
         (key.packet_type, key.dl_type) = (old.packet_type, old.dl_type);
+    }
+
+    /// Sends the packet by the datapath's port; `tunnel` is what actions see of outer headers.
+    fn send(&mut self, port: &Port, tunnel: Tunnel) {
+        if port.odp != DpPort::NONE {
+            self.commit();
+            match port.tunnel {
+                Some(_) if self.input.snapshot.native_tunnels() => self.push_tunnel(),
+                _ => self.put_output(port.odp),
+            }
+        }
+        self.key.tunnel = tunnel;
+        if let Some(bundle) = port.bundle.and_then(|id| self.bridge.bundle(id)) {
+            self.mirror_egress(bundle);
+        }
+    }
+
+    /// Gives the packet a tunnel's outer header. Whether it leaves by the tunnel then.
+    fn enter_tunnel(&mut self, port: &Port, tunnel: &TunnelPort) -> bool {
+        if tunnel.odp == DpPort::NONE {
+            self.warn("Tunneling decided against output");
+            return false;
+        }
+        tunnel.send(&mut self.key, &mut self.wc);
+        let arrived_at = tunnel::dst(&self.input.key.tunnel);
+        if tunnel::dst(&self.key.tunnel) == arrived_at {
+            self.warn("Not tunneling to our own address");
+            return false;
+        }
+        self.effect(Effect::Patch { tx: Some(Arc::clone(&port.counters)), rx: None });
+        if self.input.snapshot.native_tunnels() {
+            self.detail("output to native tunnel");
+        } else {
+            self.detail("output to kernel tunnel");
+            commit_tunnel(&self.key, &mut self.base, &mut self.odp, Some(tunnel.kind));
+        }
+        true
+    }
+
+    /// Where the outer header would be put on by an action of its own.
+    fn push_tunnel(&mut self) {
+        self.warn("userspace datapaths do not send to tunnels yet, dropping packet");
     }
 
     fn put_output(&mut self, odp: DpPort) {
@@ -219,6 +261,8 @@ impl<'a> Ctx<'a> {
             self.warn("Mirror truncate to ODPP_NONE, skipping output");
         } else if self.between_protected(port) {
             self.warn("Flow is between protected ports, skipping output.");
+        } else if port.packets == Packets::LegacyL2 && self.key.packet_type.get() != PT_ETH {
+            self.warn("Trying to send non-Ethernet packet through legacy L2 port. Dropping packet.");
         } else {
             return true;
         }

@@ -9,14 +9,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use datapath::Features;
 use datapath::netdev::Netdev;
+use datapath::netdev::tunnel::Packets;
 use flow::hash;
 use flow::id::{DpPort, OfPort};
+use flow::key::Key;
 use flow::mini::Match;
 use openflow::msg::port::PortConfig;
 
 use super::mac::MacTable;
 use crate::bridge::order::Chains;
 use crate::ofproto::Tables;
+use crate::tunnel::{self, TunnelPort, Tunnels};
 
 /// A bridge's switch, by its UUID: what cookies of userspace actions and frozen translations name it by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -31,6 +34,7 @@ pub struct BundleId(pub u32);
 pub struct Snapshot {
     bridges: HashMap<BridgeId, Arc<Bridge>>,
     ports: HashMap<DpPort, (BridgeId, OfPort)>,
+    tunnels: Tunnels<(BridgeId, OfPort)>,
     /// What the datapath can do.
     pub features: Option<Arc<Features>>,
     /// VLAN tags to look at: `other_config:vlan-limit`.
@@ -47,11 +51,34 @@ impl Snapshot {
         let mut this = Self { features: Some(features), vlan_limit, ..Self::default() };
         for bridge in bridges {
             for port in bridge.ports.values().filter(|port| port.odp != DpPort::NONE) {
-                this.ports.insert(port.odp, (bridge.id, port.ofp));
+                let Some(tunnel) = &port.tunnel else {
+                    this.ports.insert(port.odp, (bridge.id, port.ofp));
+                    continue;
+                };
+                // Two that ask for the same are refused before they come here.
+                let wanted = tunnel::Match::of(&tunnel.config, tunnel.odp);
+                let _ = this.tunnels.insert(wanted, (bridge.id, port.ofp));
             }
             this.bridges.insert(bridge.id, bridge);
         }
         this
+    }
+
+    /// Whether packets to tunnels get their outer headers, and lose them, by actions of their own.
+    pub fn native_tunnels(&self) -> bool {
+        !self.tunnels.is_empty() && self.features.as_ref().is_some_and(|features| features.tnl_push_pop)
+    }
+
+    /// Tunnels, by what they ask for.
+    pub fn tunnels(&self) -> &Tunnels<(BridgeId, OfPort)> {
+        &self.tunnels
+    }
+
+    /// The bridge and port of the tunnel that a packet came by.
+    pub fn tunnel_of(&self, packet: &Key) -> Option<(&Arc<Bridge>, &Port)> {
+        let (bridge, ofp) = self.tunnels.find(packet)?;
+        let bridge = self.bridges.get(bridge)?;
+        Some((bridge, bridge.ports.get(ofp)?))
     }
 
     /// The bridge of that UUID.
@@ -187,12 +214,14 @@ pub struct Port {
     pub may_enable: bool,
     /// The other end of a patch port.
     pub peer: Option<(BridgeId, OfPort)>,
-    /// What packets have gone through a patch port.
+    /// How the tunnel is configured that this is.
+    pub tunnel: Option<TunnelPort>,
+    /// What packets have gone through a patch port or a tunnel.
     pub counters: Arc<PatchCounters>,
     /// Queue numbers that have a DSCP to write (`dscp` of the `Queue` table), by skb priority.
     pub queue_dscp: Vec<(u32, u8)>,
-    /// Packets have no Ethernet header (`type=tap`-like L3 tunnels).
-    pub layer3: bool,
+    /// Whether packets have Ethernet headers.
+    pub packets: Packets,
 }
 
 /// Packets through a port that has no datapath port to count them.

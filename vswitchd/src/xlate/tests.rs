@@ -33,7 +33,8 @@ fn port(number: u16, name: &str, odp: u32) -> Port {
         peer: None,
         counters: Arc::new(PatchCounters::default()),
         queue_dscp: Vec::new(),
-        layer3: false,
+        tunnel: None,
+        packets: datapath::netdev::tunnel::Packets::LegacyL2,
     }
 }
 

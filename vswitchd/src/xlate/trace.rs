@@ -102,6 +102,7 @@ const MAX_RECIRCULATIONS: usize = 4096;
 impl Tracer<'_> {
     /// The trace of a packet with this key, whose `in_port` is one of the bridge.
     pub fn run(&mut self, key: &Key, packet: Option<&[u8]>) -> String {
+        let _options = flow::tlv::enter(self.bridge.tables.tlvs());
         let mut out = String::new();
         let mut queue = VecDeque::new();
         self.one(key, packet, &mut queue, &mut out);

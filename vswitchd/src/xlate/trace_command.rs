@@ -9,11 +9,12 @@ use flow::describe::ct_state_to_string;
 use flow::extract::{Metadata, extract};
 use flow::field::ct_state_name;
 use flow::id::{DpPort, OfPort};
-use flow::key::Key;
+use flow::key::{Key, tnl_flags};
 use flow::mini::FullMatch;
 use flow::odp;
 use flow::proto::ct;
 use flow::time::Instant;
+use flow::tlv;
 use flow::wildcards;
 use openflow::action::check::{Check, check_consistency};
 use openflow::action::{OfAction, Parse, parse_list};
@@ -242,6 +243,10 @@ fn find_flow(backers: &Backers, backer: Option<&Arc<Backer>>, plain: &[&str]) ->
             let (mut key, _) = odp::key_to_flow_limited(&raw, tags).map_err(|error| error.to_string())?;
             let (bridge, port) = backer.origin(&snapshot, &key)?;
             let bridge = Arc::clone(bridge);
+            if key.tunnel.flags & tnl_flags::RAW_OPTS != 0 {
+                let table = bridge.tables.tlvs();
+                table.map(&mut key.tunnel).map_err(|_| "Failed to parse Geneve options")?;
+            }
             key.in_port = port.0.into();
             Ok((Arc::clone(backer), snapshot, bridge, key))
         }
@@ -250,6 +255,7 @@ fn find_flow(backers: &Backers, backer: Option<&Arc<Backer>>, plain: &[&str]) ->
             let (backer, snapshot, bridge) =
                 backers.bridge(plain[0]).ok_or_else(|| format!("{}: unknown bridge", plain[0]))?;
             let names = KeyNames::new(Some(&bridge));
+            let _options = tlv::enter(bridge.tables.tlvs());
             let (key, _) = flow::exact::parse(text, &names)
                 .map_err(|error| format!("Bad openflow flow syntax: {error}"))?;
             Ok((Arc::clone(backer), snapshot, bridge, key))

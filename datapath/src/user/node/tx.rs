@@ -17,7 +17,8 @@ use crate::user::worker::Worker;
 
 /// Sends packets out by a port.
 pub fn output(worker: &mut Worker, port: DpPort, packets: &mut [Packet], members: &[u16]) {
-    let Some(port) = worker.ports.get(port).map(Arc::clone) else {
+    let port = worker.ports.get(port).filter(|port| port.io.carries_packets()).map(Arc::clone);
+    let Some(port) = port else {
         worker.stats.drop(DatapathDrop::InvalidPort, members.len());
         return;
     };

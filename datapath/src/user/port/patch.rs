@@ -35,8 +35,16 @@ impl Patch {
     }
 }
 
+impl Patch {
+    fn refusal(&self, why: &str) -> Error {
+        let text = format!("{}: {why}", self.name);
+        tracing::error!(target: "netdev_vport", "{text}");
+        Error::Config { text, errno: Errno::EINVAL }
+    }
+}
+
 /// A locally administered address of the name's own.
-fn local_mac(name: &str) -> EthAddr {
+pub(crate) fn local_mac(name: &str) -> EthAddr {
     let [a, b, c, d, e, f, ..] = crate::ufid_of(name.as_bytes()).0;
     [a & 0xfc | 0x02, b, c, d, e, f]
 }
@@ -57,13 +65,13 @@ impl Netdev for Patch {
 
     fn set_config(&self, options: &BTreeMap<String, String>) -> Result<(), Error> {
         let Some(peer) = options.get("peer") else {
-            return Err(Error::Invalid(format!("{}: patch type requires valid 'peer' argument", self.name)));
+            return Err(self.refusal("patch type requires valid 'peer' argument"));
         };
         if options.len() > 1 {
-            return Err(Error::Invalid(format!("{}: patch type takes only a 'peer' argument", self.name)));
+            return Err(self.refusal("patch type takes only a 'peer' argument"));
         }
         if *peer == self.name {
-            return Err(Error::Invalid(format!("{}: patch peer must not be self", self.name)));
+            return Err(self.refusal("patch peer must not be self"));
         }
         *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(peer.clone());
         self.seq.fetch_add(1, Ordering::Relaxed);
