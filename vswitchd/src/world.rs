@@ -1,6 +1,6 @@
 //! What bridges stand on: one datapath for all bridges of a type, and OpenFlow connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct World {
     /// OpenFlow connections.
     pub conns: Conns,
     settings: Settings,
+    /// Types of datapath in which the database sets how many connections zones may have.
+    protected: BTreeSet<String>,
     /// `--dummy-numa`.
     cores: Option<Vec<(u32, u32)>>,
     /// The kernel's links and routes.
@@ -71,6 +73,7 @@ impl World {
             backers: Backers::default(),
             conns,
             settings: Settings::default(),
+            protected: BTreeSet::new(),
             cores: None,
             network: Watch::default(),
             waker,
@@ -198,6 +201,14 @@ impl Outside for World {
         types.into_iter().filter(|(_, has)| *has).map(|(kind, _)| kind.to_owned()).collect()
     }
 
+    fn protect_limits(&mut self, kind: &str, on: bool) {
+        if on {
+            self.protected.insert(kind.to_owned());
+        } else {
+            self.protected.remove(kind);
+        }
+    }
+
     fn configure(&mut self, other_config: &BTreeMap<String, String>) {
         self.settings = settings(other_config);
         // Once everything was restored, nothing is again.
@@ -280,5 +291,9 @@ impl Env for World {
 
     fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    fn limits_protected(&self, kind: &str, name: &str) -> bool {
+        self.protected.contains(kind) && name == format!("ovs-{kind}")
     }
 }

@@ -106,6 +106,18 @@ fn size(text: &str, most: usize) -> Result<usize, &'static str> {
     if number > most { Err("Can not set value beyond the datapath capability") } else { Ok(number) }
 }
 
+/// What the database is told of a datapath: the `capabilities` column.
+pub(super) fn capabilities(features: &Features) -> impl Iterator<Item = (&'static str, String)> + '_ {
+    let words = ["true", "false"];
+    let shown = FEATURES.iter().map(move |(name, _, feature)| match *name {
+        // How deep samples nest is not told, only whether they do.
+        "sample_nesting" => (*name, (features.sample_nesting > 0).to_string()),
+        name => (name, feature.show(features, words)),
+    });
+    // Flushing by partial tuples needs nothing of a datapath.
+    shown.chain([("ct_flush", "true".to_owned())])
+}
+
 impl Bridges {
     fn named(&self, name: &str, error: &str) -> Result<&Bridge, String> {
         self.get(name).ok_or_else(|| error.to_owned())

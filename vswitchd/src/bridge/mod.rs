@@ -11,7 +11,7 @@
 //! * [`Outside`]: what the rest of the process does for bridges. [`order`]: in which order OVS goes over names.
 //! * [`reconfigure`]: which bridges, ports and interfaces there are; [`device`]: a device as an OpenFlow port.
 //! * [`tunnel`]: the datapath ports that tunnels share.
-//! * [`bundle`], [`mirror`], [`tables`], [`remote`], [`sflow`]: what one row of the database configures.
+//! * [`bundle`], [`mirror`], [`tables`], [`remote`], [`sflow`], [`mod@ct`]: what one row of the database configures.
 //! * [`snapshot`]: what translation reads of it. [`status`]: what the database is told. [`command`]: `bridge/*`.
 
 pub mod order;
@@ -23,6 +23,7 @@ pub mod tables;
 pub mod remote;
 pub mod sflow;
 pub mod tunnel;
+mod ct;
 mod fail_open;
 pub mod snapshot;
 pub mod status;
@@ -77,6 +78,9 @@ pub trait Outside {
 
     /// The types of datapath that can be opened.
     fn datapath_types(&self) -> Vec<String>;
+
+    /// Whether the database sets how many connections zones may have, in datapaths of this type.
+    fn protect_limits(&mut self, kind: &str, on: bool);
 
     /// Settings of the whole switch (`other_config` of `Open_vSwitch`): limits of revalidation, threads, and so on.
     fn configure(&mut self, other_config: &BTreeMap<String, String>);
@@ -176,6 +180,8 @@ pub struct Bridges {
     vlan_limit: u8,
     /// What translation is to believe of the datapath of each type.
     features: BTreeMap<String, Believed>,
+    /// What the datapath of each type was told of connection-tracking zones.
+    tracking: BTreeMap<String, ct::Tracking>,
     /// Something that translation reads was changed by hand.
     republish: bool,
 }
@@ -219,6 +225,7 @@ impl Bridges {
             missing: Default::default(),
             vlan_limit: 1,
             features: BTreeMap::new(),
+            tracking: BTreeMap::new(),
             republish: false,
         }
     }
@@ -259,7 +266,8 @@ impl Bridges {
             bridge.macs.expire(now);
         }
         self.run_sflow(now);
-        self.deadline(now).min(self.run_fail_open(outside, now))
+        let policies = self.sweep_policies(now);
+        self.deadline(now).min(policies).min(self.run_fail_open(outside, now))
     }
 
     fn deadline(&self, now: Instant) -> Instant {

@@ -106,6 +106,7 @@ impl Bridges {
         }
         self.settle_tunnels();
         self.forget_moved_away();
+        self.configure_datapaths(idl, txn, outside);
         for (name, row) in &rows {
             self.configure_bridge(idl, txn, name, *row, outside, now);
         }

@@ -40,7 +40,9 @@ impl Bridges {
         }
         for (kind, bridges) in kinds {
             let features = Arc::clone(&features[&kind]);
-            outside.publish(&kind, Snapshot::new(bridges, features, self.vlan_limit));
+            let mut snapshot = Snapshot::new(bridges, features, self.vlan_limit);
+            snapshot.zone_policies = self.zone_policies(&kind);
+            outside.publish(&kind, snapshot);
         }
         for bridge in self.bridges.values() {
             bridge.ofproto.tables().note_change();

@@ -27,6 +27,9 @@ const UNREAD: &[(&str, &[&str])] = &[
     ("Flow_Sample_Collector_Set", &["external_ids"]),
     ("Manager", &["external_ids", "inactivity_probe", "is_connected", "max_backoff", "status"]),
     ("SSL", &["external_ids"]),
+    ("Datapath", &["external_ids", "datapath_version"]),
+    ("CT_Zone", &["external_ids"]),
+    ("CT_Timeout_Policy", &["external_ids"]),
 ];
 
 /// Columns that we write; that they change is no news.
@@ -64,6 +67,7 @@ const WRITTEN: &[(&str, &[&str])] = &[
     ),
     ("Controller", &["is_connected", "role", "status"]),
     ("Mirror", &["statistics"]),
+    ("Datapath", &["capabilities"]),
 ];
 
 fn listed(list: &[(&str, &[&str])], table: &str, column: &str) -> bool {

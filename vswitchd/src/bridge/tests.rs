@@ -83,6 +83,8 @@ impl Outside for World {
         vec!["dummy".into()]
     }
 
+    fn protect_limits(&mut self, _: &str, _: bool) {}
+
     fn configure(&mut self, _: &BTreeMap<String, String>) {}
 }
 

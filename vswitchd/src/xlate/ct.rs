@@ -40,7 +40,7 @@ impl Ctx<'_> {
             labels: self.label(),
             helper: self.helper(a.alg),
             eventmask: (a.commit && self.can(|features| features.ct_eventmask)).then_some(EVENTMASK),
-            timeout: None,
+            timeout: if a.commit { self.timeout_policy(zone) } else { None },
             nat: self.nat.as_ref().map(nat_action),
         };
         self.odp.push(Action::Ct(action));
@@ -53,6 +53,20 @@ impl Ctx<'_> {
         super::ctx::clear_conntrack(&mut self.key);
         self.detail("Sets the packet to an untracked state, and clears all the conntrack fields.");
         self.conntracked = false;
+    }
+
+    /// The timeout policy of a zone for packets like this one.
+    fn timeout_policy(&mut self, zone: Zone) -> Option<String> {
+        if !self.is_ip() || !self.can(|features| features.ct_timeout) {
+            return None;
+        }
+        let dl_type = flow::field::dl_type(&self.key);
+        let policy = self.input.snapshot.zone_policies.as_ref()?.name(zone, dl_type, self.key.nw_proto)?;
+        if !policy.generic {
+            // Policies are of an EtherType, which flows always match, and of a protocol.
+            self.wc.0.nw_proto = u8::MAX;
+        }
+        Some(policy.name)
     }
 
     fn actions_of_ct(&mut self, a: &Ct, last: bool) {

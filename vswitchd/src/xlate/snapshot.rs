@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use datapath::Features;
+use datapath::conntrack::{PolicyName, timeout};
 use datapath::netdev::Netdev;
 use datapath::netdev::tunnel::Packets;
+use datapath::{Datapath, Features};
 use flow::hash;
-use flow::id::{DpPort, OfPort};
+use flow::id::{DpPort, OfPort, Zone};
 use flow::key::Key;
 use flow::mini::Match;
 use openflow::msg::port::PortConfig;
@@ -39,6 +40,23 @@ pub struct Snapshot {
     pub features: Option<Arc<Features>>,
     /// VLAN tags to look at: `other_config:vlan-limit`.
     pub vlan_limit: u8,
+    /// Timeout policies of connection-tracking zones, if there are any.
+    pub zone_policies: Option<Arc<ZonePolicies>>,
+}
+
+/// Which timeout policy each zone has.
+pub struct ZonePolicies {
+    pub zones: BTreeMap<Zone, u32>,
+    /// It names them.
+    pub datapath: Arc<dyn Datapath>,
+}
+
+impl ZonePolicies {
+    /// The name of the policy for packets of an EtherType and a protocol that are tracked in `zone`.
+    pub fn name(&self, zone: Zone, ethertype: u16, ip_proto: u8) -> Option<PolicyName> {
+        let id = self.zones.get(&zone).filter(|_| timeout::supports(ip_proto))?;
+        self.datapath.conntrack()?.timeout_policy_name(*id, ethertype, ip_proto)
+    }
 }
 
 impl Snapshot {
