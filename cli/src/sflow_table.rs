@@ -4,7 +4,7 @@ use flow::extract::{Metadata, extract};
 use flow::key::Key;
 use flow::proto::{ethertype, ip};
 use flow::text;
-use sflow::record::{CounterRecord, FlowRecord};
+use sflow::record::{CounterRecord, FlowRecord, SampledHeader};
 use sflow::sample::{CountersSample, Datagram, FlowSample, Sample, Source};
 use std::net::Ipv4Addr;
 
@@ -58,7 +58,7 @@ fn flow_text(sample: &FlowSample) -> String {
 
 fn record_text(record: &FlowRecord) -> Option<String> {
     Some(match record {
-        FlowRecord::Header(header) => format!("{} {} bytes", packet(&header.header), header.frame_length),
+        FlowRecord::Header(header) => format!("{} {} bytes", packet(header), header.frame_length),
         FlowRecord::ExtendedSwitch(vlan) if vlan.src_vlan == 0 && vlan.dst_vlan == 0 => return None,
         FlowRecord::ExtendedSwitch(vlan) => format!("vlan {} -> {}", vlan.src_vlan, vlan.dst_vlan),
         FlowRecord::ExtendedMpls(mpls) => format!("mpls {:x?} -> {:x?}", mpls.in_stack, mpls.out_stack),
@@ -70,10 +70,17 @@ fn record_text(record: &FlowRecord) -> Option<String> {
     })
 }
 
-/// What a frame is, in a few words.
-fn packet(frame: &[u8]) -> String {
+/// The longest frame that a sample can tell of: a segment that a network card is yet to cut.
+const MAX_FRAME: usize = 1 << 16;
+
+/// What a frame is, in a few words. A sample has its first bytes only; the rest counts as zeros, for a packet shorter
+/// than its IP header says would have no addresses.
+fn packet(header: &SampledHeader) -> String {
+    let mut frame = header.header.clone();
+    let len = usize::try_from(header.frame_length).unwrap_or(MAX_FRAME).min(MAX_FRAME);
+    frame.resize(len.max(frame.len()), 0);
     let mut key = Key::default();
-    extract(frame, &Metadata::default(), &mut key);
+    extract(&frame, &Metadata::default(), &mut key);
     let (src, dst, ports) = match key.dl_type.get() {
         ethertype::IPV4 | ethertype::ARP => {
             let ip = |word: zerocopy::big_endian::U32| Ipv4Addr::from(word.get()).to_string();
@@ -126,7 +133,17 @@ fn counter_text(record: &CounterRecord) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sflow::record::{ExtendedSwitch, PortName, SampledHeader};
+    use sflow::record::{ExtendedSwitch, PortName};
+
+    #[test]
+    fn a_frame_is_told_by_its_first_bytes() {
+        let header = [
+            0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0x1c, 0x7c, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0,
+            0, 1, 10, 0, 0, 2, 0x14, 0x51, 0x90, 0x88, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0, 0,
+        ];
+        let header = SampledHeader { protocol: 1, frame_length: 7310, stripped: 4, header: header.to_vec() };
+        assert_eq!(packet(&header), "10.0.0.1:5201 > 10.0.0.2:37000 tcp");
+    }
 
     #[test]
     fn a_line_a_sample() {
