@@ -223,6 +223,11 @@ impl<'a> Decode<'a> {
         Self { version, lengths: None, debug: false, tlvs_used: 0 }
     }
 
+    /// For messages of `version` that are only to be read by people: debugging actions are accepted, too.
+    pub fn for_text(version: Version) -> Self {
+        Self { debug: true, ..Self::new(version) }
+    }
+
     /// For messages of `version` to a bridge that maps tunnel options.
     pub fn with_lengths(version: Version, lengths: &'a TlvLengths) -> Self {
         Self { lengths: Some(lengths), ..Self::new(version) }

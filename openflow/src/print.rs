@@ -155,7 +155,7 @@ fn body_text(
         _ => {}
     }
     let version = header.version()?;
-    let cx = &mut Decode { debug: true, ..Decode::new(version) };
+    let cx = &mut Decode::for_text(version);
     match header.kind() {
         Type::Hello | Type::Error | Type::EchoRequest | Type::EchoReply => {}
         Type::FeaturesRequest

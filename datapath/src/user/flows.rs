@@ -35,6 +35,8 @@ pub struct FlowRef {
 pub struct Megaflow {
     pub ufid: Ufid,
     pub pmd: PmdId,
+    /// Counts up with each flow of the worker; dumps go by it, the oldest first.
+    pub serial: u64,
     /// The whole key of the packet, or put, that made the flow.
     pub key: Mini,
     pub mask: Mini,
@@ -102,6 +104,8 @@ struct Compiled {
 pub struct Flows {
     pmd: PmdId,
     slots: Vec<Slot>,
+    /// Flows made so far.
+    made: u64,
     free: Vec<u32>,
     by_ufid: HashMap<Ufid, u32>,
     by_port: HashMap<u32, Classifier>,
@@ -126,6 +130,7 @@ impl Flows {
         Self {
             pmd,
             slots: Vec::new(),
+            made: 0,
             free: Vec::new(),
             by_ufid: HashMap::new(),
             by_port: HashMap::new(),
@@ -268,9 +273,11 @@ impl Flows {
             self.slots.push(Slot { generation: 1, program: 0, flow: None });
             self.slots.len() as u32 - 1
         });
+        self.made += 1;
         let flow = Arc::new(Megaflow {
             ufid: new.ufid,
             pmd: self.pmd,
+            serial: self.made,
             key: Mini::new(new.key),
             mask,
             actions: Mutex::new(new.actions),

@@ -193,9 +193,11 @@ pub struct Walk {
 impl Walk {
     /// `name` is the datapath's, for messages.
     pub fn new(cells: &[Arc<Cell>], terse: bool, clock: &Arc<dyn Clock>, name: String) -> Self {
-        let mut flows = Vec::new();
+        let mut flows: Vec<Arc<Megaflow>> = Vec::new();
         for cell in cells {
+            let first = flows.len();
             flows.extend(cell.flows.pin().values().map(Arc::clone));
+            flows[first..].sort_unstable_by_key(|flow| flow.serial);
         }
         Self { flows: flows.into_iter(), terse, clock: Arc::clone(clock), name }
     }

@@ -383,7 +383,7 @@ impl FlowMod {
         let header = Header::peek(msg)?;
         let version = header.version()?;
         let protocol = Protocols::initial(version).with_table_id(true);
-        let this = Self::decode(msg, protocol, Limits::NONE, &mut Decode::new(version))?;
+        let this = Self::decode(msg, protocol, Limits::NONE, &mut Decode::for_text(version))?;
         out.push_str(match this.command {
             FlowCommand::Add => " ADD",
             FlowCommand::Modify => " MOD",

@@ -184,7 +184,7 @@ impl FlowStats {
     }
 
     fn read(raw: Raw, version: Version, ages: bool, entry: &mut Reader<'_>) -> Result<Self, OfError> {
-        let cx = &mut Decode::new(version);
+        let cx = &mut Decode::for_text(version);
         entry.skip(2)?;
         let mut this = match raw {
             Raw::Ofpst10FlowReply => Self::read10(entry)?,

@@ -47,6 +47,8 @@ pub struct Settings {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+/// When a deadline is seen this much too late, we were not listening meanwhile: what the peer said may wait to be read.
+const STALL: Duration = Duration::from_millis(100);
 /// The shortest silence before a probe.
 const LEAST_PROBE: Duration = Duration::from_secs(5);
 /// After this long the peer must have accepted us.
@@ -61,6 +63,8 @@ pub struct Rconn {
     settings: Settings,
     state: State,
     entered: Instant,
+    /// The state was given its time once more, because we came late ourselves.
+    pardoned: bool,
     backoff: Duration,
     backoff_until: Instant,
     last_activity: Instant,
@@ -95,6 +99,7 @@ impl Rconn {
             settings: Settings { probe: settings.probe.map(|probe| probe.max(LEAST_PROBE)), ..settings },
             state: State::Backoff,
             entered: now,
+            pardoned: false,
             backoff: Duration::ZERO,
             backoff_until: Instant::ZERO,
             last_activity: now,
@@ -148,6 +153,7 @@ impl Rconn {
         tracing::debug!(target: "rconn", "{}: entering {}", self.name, state.name());
         self.state = state;
         self.entered = now;
+        self.pardoned = false;
     }
 
     fn logs_attempts(&self) -> bool {
@@ -186,6 +192,10 @@ impl Rconn {
                 self.backoff_until = now + self.backoff;
                 self.enter(State::Connecting, now);
                 return true;
+            }
+            State::Connecting if !self.pardoned && now.since(self.deadline()) >= STALL => {
+                self.pardoned = true;
+                self.entered = now;
             }
             State::Connecting => {
                 if self.logs_attempts() {
@@ -435,6 +445,21 @@ mod tests {
         rconn.run(at(16));
         assert!(!rconn.is_connected());
         assert_eq!(rconn.status(at(18))["sec_since_disconnect"], "2");
+    }
+
+    #[test]
+    fn a_peer_does_not_pay_for_our_own_stall() {
+        let accepted = || Rconn::accepted("br0<->unix#0".into(), "unix#0".into(), SETTINGS, at(0));
+        let mut rconn = accepted();
+        rconn.run(at(3));
+        greet(&mut rconn, at(3));
+        let mut rconn = accepted();
+        rconn.run(at(3));
+        rconn.run(at(4));
+        assert!(rconn.is_over());
+        let mut rconn = accepted();
+        rconn.run(at(1));
+        assert!(rconn.is_over());
     }
 
     #[test]
