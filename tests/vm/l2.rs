@@ -147,7 +147,7 @@ fn internal_port(world: &World) {
     );
     world.ping("a", "10.1.0.100");
     world.ping("a", "10.1.0.101");
-    world.sh("ovs-vsctl set interface br0 mac='\"0e:00:00:00:00:65\"' mtu_request=1400");
+    world.sh("ovs-vsctl set interface br0 mtu_request=1400 -- set bridge br0 other-config:hwaddr=0e:00:00:00:00:65");
     assert_eq!(world.sh("cat /sys/class/net/br0/address"), "0e:00:00:00:00:65\n");
     world.until("the MTU is set", || world.sh("cat /sys/class/net/br0/mtu") == "1400\n");
     assert_eq!(world.sh("ovs-vsctl get interface br0 mtu"), "1400\n");
@@ -160,6 +160,7 @@ fn ipv6(world: &World) {
     world.host("a", "br0", 1);
     world.host("b", "br0", 2);
     world.host("c", "br0", 3);
+    world.checksums("a");
     // Neighbour discovery by fields, addresses by prefix, and a rewritten one.
     world.sh(r#"ovs-ofctl del-flows br0
         ovs-ofctl add-flows br0 - << 'END'

@@ -16,8 +16,9 @@ mod tunnels;
 mod conntrack;
 mod shaping;
 mod watching;
+mod record;
+mod netlink;
 
-use std::io::Read;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -30,24 +31,40 @@ pub struct Test {
     name: &'static str,
     /// Part of every run of `scripts/test`, not only of `scripts/test --vm`.
     smoke: bool,
+    /// The test starts the daemons itself.
+    bare: bool,
     run: fn(&World),
 }
 
 impl Test {
     const fn new(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: false, run }
+        Self { name, smoke: false, bare: false, run }
+    }
+
+    const fn bare(name: &'static str, run: fn(&World)) -> Self {
+        Self { name, smoke: false, bare: true, run }
     }
 
     const fn smoke(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: true, run }
+        Self { name, smoke: true, bare: false, run }
     }
 }
 
-const TABLES: &[&[Test]] =
-    &[l2::TESTS, actions::TESTS, tunnels::TESTS, conntrack::TESTS, shaping::TESTS, watching::TESTS];
+const TABLES: &[&[Test]] = &[
+    l2::TESTS,
+    actions::TESTS,
+    tunnels::TESTS,
+    conntrack::TESTS,
+    shaping::TESTS,
+    watching::TESTS,
+    netlink::TESTS,
+];
+
+/// What tests run as processes of their own.
+const PARTS: &[&[Test]] = &[netlink::PARTS];
 
 /// The longest that a test may take. Emulated processors are slow, and the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(480);
 
 struct Options {
     smoke: bool,
@@ -132,10 +149,10 @@ fn run_all(tests: &[&Test], options: &Options) -> ExitCode {
                     let next = queue.lock().expect("no holder panics").next();
                     let Some(test) = next else { return };
                     let start = Instant::now();
-                    let output = run_apart(test, options);
+                    let output = apart(test.name, &options.daemons);
                     let seconds = start.elapsed().as_secs_f32();
                     match output {
-                        Ok(()) => println!("ok      {seconds:6.1} s  {}", test.name),
+                        Ok(_) => println!("ok      {seconds:6.1} s  {}", test.name),
                         Err(output) => {
                             println!("FAILED  {seconds:6.1} s  {}\n{}\n", test.name, output.trim_end());
                             failed.lock().expect("no holder panics").push(test.name);
@@ -158,11 +175,12 @@ fn run_all(tests: &[&Test], options: &Options) -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs `test` in a process with namespaces of its own; what it printed, if it failed.
-fn run_apart(test: &Test, options: &Options) -> Result<(), String> {
+/// Runs the test or part `name` on `daemons` in a process with namespaces of its own. Its standard output, or what it
+/// complained of.
+pub fn apart(name: &str, daemons: &str) -> Result<String, String> {
     let me = std::env::current_exe().map_err(|error| error.to_string())?;
     let limit = LIMIT.as_secs().to_string();
-    let mut child = Command::new("timeout")
+    let out = Command::new("timeout")
         .args([
             "-k",
             "5",
@@ -178,35 +196,28 @@ fn run_apart(test: &Test, options: &Options) -> Result<(), String> {
         // Process 1 of the test is a shell: it reaps what daemons leave behind.
         .args(["bash", "-c", r#""$@"; exit $?"#, "bash"])
         .arg(me)
-        .args(["--daemons", &options.daemons, "--inside", test.name])
+        .args(["--daemons", daemons, "--inside", name])
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
+        .output()
         .map_err(|error| format!("unshare: {error}"))?;
-    let mut output = String::new();
-    if let Some(mut stream) = child.stderr.take() {
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
-        output = String::from_utf8_lossy(&bytes).into_owned();
-    }
-    let status = child.wait().map_err(|error| error.to_string())?;
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(124 | 137) => Err(format!("{output}\nthe time limit of {limit} s is reached")),
-        _ => Err(output),
+    let complaint = String::from_utf8_lossy(&out.stderr).into_owned();
+    match out.status.code() {
+        Some(0) => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
+        Some(124 | 137) => Err(format!("{complaint}\nthe time limit of {limit} s is reached")),
+        _ => Err(complaint),
     }
 }
 
 /// Runs the test `name` here; a panic is its failure.
 fn run_inside(name: &str, options: &Options) -> ExitCode {
-    let Some(test) = TABLES.iter().flat_map(|table| table.iter()).find(|test| test.name == name) else {
+    let mut tests = TABLES.iter().chain(PARTS).flat_map(|table| table.iter());
+    let Some(test) = tests.find(|test| test.name == name) else {
         eprintln!("vm-tests: no test {name}");
         return ExitCode::from(2);
     };
     let Ok(kit) = kit(&options.daemons) else { return ExitCode::from(2) };
-    let world = World::new(&kit);
+    let world = if test.bare { World::bare(&kit) } else { World::new(&kit) };
     (test.run)(&world);
     world.check_end();
     ExitCode::SUCCESS

@@ -1,9 +1,11 @@
 //! One test's world: a switch of the kernel's datapath and hosts around it, in the namespaces that the runner made.
 
 use std::fmt::Write as _;
+use std::io::Read;
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::kit::Kit;
 use tests::sandbox::{Ran, Sandbox, wait_until};
@@ -27,7 +29,7 @@ impl Drop for Running {
 }
 
 /// How long something may take to come about on an emulated, busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 impl World {
     /// Starts the database server and the switch.
@@ -62,7 +64,13 @@ impl World {
 
     /// Runs a shell script to its end, or for 90 seconds.
     pub fn try_sh(&self, script: &str) -> Ran {
-        self.shell(&["timeout", "90"], script).output().expect("bash can be started").into()
+        let start = Instant::now();
+        let child = self.shell(script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let ran = finish(child.expect("bash can be started"), Duration::from_secs(90));
+        if std::env::var_os("TURNOUT_VM_TIMES").is_some() {
+            eprintln!("{:8.3} s  {script}", start.elapsed().as_secs_f32());
+        }
+        ran
     }
 
     /// Runs a shell script until the handle is dropped; its output goes to `file` of the sandbox.
@@ -70,7 +78,7 @@ impl World {
         let out = std::fs::File::create(self.switch.file(file)).expect("the sandbox is writable");
         let err = out.try_clone().expect("a descriptor is free");
         let script = format!("exec {script}");
-        Running(self.shell(&[], &script).stdout(out).stderr(err).spawn().expect("bash can be started"))
+        Running(self.shell(&script).stdout(out).stderr(err).spawn().expect("bash can be started"))
     }
 
     /// What is in `file` of the sandbox so far.
@@ -109,17 +117,26 @@ impl World {
     /// The namespace of a host, not yet a port of a bridge.
     pub fn namespace(&self, name: &str, number: u8) {
         self.sh(&format!(
-            "ip netns add {name}
-             ip link add p-{name} type veth peer name eth0 netns {name}
-             ethtool -K p-{name} tx off > /dev/null
-             ip netns exec {name} ethtool -K eth0 tx off > /dev/null
-             ip link set p-{name} up
-             ip -n {name} link set lo up
-             ip -n {name} link set eth0 address {mac} up
-             ip -n {name} addr add 10.1.0.{number}/24 dev eth0
-             ip -n {name} addr add fd01::{number:x}/64 dev eth0 nodad",
+            "ip -batch - << END
+netns add {name}
+link add p-{name} type veth peer name eth0 netns {name} address {mac}
+link set p-{name} up
+END
+ip -n {name} -batch - << END
+link set lo up
+link set eth0 up
+addr add {ip}/24 dev eth0
+addr add {ip6}/64 dev eth0 nodad
+END",
             mac = mac(number),
+            ip = ip(number),
+            ip6 = ip6(number),
         ));
+    }
+
+    /// Host `name` computes checksums itself, so that what is watched has them.
+    pub fn checksums(&self, name: &str) {
+        self.sh(&format!("ip netns exec {name} ethtool -K eth0 tx off > /dev/null"));
     }
 
     /// Runs a command in host `name`.
@@ -219,19 +236,58 @@ impl World {
         let look = "ovs-appctl dpctl/dump-flows -m
             ovs-ofctl -O OpenFlow15 dump-flows $(ovs-vsctl list-br | head -n 1)
             ovs-vsctl show";
-        let state: Ran = self.shell(&["timeout", "10"], look).output().expect("bash can be started").into();
+        let state = self.try_sh(look);
         format!("-- the log's end:\n{tail}\n-- state:\n{}", state.text())
     }
 
-    fn shell(&self, before: &[&str], script: &str) -> Command {
-        let line = [before, &["bash", "-euc", script]].concat();
-        let mut command = Command::new(line[0]);
-        command.args(&line[1..]).current_dir(self.switch.dir()).env("PATH", &self.path).stdin(Stdio::null());
+    fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("bash");
+        command
+            .args(["-euc", script])
+            .current_dir(self.switch.dir())
+            .env("PATH", &self.path)
+            .stdin(Stdio::null());
         for variable in ["OVS_RUNDIR", "OVS_DBDIR", "OVS_SYSCONFDIR", "OVS_LOGDIR"] {
             command.env(variable, self.switch.dir());
         }
+        command.process_group(0);
         command
     }
+}
+
+/// What `child` prints and how it ends; with its whole group it is killed after `limit`.
+fn finish(mut child: Child, limit: Duration) -> Ran {
+    let group = format!("-{}", child.id());
+    let collect = |stream: Option<Box<dyn Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut stream) = stream {
+                let _ = stream.read_to_end(&mut bytes);
+            }
+            bytes
+        })
+    };
+    let out = child.stdout.take();
+    let err = child.stderr.take();
+    let out = collect(out.map(|stream| Box::new(stream) as Box<dyn Read + Send>));
+    let err = collect(err.map(|stream| Box::new(stream) as Box<dyn Read + Send>));
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status.code(),
+            Ok(None) if start.elapsed() < limit => std::thread::sleep(pause),
+            _ => {
+                let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+                let _ = child.wait();
+                break None;
+            }
+        }
+        pause = (pause * 2).min(Duration::from_millis(20));
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let [stdout, stderr] = [out, err].map(|thread| text(thread.join().unwrap_or_default()));
+    Ran { stdout, stderr, status }
 }
 
 /// The MAC address of host `number`.
