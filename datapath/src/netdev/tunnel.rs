@@ -77,9 +77,14 @@ pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name)
 }
 
+/// The kind of tunnel whose datapath ports have names like this.
+pub fn kind_of_port(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| name.starts_with(kind.port_prefix))
+}
+
 /// Whether a name is, or begins like, that of a datapath port for tunnels.
 pub fn is_port_name(name: &str) -> bool {
-    KINDS.iter().any(|kind| name.starts_with(kind.port_prefix))
+    kind_of_port(name).is_some()
 }
 
 /// An address of the outer header.
