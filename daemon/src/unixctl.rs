@@ -165,6 +165,8 @@ pub struct Command<S> {
     pub max: usize,
     /// What it does.
     pub run: fn(&mut S, &Request) -> Result<Reply, String>,
+    /// It is not listed.
+    pub hidden: bool,
 }
 
 impl<S> Command<S> {
@@ -176,7 +178,12 @@ impl<S> Command<S> {
         max: usize,
         run: fn(&mut S, &Request) -> Result<Reply, String>,
     ) -> Self {
-        Self { name, usage, min, max, run }
+        Self { name, usage, min, max, run, hidden: false }
+    }
+
+    /// The row of a command that works but is not listed.
+    pub const fn hidden(self) -> Self {
+        Self { hidden: true, ..self }
     }
 }
 
@@ -241,13 +248,17 @@ impl<S> Commands<S> {
         (row.run)(state, request)
     }
 
+    fn listed(&self) -> impl Iterator<Item = &Command<S>> {
+        self.rows.values().filter(|row| !row.hidden)
+    }
+
     fn list_json(&self) -> Value {
-        let names = self.rows.values().map(|row| (row.name.to_owned(), Value::from(row.usage)));
+        let names = self.listed().map(|row| (row.name.to_owned(), Value::from(row.usage)));
         Value::Object(names.chain([("list-commands".to_owned(), Value::from(""))]).collect())
     }
 
     fn list(&self) -> String {
-        let mut names: Vec<(&str, &str)> = self.rows.values().map(|row| (row.name, row.usage)).collect();
+        let mut names: Vec<(&str, &str)> = self.listed().map(|row| (row.name, row.usage)).collect();
         names.push(("list-commands", ""));
         names.sort_unstable();
         names.dedup_by_key(|(name, _)| *name);

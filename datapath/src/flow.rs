@@ -90,7 +90,7 @@ pub struct FlowDel<'a> {
     pub key: &'a RawKey,
     pub ufid: Option<Ufid>,
     pub pmd: PmdId,
-    /// The caller has no use for anything but the result code.
+    /// The caller has no use for key, mask and actions; statistics it needs.
     pub terse: bool,
 }
 

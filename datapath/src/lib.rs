@@ -262,6 +262,23 @@ pub trait Datapath: Send + Sync {
     /// The device behind a port, for its statistics and status.
     fn port_device(&self, port: DpPort) -> Result<Arc<dyn Netdev>, Error>;
 
+    /// Ports that were there when the datapath was opened and that nobody has asked for by [`Datapath::port_add`], which gives
+    /// such a port's number instead of adding it again. They are none of the datapath's business any more: who calls
+    /// this deletes those that nobody wants.
+    fn take_leftovers(&self) -> Vec<PortInfo> {
+        Vec::new()
+    }
+
+    /// Whether ports and flows go on working when the program ends.
+    fn outlives_us(&self) -> bool {
+        false
+    }
+
+    /// Deletes the datapath with all its ports and flows, for good. The userspace datapath goes with its owner.
+    fn destroy(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// What happened to ports since the last call.
     fn port_changes(&self) -> PortChanges;
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::database::Row;
-use crate::schema::DatabaseSchema;
+use crate::schema::{DatabaseSchema, TableSchema};
 use crate::value::Uuid;
 use replica::Replica;
 use txn::Compiled;
@@ -465,6 +465,18 @@ impl Idl {
     /// How a transaction fares.
     pub fn status(&self, id: TxnId) -> Status {
         self.flights.get(&id).map_or(Status::Aborted, |flight| flight.status.clone())
+    }
+
+    /// What it takes memory for, by the names of `memory/show`.
+    pub fn memory(&self) -> Vec<(String, u64)> {
+        let schema = self.schema();
+        let cells = |table: &TableSchema| self.rows(&table.name).count() * table.columns.len();
+        let cells: usize = schema.tables.values().map(|table| cells(table)).sum();
+        let open = self.flights.values().filter(|flight| flight.status == Status::Incomplete).count();
+        vec![
+            (format!("idl-cells-{}", schema.name), cells as u64),
+            (format!("idl-outstanding-txns-{}", schema.name), open as u64),
+        ]
     }
 
     /// True if some transaction still waits for its reply.

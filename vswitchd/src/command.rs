@@ -8,6 +8,7 @@ use datapath::user::control;
 
 use crate::backer;
 use crate::event::Switch;
+use crate::reval;
 use crate::route::command as route;
 use crate::world::World;
 use crate::xlate::fdb;
@@ -17,11 +18,19 @@ pub fn commands(dummy: bool) -> Commands<Switch> {
     let mut commands = builtins();
     commands.add([Command::new("exit", "[--cleanup]", 0, 1, exit)]);
     commands.add(BRIDGE);
+    commands.add([FAIRNESS]);
     commands.add(ENGINE);
     commands.add(ROUTE);
     commands.add(dpctl_rows());
-    commands
-        .add(backer::commands().map(|row| Command::new(row.name, row.usage, row.min, row.max, run_backer)));
+    commands.add(backer::commands().map(|row| {
+        let command = Command::new(row.name, row.usage, row.min, row.max, run_backer);
+        // Meant for tests: OVS does not list them either.
+        if matches!(row.name, "revalidator/pause" | "revalidator/resume") {
+            command.hidden()
+        } else {
+            command
+        }
+    }));
     if dummy {
         commands.add(time_commands());
         commands.add(DUMMY);
@@ -32,6 +41,11 @@ pub fn commands(dummy: bool) -> Commands<Switch> {
 type Answer = Result<Reply, String>;
 
 const MANY: usize = usize::MAX;
+
+/// What upcall handlers did for each port.
+const FAIRNESS: Command<Switch> = Command::new("upcall/fairness-show", "[dp]", 0, 1, |s, r| {
+    shown(reval::fairness::Fairness::of(&s.world.backers, r.opt(0))?, r)
+});
 
 const BRIDGE: [Command<Switch>; 9] = [
     Command::new("bridge/reconnect", "[bridge]", 0, 1, |s, r| {

@@ -91,8 +91,22 @@ impl Host for Switch {
     }
 
     fn memory(&self) -> Vec<(String, u64)> {
-        let ports: usize = self.bridges.iter().map(|bridge| bridge.ifaces().count()).sum();
-        vec![("ports".to_owned(), ports as u64)]
+        let mut usage = self.idl.memory();
+        let mut add = |name: &str, n: usize| usage.push((name.to_owned(), n as u64));
+        if self.bridges.iter().next().is_some() {
+            add("ports", self.bridges.iter().map(|bridge| bridge.ifaces().count()).sum());
+            add("rules", self.bridges.iter().map(|bridge| bridge.ofproto.n_rules()).sum());
+            let (connections, messages) = self.world.conns.sizes();
+            add("ofconns", connections);
+            add("packets", messages);
+        }
+        if !self.world.backers.0.is_empty() {
+            let backers = || self.world.backers.0.values();
+            add("handlers", backers().map(|backer| backer.threads().0).sum());
+            add("revalidators", backers().map(|backer| backer.threads().1).sum());
+            add("udpif keys", backers().map(|backer| backer.flows.len()).sum());
+        }
+        usage
     }
 }
 
@@ -235,7 +249,8 @@ impl Switch {
     /// Puts away what would otherwise stay behind.
     fn finish(&mut self) {
         let now = self.clock.now();
-        self.bridges.destroy_all(&mut self.world, now);
+        let keep = !self.services.is_cleaning_up();
+        self.bridges.destroy_all(keep, &mut self.world, now);
     }
 }
 

@@ -10,11 +10,12 @@ use datapath::dpctl::Env;
 use datapath::netdev::{DummyLevel, Netdev, Netdevs};
 use datapath::user::{Engine, Setup};
 use datapath::{Datapath, Error};
+use flow::id::DpPort;
 use flow::time::{Clock, Instant};
 use sys::errno::Errno;
 
 use crate::backer::{Backer, Backers, Note};
-use crate::bridge::{Bridge, Connections, ControllerStatus, Outside};
+use crate::bridge::{Bridge, Connections, ControllerStatus, Outside, reconfigure};
 use crate::conn::Conns;
 use crate::reval::{self, Settings};
 use crate::route::watch::Watch;
@@ -165,18 +166,25 @@ impl Outside for World {
         Ok(engine)
     }
 
-    fn close_datapath(&mut self, kind: &str) {
+    fn close_datapath(&mut self, kind: &str, keep: bool) {
         if let Some(backer) = self.backers.0.remove(kind) {
             backer.stop();
-        }
-        if let Some(engine) = self.engines.remove(kind) {
             // The handler is the backer, which holds the datapath.
-            engine.set_handler(None);
+            backer.datapath.set_handler(None);
+            if !keep && let Err(error) = backer.datapath.destroy() {
+                tracing::warn!(target: "ofproto_dpif", "failed to delete datapath of type {kind}: {error}");
+            }
         }
+        self.engines.remove(kind);
+    }
+
+    fn is_restoring(&self) -> bool {
+        self.restoring
     }
 
     fn publish(&mut self, kind: &str, snapshot: Snapshot) {
         if let Some(backer) = self.backers.0.get(kind) {
+            delete_leftovers(&*backer.datapath, &snapshot);
             backer.publish(snapshot);
             if !self.restoring {
                 backer.begin();
@@ -223,6 +231,24 @@ impl Outside for World {
             if let Err(error) = datapath.configure(other_config) {
                 tracing::warn!(target: "bridge", rl = "1,5", "{}: {error}", datapath.name());
             }
+        }
+    }
+}
+
+/// Deletes ports that an earlier process left and that no bridge has now. The ports that tunnels share are not ours to judge.
+fn delete_leftovers(datapath: &dyn Datapath, snapshot: &Snapshot) {
+    let unwanted = datapath.take_leftovers().into_iter().filter(|port| {
+        snapshot.port_of(port.number).is_none()
+            && port.number != DpPort::LOCAL
+            && !reconfigure::is_reserved(&port.name)
+    });
+    for port in unwanted {
+        tracing::info!(target: "ofproto_dpif", "{}: removing stale port {}", datapath.name(), port.name);
+        if let Err(error) = datapath.port_del(port.number) {
+            tracing::warn!(
+                target: "ofproto_dpif",
+                "{}: failed to remove stale port {} ({error})", datapath.name(), port.name
+            );
         }
     }
 }

@@ -63,6 +63,11 @@ impl Services {
         true
     }
 
+    /// Whether the end shall leave nothing behind that keeps working (`exit --cleanup`).
+    pub fn is_cleaning_up(&self) -> bool {
+        self.exit.as_ref().is_some_and(|exit| exit.cleanup)
+    }
+
     /// Whether the program should end.
     pub const fn is_exiting(&self) -> bool {
         self.exit.is_some()

@@ -61,8 +61,13 @@ pub trait Outside {
     /// If there is no such type, or what making it gave.
     fn open_datapath(&mut self, kind: &str) -> Result<Arc<dyn Datapath>, Error>;
 
-    /// The last bridge of a type is gone.
-    fn close_datapath(&mut self, kind: &str);
+    /// The last bridge of a type is gone. With `keep`, what the datapath does goes on without us.
+    fn close_datapath(&mut self, kind: &str, keep: bool);
+
+    /// Whether OpenFlow flows are being restored (`other_config:flow-restore-wait`): until they are, no controller is connected.
+    fn is_restoring(&self) -> bool {
+        false
+    }
 
     /// Gives translation what it is to read from now on.
     fn publish(&mut self, kind: &str, snapshot: Snapshot);
@@ -245,7 +250,7 @@ impl Bridges {
                 "another ovs-vswitchd process is running, disabling this process (pid {}) until it goes away",
                 std::process::id()
             );
-            self.destroy_all(outside, now);
+            self.destroy_all(true, outside, now);
             return Instant::NEVER;
         }
         if !idl.has_lock() || !idl.has_ever_connected() {
@@ -348,12 +353,14 @@ impl Bridges {
         &self.netdevs
     }
 
-    /// Lets go of every bridge, as at the end of the program.
-    pub fn destroy_all(&mut self, outside: &mut dyn Outside, now: Instant) {
-        // The datapath ports of tunnels stay for who comes after.
-        self.tunnels.clear();
+    /// Lets go of every bridge, as at the end of the program. With `keep`, datapaths that outlive it keep ports and flows.
+    pub fn destroy_all(&mut self, keep: bool, outside: &mut dyn Outside, now: Instant) {
+        if keep {
+            // The datapath ports of tunnels stay for who comes after.
+            self.tunnels.clear();
+        }
         for name in self.bridges.keys().cloned().collect::<Vec<_>>() {
-            self.destroy(&name, outside, now);
+            self.destroy(&name, keep, outside, now);
         }
         self.seqno = None;
     }

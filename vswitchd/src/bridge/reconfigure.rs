@@ -87,7 +87,7 @@ fn kind_of(row: Record<'_>) -> &str {
 }
 
 /// Names that no interface may have, for devices of datapaths have them.
-fn is_reserved(name: &str) -> bool {
+pub(crate) fn is_reserved(name: &str) -> bool {
     matches!(name, "ovs-netdev" | "ovs-dummy" | "ovs-system") || netdev::tunnel::is_port_name(name)
 }
 
@@ -146,7 +146,7 @@ impl Bridges {
             .map(|bridge| bridge.name.clone())
             .collect();
         for name in gone {
-            self.destroy(&name, outside, now);
+            self.destroy(&name, false, outside, now);
         }
         for (name, row) in rows {
             if self.bridges.contains_key(name) {
@@ -170,17 +170,19 @@ impl Bridges {
         }
     }
 
-    pub(super) fn destroy(&mut self, name: &str, outside: &mut dyn Outside, now: Instant) {
+    pub(super) fn destroy(&mut self, name: &str, keep: bool, outside: &mut dyn Outside, now: Instant) {
         outside.disconnect(name);
         let Some(mut bridge) = self.bridges.remove(name) else { return };
-        for name in bridge.ports.names().map(str::to_owned).collect::<Vec<_>>() {
+        let keep = keep && bridge.datapath.outlives_us();
+        let ports = bridge.ports.names().filter(|_| !keep);
+        for name in ports.map(str::to_owned).collect::<Vec<_>>() {
             bridge.remove_port(&name, now);
         }
         if !self.bridges.values().any(|other| other.kind == bridge.kind) {
             if let Some(shared) = self.tunnels.remove(&bridge.kind) {
                 shared.delete_all(&*bridge.datapath);
             }
-            outside.close_datapath(&bridge.kind);
+            outside.close_datapath(&bridge.kind, keep);
             self.features.remove(&bridge.kind);
         }
     }

@@ -76,7 +76,10 @@ impl Bridge {
         outside: &mut dyn Outside,
         now: Instant,
     ) {
-        let connections = self.connections(idl, row);
+        let mut connections = self.connections(idl, row);
+        if outside.is_restoring() {
+            connections.remotes.clear();
+        }
         let alone =
             connections.standalone && !connections.remotes.iter().any(|r| r.kind == RemoteKind::Primary);
         self.fail_open.configure(&connections);

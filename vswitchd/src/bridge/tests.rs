@@ -59,7 +59,7 @@ impl Outside for World {
         Ok(Arc::clone(engine))
     }
 
-    fn close_datapath(&mut self, _: &str) {
+    fn close_datapath(&mut self, _: &str, _: bool) {
         self.engine = None;
     }
 

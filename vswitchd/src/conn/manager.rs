@@ -396,6 +396,13 @@ impl Link {
         self.rconn.vconn.as_ref().is_none_or(|vconn| vconn.backlog(Kind::Reply).messages < MAX_REPLIES)
     }
 
+    /// How many messages wait to be sent, or for their turn to be.
+    pub fn backlog(&self) -> usize {
+        let queued = self.rconn.vconn.as_ref().map_or(0, Vconn::queued);
+        let held = self.peer.iter().flat_map(|peer| peer.schedulers.iter().flatten());
+        queued + held.map(|scheduler| scheduler.queued() as usize).sum::<usize>()
+    }
+
     fn send_due_packet_ins(&mut self, now: Instant) {
         let Some(peer) = &mut self.peer else { return };
         let due: Vec<_> =

@@ -198,6 +198,12 @@ impl Conns {
         self.plugged.remove(bridge);
     }
 
+    /// How many connections there are, and how many messages wait in them.
+    pub fn sizes(&self) -> (usize, usize) {
+        let links = || self.plugged.values().flat_map(|plugged| &plugged.manager.links);
+        (links().count(), links().map(manager::Link::backlog).sum())
+    }
+
     /// Drops and makes anew the connections of a bridge, or of all (`bridge/reconnect`).
     pub fn reconnect(&mut self, bridge: Option<&str>, now: Instant) {
         for (name, plugged) in &mut self.plugged {

@@ -127,6 +127,11 @@ impl Ofproto {
         &self.tables
     }
 
+    /// How many rules its tables have.
+    pub fn n_rules(&self) -> usize {
+        self.books.iter().map(|book| book.n_flows as usize).sum()
+    }
+
     /// A table's books.
     pub fn book(&self, table: TableId) -> &Book {
         &self.books[usize::from(table.0)]

@@ -18,6 +18,7 @@ mod look;
 mod pass;
 mod adopt;
 pub mod threads;
+pub mod fairness;
 pub mod command;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
