@@ -1,10 +1,699 @@
-//! The Linux kernel's datapath, over generic netlink.
+//! The Linux kernel's datapath, over generic netlink (`linux/openvswitch.h`).
 //!
+//! A tour, in the order to read it:
+//!
+//! * [`genl`]: the families, their headers, events.
+//! * [`dp`], [`vport`], [`flow`], [`packet`], [`meter`]: one file a family.
+//! * [`operate`], [`requests`]: operations in batches and alone.
+//! * [`probe`]: what the kernel can do.
+//! * [`fair`]: which upcalls a handler answers when there are more than it can.
+//! * [`handler`]: the threads that answer them.
+//! * [`internal`]: devices of internal ports.
 //! * [`nfnetlink`], [`ct`]: the connection tracker.
 //! * [`tunnel`]: the links that carry tunnels' packets.
-//! * [`fair`]: which upcalls a handler answers when there are more than it can.
+//! * [`Kernel`]: all of it as a [`Datapath`].
+//!
+//! Nothing here takes a lock while it waits for the kernel but the one that orders changes of handlers and ports.
 
+pub mod genl;
+pub mod dp;
+pub mod vport;
+mod flow;
+mod packet;
+mod meter;
+mod operate;
+mod requests;
+mod probe;
+pub mod fair;
+mod handler;
+pub mod internal;
 pub mod nfnetlink;
 pub mod ct;
-pub mod fair;
 pub mod tunnel;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Waker;
+
+use ::flow::id::{DpMeter, DpPort};
+use ::flow::odp::OdpSupport;
+use ::flow::time::Clock;
+use sys::errno::Errno;
+
+use crate::flow::{Dump, Execute, Flow, FlowDel, FlowGet, FlowPut, FlowStats, Op, OpResult};
+use crate::netdev::Netdev;
+use crate::user::log;
+use crate::{
+    Cache, Datapath, DpStats, Error, Features, MeterConfig, MeterFeatures, MeterStats, PortChanges, PortInfo,
+    upcall,
+};
+use dp::UserFeatures;
+use genl::{Events, Genl};
+use handler::{Context, Handlers, lock};
+use meter::Meters;
+use requests::Requests;
+use vport::{Add, Kind, Vport, Which};
+
+/// The port id that userspace actions name where the kernel chooses the socket by CPU. 0 would be refused.
+const PER_CPU_PID: u32 = u32::MAX;
+
+/// The module's version, if it has one.
+const VERSION_FILE: &str = "/sys/module/openvswitch/version";
+/// The CPUs that there are.
+const CPUS_FILE: &str = "/sys/devices/system/cpu/present";
+
+/// How a kernel datapath is opened.
+pub struct Setup {
+    /// `ovs-system`.
+    pub name: String,
+    /// Make it if it is not there.
+    pub create: bool,
+    /// For a switch: features are probed, changes of ports are heard, ports that are there already are taken over by
+    /// [`Datapath::port_add`]. Without it, what is there is only looked at and changed as asked.
+    pub serve: bool,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What must not change while it is looked at.
+struct State {
+    handlers: Option<Arc<Handlers>>,
+    /// Handlers that are wanted, where the kernel leaves us a choice.
+    wanted: usize,
+    receiving: bool,
+    /// The devices of the ports that were added or taken over.
+    devices: BTreeMap<DpPort, Arc<dyn Netdev>>,
+}
+
+/// A datapath of the kernel.
+pub struct Kernel {
+    requests: Requests,
+    features: Features,
+    user_features: UserFeatures,
+    serve: bool,
+    context: Arc<Context>,
+    state: Mutex<State>,
+    events: Option<Events>,
+    meters: OnceLock<bool>,
+}
+
+impl Kernel {
+    /// Opens or makes a datapath.
+    ///
+    /// # Errors
+    /// `ENOENT` without the openvswitch module, `ENODEV` if the datapath is not there and not to be made, or what the kernel
+    /// says.
+    pub fn open(setup: &Setup) -> Result<Self, Error> {
+        let genl = Genl::open()?;
+        let found = open(&genl, &setup.name, setup.create)?;
+        let requests = Requests { genl: Arc::clone(&genl), dp: found.ifindex, name: found.name };
+        let events = setup.serve.then(|| Events::listen(genl.families, found.ifindex)).transpose()?;
+        let mut features = probe::features(&requests);
+        let context = Arc::new(Context {
+            name: requests.name.clone(),
+            families: genl.families,
+            dp: found.ifindex,
+            clock: Arc::clone(&setup.clock),
+            support: support(&features),
+            vlan_limit: AtomicUsize::new(1),
+            handler: Mutex::default(),
+            malformed: AtomicU64::new(0),
+        });
+        features.meters = genl.families.meter.is_some();
+        let state = State { handlers: None, wanted: 1, receiving: true, devices: BTreeMap::new() };
+        Ok(Self {
+            requests,
+            features,
+            user_features: found.features,
+            serve: setup.serve,
+            context,
+            state: Mutex::new(state),
+            events,
+            meters: OnceLock::new(),
+        })
+    }
+
+    /// Names of the kernel's datapaths.
+    pub fn enumerate() -> Result<Vec<String>, Error> {
+        let genl = Genl::open()?;
+        Ok(dp::dump(&genl)?.into_iter().map(|dp| dp.name).collect())
+    }
+
+    /// Removes the datapath from the kernel, with its ports and flows.
+    pub fn destroy(&self) -> Result<(), Error> {
+        dp::delete(&self.requests.genl, self.requests.dp)
+    }
+
+    /// Requests to the families, for what has none of its own here.
+    pub fn genl(&self) -> &Arc<Genl> {
+        &self.requests.genl
+    }
+
+    /// The interface index by which messages name the datapath.
+    pub fn ifindex(&self) -> u32 {
+        self.requests.dp
+    }
+
+    /// Whether the kernel chooses the socket for an upcall by CPU.
+    pub fn per_cpu(&self) -> bool {
+        self.user_features.contains(UserFeatures::UPCALL_PER_CPU)
+    }
+
+    /// A port as the kernel tells of it.
+    pub fn vport(&self, which: Which<'_>) -> Result<Vport, Error> {
+        vport::get(&self.requests.genl, self.requests.dp, which)
+    }
+
+    /// Times that the kernel found a handler's socket full, by handler.
+    pub fn losses(&self) -> Vec<u64> {
+        lock(&self.state).handlers.as_ref().map_or_else(Vec::new, |handlers| handlers.losses())
+    }
+
+    fn info(&self, state: &State, port: Vport) -> PortInfo {
+        let known = state.devices.get(&port.number).filter(|_| port.kind == Kind::Netdev);
+        let kind = known.map_or(port.kind.text(), |device| device.kind());
+        if let Kind::Unknown(number) = port.kind {
+            tracing::warn!(
+                target: "dpif_netlink", rl = "5,20",
+                "dp{}: port `{}' has unsupported type {number}", port.dp, port.name
+            );
+        }
+        PortInfo { number: port.number, name: port.name, kind: kind.to_owned() }
+    }
+
+    fn say(&self) -> String {
+        format!("system@{}", self.requests.name)
+    }
+
+    fn meters(&self) -> Option<Meters<'_>> {
+        let genl = &*self.requests.genl;
+        let meters = Meters { genl, family: genl.families.meter?, dp: self.requests.dp };
+        let broken = *self.meters.get_or_init(|| meters.broken());
+        (!broken).then_some(meters)
+    }
+
+    /// Makes the handlers as they should be: there while somebody answers and wants to hear.
+    fn refresh(&self) -> Result<(), Error> {
+        let answers = lock(&self.context.handler).is_some();
+        let mut state = lock(&self.state);
+        let wanted = (state.receiving && answers).then(|| self.handlers_required().unwrap_or(state.wanted));
+        if state.handlers.as_ref().map(|handlers| handlers.len()) == wanted {
+            return Ok(());
+        }
+        let old = state.handlers.take();
+        let result = match wanted {
+            Some(n) => self.start(n).map(|handlers| state.handlers = Some(handlers)),
+            None if old.is_some() && !self.per_cpu() => self.turn_off_upcalls(),
+            None => Ok(()),
+        };
+        drop(state);
+        // Waits for the threads, which may be asking us something.
+        drop(old);
+        result
+    }
+
+    fn start(&self, n: usize) -> Result<Arc<Handlers>, Error> {
+        let mut handlers = Handlers::new(&self.context, n, self.per_cpu())?;
+        let (genl, dp) = (&self.requests.genl, self.requests.dp);
+        if self.per_cpu() {
+            let pids = handlers.pids();
+            let by_cpu: Vec<u32> = (0..cpus()).map(|cpu| pids[cpu % pids.len()]).collect();
+            let request = dp::Request {
+                ifindex: dp,
+                name: Some(&self.requests.name),
+                features: Some(self.user_features),
+                per_cpu_pids: Some(&by_cpu),
+                ..dp::Request::default()
+            };
+            dp::set(genl, &request)?;
+        } else {
+            for port in vport::dump(genl, dp)? {
+                let pid = handlers.add_port(port.number)?;
+                if port.pids != [pid]
+                    && let Err(error) = vport::set_pid(genl, dp, port.number, pid)
+                {
+                    tracing::warn!(
+                        target: "dpif_netlink", rl = "9999,5",
+                        "{}: failed to set upcall pid on port: {error}", self.say()
+                    );
+                }
+            }
+        }
+        handlers.start()?;
+        Ok(Arc::new(handlers))
+    }
+
+    fn turn_off_upcalls(&self) -> Result<(), Error> {
+        let (genl, dp) = (&self.requests.genl, self.requests.dp);
+        for port in vport::dump(genl, dp)? {
+            // One that is gone meanwhile has no upcalls either.
+            let _ = vport::set_pid(genl, dp, port.number, 0);
+        }
+        Ok(())
+    }
+
+    /// A port of this name and kind that is there already; one of another kind is removed.
+    fn existing(&self, name: &str, kind: Kind) -> Result<Option<DpPort>, Error> {
+        if !self.serve {
+            return Ok(None);
+        }
+        match self.vport(Which::Name(name)) {
+            Ok(port) if port.kind == kind => Ok(Some(port.number)),
+            Ok(port) => {
+                vport::delete(&self.requests.genl, self.requests.dp, port.number)?;
+                Ok(None)
+            }
+            Err(error) if error.errno() == Errno::ENODEV => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn add(&self, device: &dyn Netdev, requested: Option<DpPort>) -> Result<DpPort, Error> {
+        let name = device.name();
+        let Some(kind) = Kind::of_text(device.kind()) else {
+            tracing::warn!(
+                target: "dpif_netlink", rl = "9999,5",
+                "{}: cannot create port `{name}' because it has unsupported type `{}'", self.say(), device.kind()
+            );
+            return Err(Errno::EINVAL.into());
+        };
+        let (genl, dp) = (&self.requests.genl, self.requests.dp);
+        let state = lock(&self.state);
+        if let Some(number) = self.existing(name, kind)? {
+            if state.devices.contains_key(&number) {
+                return Err(Errno::EEXIST.into());
+            }
+            if let Some(handlers) = state.handlers.as_ref().filter(|_| !self.per_cpu()) {
+                vport::set_pid(genl, dp, number, handlers.add_port(number)?)?;
+            }
+            return Ok(number);
+        }
+        let add = Add { kind, name, number: requested, pid: 0, options: None };
+        let port = vport::add(genl, dp, &add).inspect_err(|error| {
+            if let (Errno::EBUSY, Some(number)) = (error.errno(), requested) {
+                tracing::info!(
+                    target: "dpif_netlink", "{}: requested port {number} is in use", self.say()
+                );
+            }
+        })?;
+        if let Some(handlers) = state.handlers.as_ref().filter(|_| !self.per_cpu()) {
+            let set =
+                handlers.add_port(port.number).and_then(|pid| vport::set_pid(genl, dp, port.number, pid));
+            if let Err(error) = set {
+                tracing::info!(
+                    target: "dpif_netlink", "{}: could not add channel for port {name}", self.say()
+                );
+                let _ = vport::delete(genl, dp, port.number);
+                return Err(error);
+            }
+        }
+        Ok(port.number)
+    }
+}
+
+/// What flows of a datapath can match.
+fn support(features: &Features) -> OdpSupport {
+    OdpSupport {
+        max_vlan_headers: features.max_vlan_headers,
+        max_mpls_depth: features.max_mpls_depth,
+        recirc: features.recirc,
+        ct_state: features.ct_state,
+        ct_zone: features.ct_zone,
+        ct_mark: features.ct_mark,
+        ct_label: features.ct_label,
+        ct_state_nat: features.ct_state_nat,
+        ct_orig_tuple: features.ct_orig_tuple,
+        ct_orig_tuple6: features.ct_orig_tuple6,
+        nd_ext: features.nd_ext,
+    }
+}
+
+/// Opens or makes a datapath, and tells the kernel what we can do. Per-CPU dispatch is preferred; a kernel that accepts what
+/// no kernel knows does not check, and gets only what every kernel has.
+fn open(genl: &Genl, name: &str, create: bool) -> Result<dp::Dp, Error> {
+    let made = if create { negotiate(genl, name, true) } else { Err(Errno::EEXIST.into()) };
+    match made {
+        Err(error) if matches!(error.errno(), Errno::EEXIST | Errno::EBUSY) => {
+            let opened = negotiate(genl, name, false);
+            if let (true, Err(error)) = (create, &opened) {
+                tracing::warn!(
+                    target: "dpif",
+                    "datapath {name} already exists but cannot be opened: {error}"
+                );
+            }
+            opened
+        }
+        Err(error) => {
+            tracing::warn!(target: "dpif", "failed to create datapath {name}: {error}");
+            Err(error)
+        }
+        Ok(dp) => Ok(dp),
+    }
+}
+
+fn negotiate(genl: &Genl, name: &str, create: bool) -> Result<dp::Dp, Error> {
+    let request = dp::Request { name: Some(name), upcall_pid: Some(0), ..dp::Request::default() };
+    let mut known = UserFeatures::empty();
+    if !create {
+        known = dp::get(genl, &request)?.features;
+    }
+    let ask = |features| {
+        let request = dp::Request { features: Some(features), ..request };
+        if create { dp::create(genl, &request) } else { dp::set(genl, &request) }
+    };
+    let common = known | UserFeatures::UNALIGNED;
+    let per_port = common | UserFeatures::VPORT_PIDS;
+    let result = match ask(per_port | UserFeatures::UNSUPPORTED) {
+        Ok(_) => {
+            tracing::info!(
+                target: "dpif_netlink",
+                "Kernel does not correctly support feature negotiation. Using standard features."
+            );
+            let standard = UserFeatures::UNALIGNED | UserFeatures::VPORT_PIDS;
+            dp::set(genl, &dp::Request { features: Some(standard), ..request })?
+        }
+        Err(_) => {
+            let per_cpu = common.difference(UserFeatures::VPORT_PIDS) | UserFeatures::UPCALL_PER_CPU;
+            let found = match ask(per_cpu) {
+                Err(error) if error.errno() == Errno::EOPNOTSUPP => {
+                    ask(per_port.difference(UserFeatures::UPCALL_PER_CPU))?
+                }
+                found => found?,
+            };
+            share_recirculation(genl, found)
+        }
+    };
+    if create {
+        let per_cpu = result.features.contains(UserFeatures::UPCALL_PER_CPU);
+        tracing::info!(
+            target: "dpif_netlink",
+            "Datapath dispatch mode: {}", if per_cpu { "per-cpu" } else { "per-vport" }
+        );
+    }
+    Ok(result)
+}
+
+/// Lets tc and the datapath continue each other's packets, if the kernel can.
+fn share_recirculation(genl: &Genl, found: dp::Dp) -> dp::Dp {
+    let request = dp::Request {
+        ifindex: found.ifindex,
+        name: Some(&found.name),
+        features: Some(found.features | UserFeatures::TC_RECIRC_SHARING),
+        ..dp::Request::default()
+    };
+    dp::set(genl, &request).unwrap_or(found)
+}
+
+/// One more than the highest number of a CPU: as many sockets the kernel wants, one each.
+fn cpus() -> usize {
+    let present = std::fs::read_to_string(CPUS_FILE).unwrap_or_default();
+    last_cpu(&present).unwrap_or(0).max(sys::cpu::cores().len().saturating_sub(1)) + 1
+}
+
+/// The highest number in a list as `0-3,8`.
+fn last_cpu(list: &str) -> Option<usize> {
+    list.trim().rsplit([',', '-']).next()?.parse().ok()
+}
+
+/// How many handlers per-CPU dispatch wants: one a CPU that we may use; if those are not all, a prime number more, so that the
+/// others' upcalls are spread.
+fn handlers_for(usable: usize, present: usize) -> usize {
+    let is_prime = |n: &usize| *n > 1 && (2..*n).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
+    if usable < present && present > 2 {
+        let prime = (usable + 1..).find(is_prime).unwrap_or(present);
+        return prime.min(present).max(1);
+    }
+    usable.max(1)
+}
+
+impl Datapath for Kernel {
+    fn name(&self) -> &str {
+        &self.requests.name
+    }
+
+    fn kind(&self) -> &str {
+        "system"
+    }
+
+    fn version(&self) -> String {
+        let text = std::fs::read_to_string(VERSION_FILE).ok();
+        let line = text.as_deref().and_then(|text| text.lines().next()).map(str::to_owned);
+        line.unwrap_or_else(|| "<unknown>".to_owned())
+    }
+
+    fn features(&self) -> &Features {
+        &self.features
+    }
+
+    fn stats(&self) -> DpStats {
+        let request = dp::Request { ifindex: self.requests.dp, ..dp::Request::default() };
+        dp::get(&self.requests.genl, &request).map_or_else(|_| DpStats::default(), |dp| dp.stats)
+    }
+
+    fn run(&self) -> bool {
+        false
+    }
+
+    fn wake_by(&self, waker: &Waker) {
+        if let Some(events) = &self.events {
+            events.wake_by(waker);
+        }
+    }
+
+    fn set_handler(&self, handler: Option<Arc<dyn upcall::Handler>>) {
+        *lock(&self.context.handler) = handler;
+        if let Err(error) = self.refresh() {
+            tracing::error!(
+                target: "ofproto_dpif",
+                "failed to listen on datapath of type system: {error}"
+            );
+        }
+    }
+
+    fn set_handlers(&self, n: usize) -> Result<(), Error> {
+        lock(&self.state).wanted = n.max(1);
+        self.refresh()
+    }
+
+    fn handlers_required(&self) -> Option<usize> {
+        self.per_cpu().then(|| handlers_for(sys::cpu::cores().len(), cpus()))
+    }
+
+    fn set_receiving(&self, on: bool) -> Result<(), Error> {
+        lock(&self.state).receiving = on;
+        self.refresh()
+    }
+
+    fn fairness(&self) -> Vec<fair::Figures> {
+        lock(&self.state).handlers.as_ref().map_or_else(Vec::new, |handlers| handlers.figures())
+    }
+
+    fn configure(&self, config: &BTreeMap<String, String>) -> Result<(), Error> {
+        let limit = config.get("vlan-limit").and_then(|limit| limit.parse().ok()).unwrap_or(1);
+        let most = ::flow::key::MAX_VLANS;
+        self.context.vlan_limit.store(if limit == 0 { most } else { limit.min(most) }, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn port_add(&self, device: &Arc<dyn Netdev>, requested: Option<DpPort>) -> Result<DpPort, Error> {
+        let added = self.add(&**device, requested);
+        match &added {
+            Ok(number) => {
+                lock(&self.state).devices.insert(*number, Arc::clone(device));
+                tracing::debug!(
+                    target: "dpif", rl = "600,600",
+                    "{}: added {} as port {number}", self.say(), device.name()
+                );
+            }
+            Err(error) => tracing::warn!(
+                target: "dpif", rl = "60,5",
+                "{}: failed to add {} as port: {error}", self.say(), device.name()
+            ),
+        }
+        added
+    }
+
+    fn port_del(&self, port: DpPort) -> Result<(), Error> {
+        let deleted = vport::delete(&self.requests.genl, self.requests.dp, port);
+        let mut state = lock(&self.state);
+        let device = state.devices.remove(&port);
+        if let Some(handlers) = &state.handlers {
+            handlers.remove_port(port);
+        }
+        drop(state);
+        drop(device);
+        match &deleted {
+            Ok(()) => {
+                tracing::debug!(target: "dpif", rl = "600,600", "{}: port_del({port})", self.say());
+            }
+            Err(error) => tracing::warn!(
+                target: "dpif", rl = "60,5",
+                "{}: failed to delete port {port}: {error}", self.say()
+            ),
+        }
+        deleted
+    }
+
+    fn port_by_number(&self, port: DpPort) -> Result<PortInfo, Error> {
+        let port = self.vport(Which::Number(port))?;
+        Ok(self.info(&lock(&self.state), port))
+    }
+
+    fn port_by_name(&self, name: &str) -> Result<PortInfo, Error> {
+        let port = self.vport(Which::Name(name))?;
+        Ok(self.info(&lock(&self.state), port))
+    }
+
+    fn ports(&self) -> Vec<PortInfo> {
+        let dumped = vport::dump(&self.requests.genl, self.requests.dp).unwrap_or_else(|error| {
+            tracing::warn!(target: "dpif", rl = "60,5", "{}: failed to dump ports ({error})", self.say());
+            Vec::new()
+        });
+        let state = lock(&self.state);
+        let mut ports: Vec<_> = dumped.into_iter().map(|port| self.info(&state, port)).collect();
+        ports.sort_by_key(|port| port.number);
+        ports
+    }
+
+    fn port_device(&self, port: DpPort) -> Result<Arc<dyn Netdev>, Error> {
+        lock(&self.state).devices.get(&port).cloned().ok_or(Errno::ENODEV.into())
+    }
+
+    fn port_changes(&self) -> PortChanges {
+        self.events.as_ref().map_or(PortChanges::None, Events::take)
+    }
+
+    fn port_pid(&self, port: DpPort) -> u32 {
+        if self.per_cpu() {
+            return PER_CPU_PID;
+        }
+        let handlers = lock(&self.state).handlers.clone();
+        handlers.map_or(0, |handlers| handlers.port_pid(port))
+    }
+
+    fn flow_put(&self, put: &FlowPut<'_>) -> Result<Option<FlowStats>, Error> {
+        let result = self.requests.put(put, true);
+        log::put(&self.say(), put, &result);
+        result
+    }
+
+    fn flow_del(&self, del: &FlowDel<'_>) -> Result<FlowStats, Error> {
+        let result = self.requests.del(del);
+        log::del(&self.say(), del, &result, self.context.clock.now());
+        result
+    }
+
+    fn flow_get(&self, get: &FlowGet<'_>) -> Result<Flow, Error> {
+        self.requests.get(get)
+    }
+
+    fn flow_dump(&self, terse: bool) -> Box<dyn Dump> {
+        self.requests.dump(terse)
+    }
+
+    fn flow_flush(&self) -> Result<(), Error> {
+        self.requests.flush()
+    }
+
+    fn execute(&self, execute: &Execute<'_>) -> Result<(), Error> {
+        let result = self.requests.execute(execute);
+        log::execute(&self.say(), execute, &result);
+        result
+    }
+
+    fn operate(&self, ops: &[Op<'_>]) -> Vec<OpResult> {
+        let results = self.requests.operate(ops, false);
+        for (op, result) in ops.iter().zip(&results) {
+            handler::report(&self.requests.name, op, result);
+        }
+        results
+    }
+
+    fn caches(&self) -> Vec<Cache> {
+        let request = dp::Request { ifindex: self.requests.dp, ..dp::Request::default() };
+        let size = dp::get(&self.requests.genl, &request).ok().and_then(|dp| dp.cache_size);
+        size.map(|size| Cache { name: "masks-cache", size }).into_iter().collect()
+    }
+
+    fn set_cache_size(&self, level: usize, size: u32) -> Result<u32, Error> {
+        if level != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let size = if size == 0 { 0 } else { size.checked_next_power_of_two().ok_or(Errno::EINVAL)? };
+        let request = dp::Request {
+            ifindex: self.requests.dp,
+            name: Some(&self.requests.name),
+            // The kernel resets what is not told again.
+            features: Some(self.user_features),
+            cache_size: Some(size),
+            ..dp::Request::default()
+        };
+        let now = dp::set(&self.requests.genl, &request)?;
+        now.cache_size.filter(|now| *now == size).ok_or(Errno::EINVAL.into())
+    }
+
+    fn meter_features(&self) -> MeterFeatures {
+        self.meters().and_then(|meters| meters.features().ok()).unwrap_or_default()
+    }
+
+    fn meter_set(&self, meter: DpMeter, config: &MeterConfig) -> Result<(), Error> {
+        self.meters().ok_or(Errno::ENOMEM)?.set(meter, config)
+    }
+
+    fn meter_get(&self, meter: DpMeter) -> Result<MeterStats, Error> {
+        self.meters().ok_or(Errno::ENOMEM)?.get(meter)
+    }
+
+    fn meter_del(&self, meter: DpMeter) -> Result<MeterStats, Error> {
+        self.meters().ok_or(Errno::ENOMEM)?.del(meter)
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        let handlers = lock(&self.state).handlers.take();
+        drop(handlers);
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Messages as the kernel sends them.
+
+    use super::genl::Family;
+    use crate::netlink::Batch;
+    use ::flow::attr::Writer;
+
+    pub const FAMILY: Family = Family { id: 0x1c, version: 1 };
+
+    /// One message of [`FAMILY`].
+    pub fn message(command: u8, dp: u32, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
+        let mut batch = Batch::default();
+        batch.push(FAMILY.id, 0, &FAMILY.header(command, dp), fill);
+        batch.bytes().to_vec()
+    }
+
+    /// Bytes where attributes should be.
+    pub fn put_raw(attrs: &mut Writer, bytes: &[u8]) {
+        attrs.put_coded(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handlers_are_as_many_as_cpus_or_a_prime() {
+        let counts = [(1, 1), (4, 4), (1, 2), (2, 4), (3, 8), (4, 6), (7, 8), (0, 1)];
+        assert_eq!(counts.map(|(usable, present)| handlers_for(usable, present)), [1, 4, 1, 3, 5, 5, 8, 1]);
+    }
+
+    #[test]
+    fn cpu_lists_end_with_the_last() {
+        assert_eq!(
+            ["0\n", "0-3\n", "0-3,8\n", "0,2,4-5", ""].map(last_cpu),
+            [Some(0), Some(3), Some(8), Some(5), None]
+        );
+    }
+}

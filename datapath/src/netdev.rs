@@ -18,6 +18,7 @@ use flow::key::EthAddr;
 use sys::errno::Errno;
 
 use crate::Error;
+use crate::kernel::internal::Internal;
 use crate::linux::monitor::Versions;
 use crate::user::port::Io;
 use crate::user::port::dummy::Dummy;
@@ -302,7 +303,7 @@ impl Netdevs {
         let netdevs = Self::default();
         netdevs.register("system", System::open);
         netdevs.register("tap", TapDevice::open);
-        netdevs.register("internal", TapDevice::open);
+        netdevs.register("internal", Internal::open);
         netdevs.register("patch", Patch::open);
         for kind in tunnel::KINDS {
             netdevs.register(kind.name, tunnel::Tunnel::open);

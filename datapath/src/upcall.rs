@@ -7,7 +7,7 @@
 use flow::action::Action;
 use flow::id::{DpPort, Ufid};
 use flow::key::{Key, Mask, Tunnel};
-use flow::odp::RawKey;
+use flow::odp::{Fitness, RawKey};
 
 use crate::PmdId;
 
@@ -39,6 +39,8 @@ pub struct Upcall<'a> {
     pub key: &'a Key,
     /// The key's attributes as the kernel sent them. `None` from userspace: [`flow::odp::key_from_flow`] gives them.
     pub raw: Option<&'a RawKey>,
+    /// How well `key` stands for those attributes.
+    pub fitness: Fitness,
     /// The flow's identifier that an installed flow will have.
     pub ufid: Ufid,
     /// The worker that asks, and that will own the flow.

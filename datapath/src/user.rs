@@ -30,6 +30,6 @@ mod table;
 pub mod engine;
 pub mod show;
 pub mod control;
-mod log;
+pub(crate) mod log;
 
 pub use engine::{Engine, Setup};

@@ -270,6 +270,12 @@ impl Writer {
         self.put(kind, &bytes);
     }
 
+    /// Appends attributes that are coded already, as they are.
+    pub fn put_coded(&mut self, attrs: &[u8]) {
+        self.0.extend(attrs);
+        self.pad();
+    }
+
     /// An attribute that holds what `fill` writes.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         self.nest_typed(kind, fill);

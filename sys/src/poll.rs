@@ -41,6 +41,53 @@ impl AsRawFd for Bell {
     }
 }
 
+/// File descriptors that one thread waits for (`epoll`), each with a number of the caller's.
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+/// Descriptors that one wait tells of.
+const EVENTS: usize = 64;
+
+impl Epoll {
+    pub fn new() -> Result<Self, Errno> {
+        // SAFETY: epoll_create1 takes no pointers.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(Errno::last());
+        }
+        // SAFETY: the descriptor was made just now and belongs to nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Waits for `fd`, too, as long as it is open; [`Epoll::wait`] tells of it as `number`.
+    pub fn add(&self, fd: RawFd, number: u64) -> Result<(), Errno> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: number };
+        // SAFETY: `event` is readable.
+        let failed = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        if failed == 0 { Ok(()) } else { Err(Errno::last()) }
+    }
+
+    /// Waits for `fd` no more.
+    pub fn remove(&self, fd: RawFd) {
+        // SAFETY: no pointer is looked at for a removal. It fails only for what is not waited for.
+        unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+    }
+
+    /// Waits until something is readable or broken, or `timeout` (`None`: never) is over; puts the numbers of what is into
+    /// `ready`.
+    pub fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<u64>) {
+        ready.clear();
+        let ms = timeout
+            .map_or(-1, |timeout| libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX));
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS];
+        // SAFETY: `EVENTS` writable entries are given.
+        let n =
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), EVENTS as libc::c_int, ms) };
+        let n = usize::try_from(n).unwrap_or(0);
+        ready.extend(events[..n.min(EVENTS)].iter().map(|event| event.u64));
+    }
+}
+
 /// Waits until one of `fds` is readable or broken, or `timeout` is over. Whether one is.
 pub fn wait_readable(fds: &[RawFd], timeout: Duration) -> bool {
     let mut set: Vec<_> =
@@ -88,6 +135,22 @@ pub fn wait_or_broken(fds: &[RawFd], timeout: Duration) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_many_is_told_by_its_number() {
+        let (epoll, one, two) = (Epoll::new().unwrap(), Bell::new().unwrap(), Bell::new().unwrap());
+        epoll.add(one.as_raw_fd(), 1).unwrap();
+        epoll.add(two.as_raw_fd(), 2).unwrap();
+        let mut ready = vec![9];
+        epoll.wait(Some(Duration::ZERO), &mut ready);
+        assert_eq!(ready, []);
+        two.ring();
+        epoll.wait(None, &mut ready);
+        assert_eq!(ready, [2]);
+        epoll.remove(two.as_raw_fd());
+        epoll.wait(Some(Duration::from_millis(1)), &mut ready);
+        assert_eq!(ready, []);
+    }
 
     #[test]
     fn a_bell_wakes() {

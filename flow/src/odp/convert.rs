@@ -129,7 +129,7 @@ pub(super) fn put_nd_ext(ext: &NdExtKey, key: &mut Key) {
     key.tcp_flags = U16::new(ext.options_type.into());
 }
 
-pub(super) fn ct_tuple4(key: &Key) -> CtTuple4Key {
+pub fn ct_tuple4(key: &Key) -> CtTuple4Key {
     CtTuple4Key {
         src: key.ct_nw_src,
         dst: key.ct_nw_dst,
@@ -145,7 +145,7 @@ pub(super) fn put_ct_tuple4(tuple: &CtTuple4Key, key: &mut Key) {
     (key.ct_tp_src, key.ct_tp_dst) = (tuple.src_port, tuple.dst_port);
 }
 
-pub(super) fn ct_tuple6(key: &Key) -> CtTuple6Key {
+pub fn ct_tuple6(key: &Key) -> CtTuple6Key {
     CtTuple6Key {
         src: key.ct_ipv6_src,
         dst: key.ct_ipv6_dst,

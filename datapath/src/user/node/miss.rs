@@ -8,6 +8,7 @@ use std::sync::Arc;
 use flow::drop::DatapathDrop;
 use flow::id::DpPort;
 use flow::key::{Key, Mask, VLAN_CFI};
+use flow::odp::Fitness;
 use zerocopy::IntoBytes;
 
 use crate::upcall::{Answer, Handler, Install, Kind, Upcall};
@@ -53,6 +54,7 @@ fn miss(worker: &mut Worker, vector: &mut Vector, at: usize, key: &Key, handler:
         full_len: packet.len as usize,
         key,
         raw: None,
+        fitness: Fitness::Perfect,
         ufid,
         pmd: worker.id,
         in_port: DpPort(key.in_port),

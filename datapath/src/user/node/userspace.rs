@@ -5,6 +5,7 @@
 use flow::action::Userspace;
 use flow::drop::DatapathDrop;
 use flow::id::DpPort;
+use flow::odp::Fitness;
 use zerocopy::IntoBytes;
 
 use super::sample;
@@ -42,6 +43,7 @@ pub fn hand_up(
             full_len: packet.len as usize,
             key: &key,
             raw: None,
+            fitness: Fitness::Perfect,
             ufid: crate::ufid_of(key.as_bytes()),
             pmd: worker.id,
             in_port: DpPort(key.in_port),

@@ -15,7 +15,7 @@ use crate::linux::monitor::Versions;
 use crate::netdev::{Address, Counters, Flags, Link, LinkModes, Netdev, Netdevs, TxOffloads};
 
 /// An interface of the kernel by name.
-pub(super) struct Kernel {
+pub(crate) struct Interface {
     pub name: String,
     links: Links,
     /// Hash of the last state seen, and the sequence number that stands for it.
@@ -26,18 +26,28 @@ pub(super) struct Kernel {
     old_resets: u64,
 }
 
-impl Kernel {
+impl Interface {
     /// Looks the interface up.
     ///
     /// # Errors
     /// `ENODEV` if there is none of this name.
     pub fn open(devices: &Netdevs, name: &str) -> Result<Self, Error> {
+        let this = Self::new(devices, name)?;
+        this.links.index(name)?;
+        Ok(this)
+    }
+
+    /// The interface of this name, whether there is one now or not.
+    pub fn new(devices: &Netdevs, name: &str) -> Result<Self, Error> {
         let links = Links::new()?;
-        links.index(name)?;
         let versions = devices.link_versions();
         let old_resets = versions.as_ref().map_or(0, |versions| versions.get(name).resets);
         let (seen, seq) = (AtomicU64::new(0), AtomicU64::new(1));
         Ok(Self { name: name.to_owned(), links, seen, seq, versions, old_resets })
+    }
+
+    pub fn counters(&self) -> Result<Counters, Error> {
+        Ok(counters_of(&self.state()?.stats))
     }
 
     pub fn state(&self) -> Result<LinkState, Error> {
@@ -212,12 +222,12 @@ fn link_of(settings: &Settings) -> Link {
 }
 
 /// A `system` interface: one that others made.
-pub struct System(Kernel);
+pub struct System(Interface);
 
 impl System {
     /// Opens an interface that exists.
     pub fn open(devices: &Netdevs, name: &str, _kind: &'static str) -> Result<Arc<dyn Netdev>, Error> {
-        Ok(Arc::new(Self(Kernel::open(devices, name)?)))
+        Ok(Arc::new(Self(Interface::open(devices, name)?)))
     }
 }
 
@@ -275,7 +285,7 @@ impl Netdev for System {
     }
 
     fn counters(&self) -> Result<Counters, Error> {
-        Ok(counters_of(&self.0.state()?.stats))
+        self.0.counters()
     }
 
     fn status(&self) -> Result<BTreeMap<String, String>, Error> {
@@ -319,6 +329,6 @@ mod tests {
 
     #[test]
     fn a_missing_interface_is_no_device() {
-        assert_eq!(Kernel::open(&Netdevs::default(), "nosuchdev0").err(), Some(Error::Os(Errno::ENODEV)));
+        assert_eq!(Interface::open(&Netdevs::default(), "nosuchdev0").err(), Some(Error::Os(Errno::ENODEV)));
     }
 }

@@ -10,7 +10,7 @@ use flow::key::EthAddr;
 use sys::errno::Errno;
 use sys::tap::Tap;
 
-use super::kernel::{Kernel, counters_of};
+use super::kernel::{Interface, counters_of};
 use super::{Io, Rx, TxFrame};
 use crate::Error;
 use crate::netdev::{Address, Counters, Flags, Link, Netdev, Netdevs};
@@ -20,7 +20,7 @@ const OVERFLOW: usize = 66 << 10;
 
 /// A tap interface that we made; it goes with this value.
 pub struct TapDevice {
-    kernel: Kernel,
+    kernel: Interface,
     kind: &'static str,
     io: Arc<TapIo>,
 }
@@ -36,7 +36,7 @@ impl TapDevice {
     pub fn open(devices: &Netdevs, name: &str, kind: &'static str) -> Result<Arc<dyn Netdev>, Error> {
         let tap = Tap::open(name)?;
         let io = Arc::new(TapIo { tap, overflow: Mutex::new(vec![0; OVERFLOW]) });
-        Ok(Arc::new(Self { kernel: Kernel::open(devices, name)?, kind, io }))
+        Ok(Arc::new(Self { kernel: Interface::open(devices, name)?, kind, io }))
     }
 }
 

@@ -1,0 +1,455 @@
+//! `ovs_flow`: flows of a datapath (`linux/openvswitch.h`).
+//!
+//! Flows go by UFID where they have one. The kernel counts time as we do, in milliseconds since boot. What only userspace
+//! knows of a key (`OVS_KEY_ATTR_PACKET_TYPE`) is left out of what the kernel gets.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use flow::action::Action;
+use flow::attr::{Attr, AttrError, Attrs, Writer};
+use flow::id::Ufid;
+use flow::odp::attrs::code;
+use flow::odp::{RawKey, RawMask};
+use flow::time::Instant;
+use sys::errno::Errno;
+
+use super::dp::words;
+use super::genl::{Family, Genl, collect};
+use crate::flow::{Dump, Flow, FlowAttrs, FlowDel, FlowGet, FlowPut, FlowStats, PutFlags};
+use crate::netlink::{Batch, Client, DumpState, Malformed, Message, flag};
+use crate::{Error, PmdId};
+
+pub(super) mod cmd {
+    pub const NEW: u8 = 1;
+    pub const DEL: u8 = 2;
+    pub const GET: u8 = 3;
+    pub const SET: u8 = 4;
+}
+
+pub(super) mod attr {
+    pub const KEY: u16 = 1;
+    pub const ACTIONS: u16 = 2;
+    pub const STATS: u16 = 3;
+    pub const TCP_FLAGS: u16 = 4;
+    pub const USED: u16 = 5;
+    pub const CLEAR: u16 = 6;
+    pub const MASK: u16 = 7;
+    pub const PROBE: u16 = 8;
+    pub const UFID: u16 = 9;
+    pub const UFID_FLAGS: u16 = 10;
+    /// One more than the last that is read.
+    pub const N: usize = 11;
+}
+
+/// Leave key, mask and actions out of answers (`OVS_UFID_F_OMIT_*`).
+const TERSE: u32 = 1 << 0 | 1 << 1 | 1 << 2;
+
+/// Bytes of a request beside key, mask and actions, at most.
+const OVERHEAD: usize = 96;
+
+/// The UFID as the kernel keeps it: four host-endian words, where ours are the bytes that are printed.
+fn swapped(ufid: [u8; 16]) -> [u8; 16] {
+    let mut swapped = [0; 16];
+    for (to, from) in swapped.as_chunks_mut::<4>().0.iter_mut().zip(ufid.as_chunks::<4>().0) {
+        *to = u32::from_be_bytes(*from).to_ne_bytes();
+    }
+    swapped
+}
+
+/// An attribute with a key or a mask, without what only userspace knows.
+pub(super) fn put_key(attrs: &mut Writer, kind: u16, key: &[u8]) {
+    attrs.nest(kind, |nest| {
+        let userspace = Attrs::new(key).find(code::PACKET_TYPE);
+        match userspace {
+            Some(found) => {
+                nest.put_coded(&key[..found.at]);
+                let end = found.at + flow::attr::align(flow::attr::HEADER + found.data.len());
+                nest.put_coded(key.get(end..).unwrap_or_default());
+            }
+            None => nest.put_coded(key),
+        }
+    });
+}
+
+fn put_ufid(attrs: &mut Writer, ufid: Option<Ufid>) {
+    if let Some(ufid) = ufid {
+        attrs.put(attr::UFID, &swapped(ufid.0));
+    }
+}
+
+pub(super) fn put_actions(attrs: &mut Writer, kind: u16, actions: &[Action]) {
+    attrs.nest(kind, |nest| actions.iter().for_each(|action| action.encode(nest)));
+}
+
+/// How much room a put takes in a batch, about.
+pub(super) fn put_size(put: &FlowPut<'_>) -> usize {
+    OVERHEAD + put.key.0.len() + put.mask.map_or(0, |mask| mask.0.len()) + 16 * put.actions.len()
+}
+
+/// Appends a put. With `echo`, the kernel tells of the flow as it was before.
+pub(super) fn push_put(batch: &mut Batch, family: Family, dp: u32, put: &FlowPut<'_>, echo: bool) {
+    let command = if put.flags.contains(PutFlags::CREATE) { cmd::NEW } else { cmd::SET };
+    let mut flags = if put.flags.contains(PutFlags::MODIFY) { 0 } else { flag::CREATE };
+    if echo {
+        flags |= flag::ECHO;
+    }
+    batch.push(family.id, flags, &family.header(command, dp), |attrs| {
+        put_ufid(attrs, put.ufid);
+        put_key(attrs, attr::KEY, &put.key.0);
+        if let Some(mask) = put.mask.filter(|mask| !mask.0.is_empty()) {
+            put_key(attrs, attr::MASK, &mask.0);
+        }
+        put_actions(attrs, attr::ACTIONS, put.actions);
+        if put.flags.contains(PutFlags::ZERO_STATS) {
+            attrs.put_flag(attr::CLEAR);
+        }
+        if put.flags.contains(PutFlags::PROBE) {
+            attrs.put_flag(attr::PROBE);
+        }
+    });
+}
+
+/// Appends a removal, of which the kernel tells the last counters.
+pub(super) fn push_del(batch: &mut Batch, family: Family, dp: u32, del: &FlowDel<'_>) {
+    batch.push(family.id, flag::ECHO, &family.header(cmd::DEL, dp), |attrs| {
+        put_ufid(attrs, del.ufid);
+        if del.terse {
+            attrs.put_u32(attr::UFID_FLAGS, TERSE);
+        }
+        if !del.terse || del.ufid.is_none() {
+            put_key(attrs, attr::KEY, &del.key.0);
+        }
+    });
+}
+
+/// Appends a question.
+pub(super) fn push_get(batch: &mut Batch, family: Family, dp: u32, get: &FlowGet<'_>) {
+    batch.push(family.id, 0, &family.header(cmd::GET, dp), |attrs| {
+        put_ufid(attrs, get.ufid);
+        if !get.key.0.is_empty() {
+            put_key(attrs, attr::KEY, &get.key.0);
+        }
+    });
+}
+
+/// Removes all flows.
+pub(super) fn flush(genl: &Genl, dp: u32) -> Result<(), Error> {
+    genl.transact(genl.families.flow, (cmd::DEL, dp), 0, |_| {}, |_| Ok(())).map(|_| ())
+}
+
+fn read_stats(found: &[Option<Attr<'_>>; attr::N]) -> Result<FlowStats, AttrError> {
+    let at = |kind: u16| found[usize::from(kind)];
+    let [packets, bytes] = at(attr::STATS).map_or(Ok([0; 2]), |attr| words(&attr))?;
+    let used = at(attr::USED).map(|attr| attr.u64()).transpose()?.filter(|used| *used != 0);
+    let tcp_flags = at(attr::TCP_FLAGS).map_or(Ok(0), |attr| attr.u8())?;
+    Ok(FlowStats { packets, bytes, used: used.map(Instant::from_millis), tcp_flags: u16::from(tcp_flags) })
+}
+
+/// Reads the counters of a flow alone.
+pub(super) fn decode_stats(family: Family, message: &Message<'_>) -> Result<FlowStats, Error> {
+    let (_, _, attrs) = family.open(message)?;
+    Ok(read_stats(&collect(attrs)?)?)
+}
+
+/// A flow, and whether its actions were among what was told.
+pub(super) fn decode(family: Family, message: &Message<'_>) -> Result<(Flow, bool), Error> {
+    let (_, _, attrs) = family.open(message)?;
+    let found = collect::<{ attr::N }>(attrs)?;
+    let at = |kind: u16| found[usize::from(kind)];
+    let bytes = |kind: u16| Box::from(at(kind).map_or(&[][..], |attr| attr.data));
+    let key = RawKey(bytes(attr::KEY));
+    let ufid = at(attr::UFID).map(|attr| attr.array::<16>()).transpose()?;
+    if ufid.is_none() && at(attr::KEY).is_none() {
+        return Err(AttrError::Missing { at: attrs.offset(), kind: attr::KEY }.into());
+    }
+    let actions = match at(attr::ACTIONS) {
+        Some(attr) => {
+            Action::decode_all(attr.data).map_err(|error| Malformed::Attribute(shifted(error, &attr)))?
+        }
+        None => Vec::new(),
+    };
+    let flow = Flow {
+        ufid: ufid.map_or_else(|| crate::ufid_of(&key.0), |ufid| Ufid(swapped(ufid))),
+        ufid_present: ufid.is_some(),
+        key,
+        mask: RawMask(bytes(attr::MASK)),
+        actions: actions.into(),
+        stats: read_stats(&found)?,
+        attrs: FlowAttrs::default(),
+        pmd: PmdId::NONE,
+    };
+    Ok((flow, at(attr::ACTIONS).is_some()))
+}
+
+/// An error whose offset counts from the start of an attribute's payload, as one that counts from the message.
+fn shifted(error: AttrError, within: &Attr<'_>) -> AttrError {
+    let by = within.at + flow::attr::HEADER;
+    match error {
+        AttrError::Truncated { at } => AttrError::Truncated { at: at + by },
+        AttrError::BadLength { at, len } => AttrError::BadLength { at: at + by, len },
+        AttrError::WrongSize { at, kind, want, got } => AttrError::WrongSize { at: at + by, kind, want, got },
+        AttrError::Invalid { at, kind, what } => AttrError::Invalid { at: at + by, kind, what },
+        AttrError::Missing { at, kind } => AttrError::Missing { at: at + by, kind },
+        AttrError::TooDeep { at } => AttrError::TooDeep { at: at + by },
+    }
+}
+
+/// A walk over the kernel's flows. Its socket is its own until it ends.
+pub(super) struct FlowDump {
+    genl: Arc<Genl>,
+    dp: u32,
+    terse: bool,
+    walk: Option<(Client, DumpState)>,
+    /// Why it could not begin.
+    failed: Option<Error>,
+    /// Flows that came with others.
+    ready: VecDeque<Flow>,
+}
+
+impl FlowDump {
+    pub(super) fn new(genl: Arc<Genl>, dp: u32, terse: bool) -> Self {
+        let started = Self::start(&genl, dp, terse);
+        let (walk, failed) = match started {
+            Ok(walk) => (Some(walk), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self { genl, dp, terse, walk, failed, ready: VecDeque::new() }
+    }
+
+    fn start(genl: &Genl, dp: u32, terse: bool) -> Result<(Client, DumpState), Error> {
+        let family = genl.families.flow;
+        let mut client = genl.client()?;
+        let state = client.dump_start(family.id, &family.header(cmd::GET, dp), |attrs| {
+            if terse {
+                attrs.put_u32(attr::UFID_FLAGS, TERSE);
+            }
+        })?;
+        Ok((client, state))
+    }
+
+    /// Reads on until something is ready or the walk is over.
+    fn read(&mut self) -> Result<(), Error> {
+        let family = self.genl.families.flow;
+        while self.ready.is_empty() {
+            let Some((client, state)) = &mut self.walk else { return Ok(()) };
+            let mut lacking = Vec::new();
+            let (ready, terse) = (&mut self.ready, self.terse);
+            let result = client.dump_next(state, &mut |message| {
+                let (flow, with_actions) = decode(family, &message)?;
+                if terse || with_actions {
+                    ready.push_back(flow)
+                } else {
+                    lacking.push(flow)
+                }
+                Ok(())
+            });
+            match result {
+                Ok(true) => {}
+                Ok(false) => {
+                    if let Some((client, _)) = self.walk.take() {
+                        self.genl.give_back(client);
+                    }
+                }
+                Err(error) => {
+                    self.walk = None;
+                    return Err(error);
+                }
+            }
+            for flow in lacking {
+                self.complete(&flow)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a flow again, whose actions did not fit beside its key.
+    fn complete(&mut self, flow: &Flow) -> Result<(), Error> {
+        let get =
+            FlowGet { key: &flow.key, ufid: Some(flow.ufid).filter(|_| flow.ufid_present), pmd: PmdId::NONE };
+        match get_one(&self.genl, self.dp, &get) {
+            Ok(flow) => self.ready.push_back(flow),
+            Err(error) if error.errno() == Errno::ENOENT => {
+                tracing::debug!(target: "dpif_netlink", "dumped flow disappeared on get");
+            }
+            Err(error) => {
+                tracing::warn!(target: "dpif_netlink", "error fetching dumped flow: {error}");
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Dump for FlowDump {
+    fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if self.ready.is_empty() {
+            self.read()?;
+        }
+        let n = self.ready.len().min(max);
+        to.extend(self.ready.drain(..n));
+        Ok(!self.ready.is_empty() || self.walk.is_some())
+    }
+}
+
+/// Looks one flow up.
+pub(super) fn get_one(genl: &Genl, dp: u32, get: &FlowGet<'_>) -> Result<Flow, Error> {
+    let family = genl.families.flow;
+    let mut batch = Batch::default();
+    push_get(&mut batch, family, dp, get);
+    one(genl, &mut batch, &mut |message| decode(family, message).map(|(flow, _)| flow))?
+        .ok_or(Errno::EPROTO.into())
+}
+
+/// Sends a batch of one request; what `read` makes of its answer, if there is one.
+pub(super) fn one<T>(
+    genl: &Genl,
+    batch: &mut Batch,
+    read: &mut dyn FnMut(&Message<'_>) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    use crate::netlink::Outcome;
+    let mut result = Ok(None);
+    genl.with(|client| {
+        client.transact_batch(batch, &mut |_, outcome| {
+            result = match outcome {
+                Outcome::Done => Ok(None),
+                Outcome::Reply(message) => read(&message).map(Some),
+                Outcome::Refused(refusal) => Err(refusal.into()),
+                Outcome::Unknown => Err(Errno::ENOBUFS.into()),
+            };
+        })
+    })?;
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::{FAMILY, message, put_raw};
+    use crate::netlink::Messages;
+    use flow::id::DpPort;
+    use flow::odp::KeyAttr;
+    use proptest::prelude::*;
+
+    fn read(datagram: &[u8]) -> Result<(Flow, bool), Error> {
+        decode(FAMILY, &Messages::new(datagram).next().unwrap().unwrap())
+    }
+
+    fn raw(attrs: &[KeyAttr]) -> Box<[u8]> {
+        let mut writer = Writer::new();
+        attrs.iter().for_each(|attr| attr.encode(&mut writer));
+        writer.into_bytes().into()
+    }
+
+    const UFID: Ufid = Ufid([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+
+    #[test]
+    fn a_put_is_written_as_the_kernel_wants_it() {
+        let key =
+            RawKey(raw(&[KeyAttr::Priority(1), KeyAttr::PacketType(0.into()), KeyAttr::InPort(DpPort(2))]));
+        let mask = RawMask(raw(&[KeyAttr::PacketType(0.into()), KeyAttr::InPort(DpPort::NONE)]));
+        let put = FlowPut {
+            flags: PutFlags::CREATE | PutFlags::PROBE,
+            key: &key,
+            mask: Some(&mask),
+            ufid: Some(UFID),
+            pmd: PmdId::NONE,
+            actions: &[Action::Output(DpPort(5))],
+        };
+        let mut batch = Batch::default();
+        push_put(&mut batch, FAMILY, 7, &put, false);
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>();
+        let head = |kind: u16, len: u32| len | u32::from(kind) << 16;
+        let flags = u32::from(flag::REQUEST | flag::CREATE) << 16;
+        let mut expected = words(&[88 + 4, u32::from(FAMILY.id) | flags, 0, 0]);
+        expected.extend([cmd::NEW, FAMILY.version, 0, 0]);
+        expected.extend(words(&[7]));
+        expected.extend(words(&[head(9, 20), 0x0001_0203, 0x0405_0607, 0x0809_0a0b, 0x0c0d_0e0f]));
+        expected.extend(words(&[head(1, 20), head(2, 8), 1, head(3, 8), 2]));
+        expected.extend(words(&[head(7, 12), head(3, 8), u32::MAX]));
+        expected.extend(words(&[head(2, 12), head(1, 8), 5]));
+        expected.extend(words(&[head(8, 4)]));
+        assert_eq!(batch.bytes(), expected);
+    }
+
+    #[test]
+    fn removals_are_terse_where_they_can_be() {
+        let key = RawKey(raw(&[KeyAttr::Priority(1)]));
+        let kinds = |ufid, terse| {
+            let mut batch = Batch::default();
+            push_del(&mut batch, FAMILY, 7, &FlowDel { key: &key, ufid, pmd: PmdId::NONE, terse });
+            let message = Messages::new(batch.bytes()).next().unwrap().unwrap();
+            assert_eq!(message.flags, flag::REQUEST | flag::ECHO);
+            let (command, _, attrs) = FAMILY.open(&message).unwrap();
+            assert_eq!(command, cmd::DEL);
+            attrs.map(|attr| attr.unwrap().kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(Some(UFID), true), [attr::UFID, attr::UFID_FLAGS]);
+        assert_eq!(kinds(Some(UFID), false), [attr::UFID, attr::KEY]);
+        assert_eq!(kinds(None, true), [attr::UFID_FLAGS, attr::KEY]);
+    }
+
+    #[test]
+    fn a_flow_is_read() {
+        let key = raw(&[KeyAttr::Priority(1), KeyAttr::InPort(DpPort(2))]);
+        let mask = raw(&[KeyAttr::InPort(DpPort::NONE)]);
+        let datagram = message(cmd::NEW, 7, |attrs| {
+            attrs.put(attr::KEY, &key);
+            attrs.put(attr::MASK, &mask);
+            attrs.put(attr::STATS, &[3u64, 180].map(u64::to_ne_bytes).concat());
+            attrs.put_u8(attr::TCP_FLAGS, 0x12);
+            attrs.put_u64(attr::USED, 5000);
+            put_ufid(attrs, Some(UFID));
+            put_actions(attrs, attr::ACTIONS, &[Action::Output(DpPort(4))]);
+        });
+        let (flow, with_actions) = read(&datagram).unwrap();
+        assert!(with_actions && flow.ufid_present);
+        assert_eq!((flow.ufid, &flow.key.0, &flow.mask.0), (UFID, &key, &mask));
+        assert_eq!(*flow.actions, [Action::Output(DpPort(4))]);
+        let stats =
+            FlowStats { packets: 3, bytes: 180, used: Some(Instant::from_millis(5000)), tcp_flags: 0x12 };
+        assert_eq!((flow.stats, flow.attrs), (stats, FlowAttrs::default()));
+        let terse = message(cmd::NEW, 7, |attrs| put_ufid(attrs, Some(UFID)));
+        let (flow, with_actions) = read(&terse).unwrap();
+        assert!(!with_actions && flow.key.0.is_empty() && flow.stats == FlowStats::default());
+    }
+
+    #[test]
+    fn bad_flows_are_refused() {
+        let detail = |fill: &dyn Fn(&mut Writer)| {
+            read(&message(cmd::NEW, 7, |attrs| fill(attrs))).unwrap_err().detail().unwrap().to_owned()
+        };
+        assert_eq!(detail(&|_| {}), "attribute 1 is missing in the attribute at offset 24");
+        let ufid = |attrs: &mut Writer| attrs.put(attr::UFID, &[0; 15]);
+        assert_eq!(detail(&ufid), "attribute 9 at offset 24 has 15 bytes of payload instead of 16");
+        let action = |attrs: &mut Writer| {
+            attrs.put(attr::KEY, &[]);
+            attrs.nest(attr::ACTIONS, |nest| nest.put_u16(1, 9));
+        };
+        assert_eq!(detail(&action), "attribute 1 at offset 32 has 2 bytes of payload instead of 4");
+        let stats = |attrs: &mut Writer| {
+            attrs.put(attr::KEY, &[]);
+            attrs.put_u64(attr::STATS, 9);
+        };
+        assert_eq!(detail(&stats), "attribute 3 at offset 28 has 8 bytes of payload instead of 16");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn arbitrary_attributes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..96)) {
+            let _ = read(&message(cmd::NEW, 7, |attrs| put_raw(attrs, &bytes)));
+        }
+
+        #[test]
+        fn arbitrary_actions_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..96)) {
+            let _ = read(&message(cmd::NEW, 7, |attrs| {
+                attrs.put(attr::KEY, &bytes);
+                attrs.put(attr::ACTIONS, &bytes);
+            }));
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! Handler threads: packets handed up by the kernel, answered in batches.
+//!
+//! A handler empties its sockets into a [`Fair`] queue, takes some upcalls from it, lets the switch answer each, and sends all
+//! puts and executions of the answers as one batch; then it empties its sockets again. A put goes before the execution of
+//! the same upcall, so that the packets after it find the flow.
+//!
+//! Since Linux 5.15 the kernel puts upcalls into the socket of the CPU that they happen on, and there is a handler for each
+//! CPU (per-CPU dispatch). Before, every port has a socket of its own, and a handler serves some of the ports.
+//!
+//! Memory of upcalls is used again; what is allocated for an upcall is what becomes part of the flow that is kept.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use flow::action::Action;
+use flow::id::{DpPort, Ufid};
+use flow::key::Key;
+use flow::odp::{OdpSupport, Params, RawKey, RawMask, mask_from_flow};
+use flow::time::{Clock, Instant};
+use sys::errno::Errno;
+use sys::netlink::{MAX_SLOTS, Mailbox, NETLINK_GENERIC, Socket};
+use sys::poll::{Bell, Epoll};
+
+use super::fair::{Fair, Figures};
+use super::genl::Families;
+use super::operate::Operator;
+use super::packet;
+use crate::flow::{Execute, FlowPut, Op, OpResult, PutFlags};
+use crate::netlink::{Client, Messages};
+use crate::upcall::{Answer, Handler, Kind, Upcall};
+use crate::user::log;
+use crate::{Error, PmdId};
+
+/// Upcalls that are answered with one batch.
+const BATCH: usize = 64;
+
+/// Messages that are read from one socket before anything is answered.
+const READ_BUDGET: usize = 4096;
+
+/// Buffers that wait to be used again, and the bytes that such a one may have.
+const MAX_SPARE: usize = 2 * BATCH;
+const SPARE_BYTES: usize = 16 << 10;
+
+/// The number by which a handler's bell is waited for.
+const BELL: u64 = u64::MAX;
+
+/// What handlers know of their datapath.
+pub(super) struct Context {
+    pub name: String,
+    pub families: Families,
+    /// The datapath's interface index.
+    pub dp: u32,
+    pub clock: Arc<dyn Clock>,
+    pub support: OdpSupport,
+    /// VLAN tags that the switch looks at.
+    pub vlan_limit: AtomicUsize,
+    pub handler: Mutex<Option<Arc<dyn Handler>>>,
+    /// What was read wrong or could not be answered.
+    pub malformed: AtomicU64,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A socket for upcalls.
+struct Channel {
+    socket: Socket,
+    /// Whose, where each port has one.
+    port: Option<DpPort>,
+    /// When it was last read, in milliseconds; 0 for never.
+    polled: AtomicU64,
+}
+
+impl Channel {
+    fn open(port: Option<DpPort>) -> Result<Arc<Self>, Errno> {
+        let socket = Socket::open(NETLINK_GENERIC)?;
+        Ok(Arc::new(Self { socket, port, polled: AtomicU64::new(0) }))
+    }
+}
+
+/// What others see of a handler thread.
+struct Seat {
+    number: usize,
+    epoll: Epoll,
+    bell: Bell,
+    stop: AtomicBool,
+    channels: Mutex<BTreeMap<u64, Arc<Channel>>>,
+    fair: Mutex<Fair<Vec<u8>>>,
+    /// Ports that are gone, for the thread to forget.
+    lost: AtomicU64,
+}
+
+impl Seat {
+    fn add(&self, number: u64, channel: Arc<Channel>) -> Result<(), Errno> {
+        self.epoll.add(channel.socket.as_raw_fd(), number)?;
+        lock(&self.channels).insert(number, channel);
+        Ok(())
+    }
+}
+
+/// The handler threads of a datapath.
+pub(super) struct Handlers {
+    context: Arc<Context>,
+    seats: Vec<Arc<Seat>>,
+    threads: Vec<JoinHandle<()>>,
+    per_cpu: bool,
+}
+
+impl Handlers {
+    /// Sockets for `n` handlers, which do not run yet. With `per_cpu`, each has one.
+    pub(super) fn new(context: &Arc<Context>, n: usize, per_cpu: bool) -> Result<Self, Error> {
+        let seats = (0..n.max(1)).map(|number| seat(number, per_cpu)).collect::<Result<_, Errno>>()?;
+        Ok(Self { context: Arc::clone(context), seats, threads: Vec::new(), per_cpu })
+    }
+
+    /// Starts the threads.
+    pub(super) fn start(&mut self) -> Result<(), Error> {
+        for seat in &self.seats {
+            let (seat, context) = (Arc::clone(seat), Arc::clone(&self.context));
+            let name = format!("handler{}", seat.number + 1);
+            let thread =
+                std::thread::Builder::new().name(name).spawn(move || Thread::run(&seat, &context))?;
+            self.threads.push(thread);
+        }
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// The port ids of the handlers' sockets, with per-CPU dispatch.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let pid = |seat: &Arc<Seat>| lock(&seat.channels).get(&0).map_or(0, |channel| channel.socket.pid());
+        self.seats.iter().map(pid).collect()
+    }
+
+    fn seat_of(&self, port: DpPort) -> &Seat {
+        &self.seats[port.0 as usize % self.seats.len()]
+    }
+
+    /// The port id of a port's own socket; 0 if it has none. What belongs to no port goes to the datapath's own one.
+    pub(super) fn port_pid(&self, port: DpPort) -> u32 {
+        let find = |port: DpPort| {
+            lock(&self.seat_of(port).channels).get(&u64::from(port.0)).map(|channel| channel.socket.pid())
+        };
+        find(port).or_else(|| find(DpPort::LOCAL)).unwrap_or(0)
+    }
+
+    /// Makes a socket for a port, without per-CPU dispatch; its port id. A port that has one keeps it.
+    pub(super) fn add_port(&self, port: DpPort) -> Result<u32, Error> {
+        if self.per_cpu {
+            return Ok(0);
+        }
+        let seat = self.seat_of(port);
+        let number = u64::from(port.0);
+        if let Some(channel) = lock(&seat.channels).get(&number) {
+            return Ok(channel.socket.pid());
+        }
+        let channel = Channel::open(Some(port))?;
+        let pid = channel.socket.pid();
+        seat.add(number, channel)?;
+        Ok(pid)
+    }
+
+    /// Forgets a port, with the upcalls of it that wait.
+    pub(super) fn remove_port(&self, port: DpPort) {
+        for seat in &self.seats {
+            lock(&seat.fair).forget(port);
+            if !self.per_cpu {
+                lock(&seat.channels).remove(&u64::from(port.0));
+            }
+        }
+    }
+
+    pub(super) fn figures(&self) -> Vec<Figures> {
+        self.seats.iter().map(|seat| lock(&seat.fair).figures()).collect()
+    }
+
+    /// Times that the kernel found a socket full, by handler.
+    pub(super) fn losses(&self) -> Vec<u64> {
+        self.seats.iter().map(|seat| seat.lost.load(Ordering::Relaxed)).collect()
+    }
+}
+
+impl Drop for Handlers {
+    fn drop(&mut self) {
+        for seat in &self.seats {
+            seat.stop.store(true, Ordering::Release);
+            seat.bell.ring();
+        }
+        for thread in self.threads.drain(..) {
+            // A handler that drops the last of the datapath does not wait for itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn seat(number: usize, per_cpu: bool) -> Result<Arc<Seat>, Errno> {
+    let (epoll, bell) = (Epoll::new()?, Bell::new()?);
+    epoll.add(bell.as_raw_fd(), BELL)?;
+    let seat = Seat {
+        number,
+        epoll,
+        bell,
+        stop: AtomicBool::new(false),
+        channels: Mutex::default(),
+        fair: Mutex::default(),
+        lost: AtomicU64::new(0),
+    };
+    if per_cpu {
+        seat.add(0, Channel::open(None)?)?;
+    }
+    Ok(Arc::new(seat))
+}
+
+/// A running handler.
+struct Thread<'a> {
+    seat: &'a Seat,
+    context: &'a Context,
+    mailbox: Mailbox,
+    client: Client,
+    operator: Operator,
+    results: Vec<OpResult>,
+    spare: Vec<Vec<u8>>,
+    taken: Vec<Vec<u8>>,
+}
+
+/// An upcall that was answered.
+struct Job<'a> {
+    upcall: packet::Incoming<'a>,
+    key: Key,
+    raw: RawKey,
+    ufid: Ufid,
+    execute: Vec<Action>,
+    install: Option<(RawMask, Vec<Action>)>,
+}
+
+impl<'a> Thread<'a> {
+    fn run(seat: &'a Seat, context: &'a Context) {
+        let client = match Client::open(NETLINK_GENERIC) {
+            Ok(client) => client,
+            Err(errno) => {
+                tracing::error!(target: "dpif_netlink", "{}: handler without socket ({errno})", context.name);
+                return;
+            }
+        };
+        let mut thread = Self {
+            seat,
+            context,
+            mailbox: Mailbox::new(MAX_SLOTS),
+            client,
+            operator: Operator::default(),
+            results: Vec::new(),
+            spare: Vec::new(),
+            taken: Vec::with_capacity(BATCH),
+        };
+        let mut ready = Vec::new();
+        let mut waiting = false;
+        while !seat.stop.load(Ordering::Acquire) {
+            seat.epoll.wait(waiting.then_some(Duration::ZERO), &mut ready);
+            let now = context.clock.now();
+            for &number in &ready {
+                thread.hear(number, now);
+            }
+            waiting = thread.answer();
+        }
+    }
+
+    fn hear(&mut self, number: u64, now: Instant) {
+        if number == BELL {
+            self.seat.bell.hear();
+            return;
+        }
+        let channel = lock(&self.seat.channels).get(&number).cloned();
+        if let Some(channel) = channel {
+            self.read(&channel, now);
+        }
+    }
+
+    /// Empties a socket into the queue.
+    fn read(&mut self, channel: &Channel, now: Instant) {
+        for _ in 0..READ_BUDGET / MAX_SLOTS {
+            match self.mailbox.receive(&channel.socket) {
+                Ok(0) => break,
+                Ok(_) => self.queue(now),
+                Err(Errno::ENOBUFS) => self.report_loss(channel, now),
+                Err(errno) => {
+                    tracing::warn!(
+                        target: "dpif_netlink", rl = "1,5",
+                        "{}: recv failed ({errno})", self.context.name
+                    );
+                    break;
+                }
+            }
+        }
+        channel.polled.store(now.millis(), Ordering::Relaxed);
+    }
+
+    fn queue(&mut self, now: Instant) {
+        let mut fair = lock(&self.seat.fair);
+        for datagram in self.mailbox.iter() {
+            let port = packet::peek_port(datagram).unwrap_or(DpPort::NONE);
+            let mut bytes = self.spare.pop().unwrap_or_default();
+            bytes.clear();
+            bytes.extend_from_slice(datagram);
+            if let Err(bytes) = fair.offer(port, bytes, now) {
+                keep(&mut self.spare, bytes);
+            }
+        }
+    }
+
+    /// The kernel found the socket full and dropped packets.
+    fn report_loss(&self, channel: &Channel, now: Instant) {
+        self.seat.lost.fetch_add(1, Ordering::Relaxed);
+        let (name, handler) = (&self.context.name, self.seat.number);
+        match channel.port {
+            None => tracing::warn!(
+                target: "dpif_netlink", rl = "5,5",
+                "system@{name}: lost packet on handler {handler}"
+            ),
+            Some(port) => {
+                let polled = channel.polled.load(Ordering::Relaxed);
+                let ago = match polled {
+                    0 => String::new(),
+                    polled => format!(" (last polled {} ms ago)", now.millis().saturating_sub(polled)),
+                };
+                tracing::warn!(
+                    target: "dpif_netlink", rl = "5,5",
+                    "system@{name}: lost packet on port channel {port} of handler {handler}{ago}"
+                );
+            }
+        }
+    }
+
+    /// Answers some of the upcalls that wait. Whether there are more.
+    fn answer(&mut self) -> bool {
+        let now = self.context.clock.now();
+        let waiting = {
+            let mut fair = lock(&self.seat.fair);
+            while self.taken.len() < BATCH
+                && let Some((_, bytes)) = fair.take(now)
+            {
+                self.taken.push(bytes);
+            }
+            !fair.is_empty()
+        };
+        if self.taken.is_empty() {
+            return waiting;
+        }
+        let taken = std::mem::take(&mut self.taken);
+        let handler = lock(&self.context.handler).clone();
+        if let Some(handler) = handler {
+            let jobs: Vec<_> = taken.iter().filter_map(|bytes| self.translate(&*handler, bytes)).collect();
+            self.carry_out(&*handler, &jobs);
+        }
+        self.taken = taken;
+        for bytes in self.taken.drain(..) {
+            keep(&mut self.spare, bytes);
+        }
+        waiting
+    }
+
+    /// Lets the switch answer one upcall.
+    fn translate<'b>(&self, handler: &dyn Handler, bytes: &'b [u8]) -> Option<Job<'b>> {
+        let context = self.context;
+        match answer(context, handler, bytes) {
+            Ok(job) => job,
+            Err(error) => {
+                context.malformed.fetch_add(1, Ordering::Relaxed);
+                let detail = error.detail().unwrap_or_default();
+                tracing::debug!(
+                    target: "dpif_netlink", rl = "5,5",
+                    "system@{}: bad upcall: {error} {detail}", context.name
+                );
+                None
+            }
+        }
+    }
+
+    /// Installs and executes.
+    fn carry_out(&mut self, handler: &dyn Handler, jobs: &[Job<'_>]) {
+        let mut ops = Vec::with_capacity(2 * jobs.len());
+        for job in jobs {
+            ops.extend(job.put().map(Op::Put));
+            ops.extend(job.execution().map(Op::Execute));
+        }
+        let on = (&self.context.families, self.context.dp);
+        self.operator.operate(&mut self.client, on, &ops, false, &mut self.results);
+        for (op, result) in ops.iter().zip(self.results.drain(..)) {
+            report(&self.context.name, op, &result);
+            if let Op::Put(put) = op
+                && let Some(ufid) = put.ufid
+            {
+                handler.installed(ufid, put.pmd, result.is_ok());
+            }
+        }
+    }
+}
+
+/// Tells the log what became of an operation, in OVS's words.
+pub(super) fn report(name: &str, op: &Op<'_>, result: &OpResult) {
+    if result.is_ok() && !tracing::enabled!(target: "dpif", tracing::Level::DEBUG) {
+        return;
+    }
+    let name = format!("system@{name}");
+    match op {
+        Op::Put(put) => log::put(&name, put, &result.as_ref().map(|_| None).map_err(Clone::clone)),
+        Op::Execute(execute) => {
+            log::execute(&name, execute, &result.as_ref().map(|_| ()).map_err(Clone::clone))
+        }
+        Op::Del(_) | Op::Get(_) => {}
+    }
+}
+
+fn keep(spare: &mut Vec<Vec<u8>>, bytes: Vec<u8>) {
+    if spare.len() < MAX_SPARE && bytes.capacity() <= SPARE_BYTES {
+        spare.push(bytes);
+    }
+}
+
+/// Reads an upcall and lets the switch answer it; `None` if there is nothing to do.
+fn answer<'a>(context: &Context, handler: &dyn Handler, bytes: &'a [u8]) -> Result<Option<Job<'a>>, Error> {
+    let Some(message) = Messages::new(bytes).next() else { return Ok(None) };
+    let incoming = packet::decode(context.families.packet, &message?)?;
+    if incoming.dp != context.dp {
+        return Ok(None);
+    }
+    let raw = RawKey(incoming.key.into());
+    let (key, fitness) = packet::read_key(&raw, incoming.packet)?;
+    let actions = incoming.actions.map(Action::decode_all).transpose()?;
+    let egress_tunnel = incoming.egress_tunnel.and_then(packet::read_tunnel);
+    let kind = match incoming.userdata {
+        _ if !incoming.action => Kind::Miss,
+        userdata => Kind::Action {
+            userdata: userdata.unwrap_or_default(),
+            actions: actions.as_deref(),
+            egress_tunnel: egress_tunnel.as_ref(),
+        },
+    };
+    let ufid = crate::ufid_of(&raw.0);
+    let upcall = Upcall {
+        kind,
+        packet: incoming.packet,
+        full_len: incoming.len.map_or(incoming.packet.len(), |len| len as usize),
+        key: &key,
+        raw: Some(&raw),
+        fitness,
+        ufid,
+        pmd: PmdId::NONE,
+        in_port: DpPort(key.in_port),
+        hash: incoming.hash,
+        mru: incoming.mru,
+    };
+    let Some(Answer { execute, install }) = handler.upcall(&upcall) else { return Ok(None) };
+    let install = install.map(|install| {
+        let vlan_limit = context.vlan_limit.load(Ordering::Relaxed);
+        let params = Params { key: &key, mask: Some(&install.mask), support: &context.support, vlan_limit };
+        (mask_from_flow(&params, &install.mask), install.actions)
+    });
+    Ok(Some(Job { upcall: incoming, key, raw, ufid, execute, install }))
+}
+
+impl Job<'_> {
+    fn put(&self) -> Option<FlowPut<'_>> {
+        let (mask, actions) = self.install.as_ref()?;
+        Some(FlowPut {
+            flags: PutFlags::CREATE,
+            key: &self.raw,
+            mask: Some(mask),
+            ufid: Some(self.ufid),
+            pmd: PmdId::NONE,
+            actions,
+        })
+    }
+
+    fn execution(&self) -> Option<Execute<'_>> {
+        (!self.execute.is_empty()).then_some(Execute {
+            packet: self.upcall.packet,
+            key: &self.key,
+            actions: &self.execute,
+            probe: false,
+            mtu: self.upcall.mru,
+            hash: self.upcall.hash,
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! `ovs_packet`: packets handed up and packets to run actions on (`linux/openvswitch.h`).
+
+use flow::attr::{Attrs, Writer};
+use flow::extract::{Metadata, extract};
+use flow::id::DpPort;
+use flow::key::{Key, Tunnel};
+use flow::odp::attrs::code;
+use flow::odp::{Fitness, KeyAttr, RawKey, convert, key_to_flow};
+use flow::proto::{PT_ETH, ethertype};
+
+use super::flow::put_actions;
+use super::genl::{Family, HEADER, collect, required};
+use crate::Error;
+use crate::flow::Execute;
+use crate::netlink::{self, Batch, Malformed, Message};
+
+mod cmd {
+    pub const MISS: u8 = 1;
+    pub const ACTION: u8 = 2;
+    pub const EXECUTE: u8 = 3;
+}
+
+pub(super) mod attr {
+    pub const PACKET: u16 = 1;
+    pub const KEY: u16 = 2;
+    pub const ACTIONS: u16 = 3;
+    pub const USERDATA: u16 = 4;
+    pub const EGRESS_TUN_KEY: u16 = 5;
+    pub const PROBE: u16 = 8;
+    pub const MRU: u16 = 9;
+    pub const LEN: u16 = 10;
+    pub const HASH: u16 = 11;
+    /// One more than the last that is read.
+    pub const N: usize = 12;
+}
+
+/// Bytes of a request beside packet, metadata and actions, at most.
+const OVERHEAD: usize = 320;
+
+/// The longest payload of an attribute.
+const MAX_PACKET: usize = u16::MAX as usize - flow::attr::HEADER;
+
+/// A packet handed up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Incoming<'a> {
+    /// A `userspace` action did it; else no flow matched.
+    pub action: bool,
+    /// The datapath's interface index.
+    pub dp: u32,
+    pub packet: &'a [u8],
+    /// Attributes.
+    pub key: &'a [u8],
+    pub userdata: Option<&'a [u8]>,
+    /// Attributes.
+    pub actions: Option<&'a [u8]>,
+    /// Attributes.
+    pub egress_tunnel: Option<&'a [u8]>,
+    /// Bytes that the packet had before it was cut.
+    pub len: Option<u32>,
+    pub mru: u16,
+    pub hash: u64,
+}
+
+/// The port by which a packet came that is handed up, if the message is one; all that has to be known of it before a token
+/// is taken.
+pub(super) fn peek_port(datagram: &[u8]) -> Option<DpPort> {
+    let attrs = Attrs::new(datagram.get(netlink::HEADER + HEADER..)?);
+    let port = attrs.find(attr::KEY)?.nested().find(code::IN_PORT)?;
+    port.u32().ok().map(DpPort)
+}
+
+/// Reads a packet handed up.
+pub(super) fn decode<'a>(family: Family, message: &Message<'a>) -> Result<Incoming<'a>, Malformed> {
+    let (command, dp, attrs) = family.open(message)?;
+    let action = match command {
+        cmd::MISS => false,
+        cmd::ACTION => true,
+        command => return Err(Malformed::Unexpected { at: message.at, kind: message.kind, command }),
+    };
+    let found = collect::<{ attr::N }>(attrs)?;
+    let at = |kind: u16| found[usize::from(kind)];
+    let data = |kind: u16| at(kind).map(|attr| attr.data);
+    Ok(Incoming {
+        action,
+        dp,
+        packet: required(at(attr::PACKET), attr::PACKET, attrs)?.data,
+        key: required(at(attr::KEY), attr::KEY, attrs)?.data,
+        userdata: data(attr::USERDATA),
+        actions: data(attr::ACTIONS),
+        egress_tunnel: data(attr::EGRESS_TUN_KEY),
+        len: at(attr::LEN).map(|attr| attr.u32()).transpose()?,
+        mru: at(attr::MRU).map_or(Ok(0), |attr| attr.u16())?,
+        hash: at(attr::HASH).map_or(Ok(0), |attr| attr.u64())?,
+    })
+}
+
+/// The key of a packet handed up: metadata as the kernel says, the rest as the packet says.
+///
+/// # Errors
+/// The words for what is wrong with the kernel's key.
+pub(super) fn read_key(raw: &RawKey, packet: &[u8]) -> Result<(Key, Fitness), Error> {
+    let (mut told, fitness) = key_to_flow(raw).map_err(|error| Error::Malformed(error.to_string().into()))?;
+    if raw.attrs().find(code::ETHERNET).is_none() {
+        let ethertype = raw.attrs().find(code::ETHERTYPE).and_then(|attr| attr.be16().ok());
+        told.packet_type = (1 << 16 | u32::from(ethertype.unwrap_or_default().get())).into();
+    }
+    let mut key = Key::default();
+    extract(packet, &Metadata::from_key(&told), &mut key);
+    Ok((key, fitness))
+}
+
+/// The tunnel header that a packet will get, from the attributes of an egress key.
+pub(super) fn read_tunnel(attrs: &[u8]) -> Option<Tunnel> {
+    let mut raw = Writer::new();
+    raw.put(code::TUNNEL, attrs);
+    key_to_flow(&RawKey(raw.into_bytes().into())).ok().map(|(key, _)| key.tunnel)
+}
+
+/// How much room an execution takes in a batch, about.
+pub(super) fn execute_size(execute: &Execute<'_>) -> usize {
+    OVERHEAD + execute.packet.len() + 16 * execute.actions.len()
+}
+
+/// Whether a packet is too long for a message.
+pub(super) fn oversized(execute: &Execute<'_>) -> bool {
+    execute.packet.len() > MAX_PACKET
+}
+
+/// Appends an execution.
+pub(super) fn push_execute(batch: &mut Batch, family: Family, dp: u32, execute: &Execute<'_>) {
+    batch.push(family.id, 0, &family.header(cmd::EXECUTE, dp), |attrs| {
+        attrs.put(attr::PACKET, execute.packet);
+        attrs.nest(attr::KEY, |nest| put_metadata(nest, execute.key));
+        put_actions(attrs, attr::ACTIONS, execute.actions);
+        if execute.probe {
+            attrs.put_flag(attr::PROBE);
+        }
+        if execute.mtu != 0 {
+            attrs.put_u16(attr::MRU, execute.mtu);
+        }
+        if execute.hash != 0 {
+            attrs.put_u64(attr::HASH, execute.hash);
+        }
+    });
+}
+
+/// What the kernel cannot see in the packet itself.
+fn put_metadata(nest: &mut Writer, key: &Key) {
+    KeyAttr::Priority(key.skb_priority).encode(nest);
+    if key.dp_hash != 0 {
+        KeyAttr::DpHash(key.dp_hash).encode(nest);
+    }
+    if key.tunnel.is_set() {
+        KeyAttr::Tunnel(convert::tunnel_to_attrs(&key.tunnel, &key.tunnel, None)).encode(nest);
+    }
+    KeyAttr::SkbMark(key.pkt_mark).encode(nest);
+    if key.ct_state != 0 {
+        put_conntrack(nest, key);
+    }
+    if DpPort(key.in_port) != DpPort::NONE {
+        KeyAttr::InPort(DpPort(key.in_port)).encode(nest);
+    }
+    let packet_type = key.packet_type.get();
+    if packet_type != PT_ETH && packet_type >> 16 == 1 {
+        KeyAttr::Ethertype((packet_type as u16).into()).encode(nest);
+    }
+}
+
+fn put_conntrack(nest: &mut Writer, key: &Key) {
+    KeyAttr::CtState(key.ct_state.into()).encode(nest);
+    if key.ct_zone != 0 {
+        KeyAttr::CtZone(key.ct_zone).encode(nest);
+    }
+    if key.ct_mark != 0 {
+        KeyAttr::CtMark(key.ct_mark).encode(nest);
+    }
+    if key.ct_label != [0; 16] {
+        KeyAttr::CtLabels(convert::label_to_odp(key.ct_label)).encode(nest);
+    }
+    if key.ct_nw_proto != 0 {
+        match key.dl_type.get() {
+            ethertype::IPV4 => KeyAttr::CtTuple4(convert::ct_tuple4(key)).encode(nest),
+            ethertype::IPV6 => KeyAttr::CtTuple6(convert::ct_tuple6(key)).encode(nest),
+            _ => {}
+        }
+    }
+}
