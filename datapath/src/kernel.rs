@@ -41,6 +41,7 @@ use ::flow::odp::OdpSupport;
 use ::flow::time::Clock;
 use sys::errno::Errno;
 
+use crate::conntrack::Conntrack;
 use crate::flow::{Dump, Execute, Flow, FlowDel, FlowGet, FlowPut, FlowStats, Op, OpResult};
 use crate::netdev::Netdev;
 use crate::user::log;
@@ -94,7 +95,9 @@ pub struct Kernel {
     context: Arc<Context>,
     state: Mutex<State>,
     events: Option<Events>,
+    /// Whether meters are broken, once somebody asked.
     meters: OnceLock<bool>,
+    conntrack: ct::KernelConntrack,
 }
 
 impl Kernel {
@@ -130,6 +133,7 @@ impl Kernel {
             state: Mutex::new(state),
             events,
             meters: OnceLock::new(),
+            conntrack: ct::KernelConntrack::default(),
         })
     }
 
@@ -137,11 +141,6 @@ impl Kernel {
     pub fn enumerate() -> Result<Vec<String>, Error> {
         let genl = Genl::open()?;
         Ok(dp::dump(&genl)?.into_iter().map(|dp| dp.name).collect())
-    }
-
-    /// Removes the datapath from the kernel, with its ports and flows.
-    pub fn destroy(&self) -> Result<(), Error> {
-        dp::delete(&self.requests.genl, self.requests.dp)
     }
 
     /// Requests to the families, for what has none of its own here.
@@ -445,6 +444,10 @@ impl Datapath for Kernel {
         &self.features
     }
 
+    fn destroy(&self) -> Result<(), Error> {
+        dp::delete(&self.requests.genl, self.requests.dp)
+    }
+
     fn stats(&self) -> DpStats {
         let request = dp::Request { ifindex: self.requests.dp, ..dp::Request::default() };
         dp::get(&self.requests.genl, &request).map_or_else(|_| DpStats::default(), |dp| dp.stats)
@@ -607,6 +610,10 @@ impl Datapath for Kernel {
             handler::report(&self.requests.name, op, result);
         }
         results
+    }
+
+    fn conntrack(&self) -> Option<&dyn Conntrack> {
+        Some(&self.conntrack)
     }
 
     fn caches(&self) -> Vec<Cache> {

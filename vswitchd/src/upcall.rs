@@ -8,7 +8,7 @@ use flow::action::{Action, Userspace};
 use flow::cookie::{CookieKind, SlowReasons, UserCookie};
 use flow::id::{DpMeter, DpPort, OfPort, RecircId, Ufid};
 use flow::key::{Key, Mask};
-use flow::odp::OdpSupport;
+use flow::odp::{Fitness, OdpSupport};
 use flow::time::Instant;
 use flow::wildcards;
 
@@ -122,7 +122,10 @@ impl Backer {
                 });
             }
         };
-        let result = self.translate(&snapshot, bridge, in_port, upcall.key, Some(upcall.packet), now);
+        let mut result = self.translate(&snapshot, bridge, in_port, upcall.key, Some(upcall.packet), now);
+        if upcall.fitness == Fitness::TooLittle {
+            result.slow |= SlowReasons::MATCH;
+        }
         let stats = Stats {
             packets: 1,
             bytes: upcall.full_len as u64,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use daemon::stream::Network;
 use datapath::dpctl::Env;
+use datapath::kernel::{self, Kernel};
 use datapath::netdev::{DummyLevel, Netdev, Netdevs};
 use datapath::user::{Engine, Setup};
 use datapath::{Datapath, Error};
@@ -29,6 +30,10 @@ pub struct World {
     dummy: Option<DummyLevel>,
     disable_system: bool,
     engines: BTreeMap<String, Arc<Engine>>,
+    /// The kernel's datapath, once a bridge wants it.
+    kernel: Option<Arc<Kernel>>,
+    /// `other_config`, for datapaths that come after it.
+    other_config: BTreeMap<String, String>,
     /// Datapaths that no bridge asked for (`dpctl/add-dp`), by type and name.
     extra: Mutex<BTreeMap<(String, String), Arc<Engine>>>,
     /// What bridges of one type share, by type.
@@ -70,6 +75,8 @@ impl World {
             dummy,
             disable_system,
             engines: BTreeMap::new(),
+            kernel: None,
+            other_config: BTreeMap::new(),
             extra: Mutex::default(),
             backers: Backers::default(),
             conns,
@@ -117,18 +124,28 @@ impl World {
         kind == "dummy" || self.dummy == Some(DummyLevel::Override)
     }
 
+    /// Whether datapaths of a type are the kernel's.
+    fn is_kernel(&self, kind: &str) -> bool {
+        kind == "system" && !self.is_dummy(kind)
+    }
+
+    fn check_type(&self, kind: &str) -> Result<(), Error> {
+        let known = self.datapath_types().iter().any(|known| known == kind);
+        if known { Ok(()) } else { Err(Errno::EAFNOSUPPORT.into()) }
+    }
+
+    /// Opens a datapath of the kernel; to `serve` bridges, or only to look at.
+    fn open_kernel(&self, name: &str, create: bool, serve: bool) -> Result<Arc<Kernel>, Error> {
+        let setup = kernel::Setup { name: name.to_owned(), create, serve, clock: Arc::clone(&self.clock) };
+        let kernel = Arc::new(Kernel::open(&setup)?);
+        kernel.configure(&self.other_config)?;
+        kernel.wake_by(&self.waker);
+        Ok(kernel)
+    }
+
     fn make(&self, kind: &str, name: &str) -> Result<Arc<Engine>, Error> {
-        if !self.datapath_types().iter().any(|known| known == kind) {
-            return Err(Errno::EAFNOSUPPORT.into());
-        }
+        self.check_type(kind)?;
         let dummy = self.is_dummy(kind);
-        if kind == "system" && !dummy {
-            tracing::error!(
-                target: "dpif_netlink", rl = "1,1",
-                "the kernel datapath is not supported by this version: give bridges datapath_type=netdev"
-            );
-            return Err(Errno::EOPNOTSUPP.into());
-        }
         let mut seed = [0; 8];
         if getrandom::fill(&mut seed).is_err() {
             seed = self.clock.now().nanos().to_ne_bytes();
@@ -145,25 +162,37 @@ impl World {
         engine.wake_by(&self.waker);
         Ok(engine)
     }
+
+    /// A backer over a datapath that was just made.
+    fn back(&mut self, kind: &str, datapath: Arc<dyn Datapath>) {
+        let backer = Backer::new(datapath, Arc::clone(&self.clock), !self.is_dummy(kind));
+        backer.wake_by(&self.waker);
+        backer.flows.configure(self.settings);
+        backer.flows.count_with(self.counters.clone());
+        self.backers.0.insert(kind.to_owned(), backer);
+    }
 }
 
 impl Outside for World {
     fn open_datapath(&mut self, kind: &str) -> Result<Arc<dyn Datapath>, Error> {
-        let engine = match self.engines.get(kind) {
-            Some(engine) => Arc::clone(engine),
-            None => {
-                let engine = self.make(kind, &format!("ovs-{kind}"))?;
-                let datapath = Arc::clone(&engine) as Arc<dyn Datapath>;
-                let backer = Backer::new(datapath, Arc::clone(&self.clock), !self.is_dummy(kind));
-                backer.wake_by(&self.waker);
-                backer.flows.configure(self.settings);
-                backer.flows.count_with(self.counters.clone());
-                self.backers.0.insert(kind.to_owned(), backer);
-                self.engines.insert(kind.to_owned(), Arc::clone(&engine));
-                engine
-            }
+        if let Some(backer) = self.backers.0.get(kind) {
+            return Ok(Arc::clone(&backer.datapath));
+        }
+        self.check_type(kind)?;
+        let name = format!("ovs-{kind}");
+        let datapath: Arc<dyn Datapath> = if self.is_kernel(kind) {
+            let opened = self.open_kernel(&name, true, true).inspect_err(|error| {
+                tracing::error!(target: "ofproto_dpif", "failed to open datapath of type {kind}: {error}");
+            })?;
+            self.kernel = Some(Arc::clone(&opened));
+            opened
+        } else {
+            let engine = self.make(kind, &name)?;
+            self.engines.insert(kind.to_owned(), Arc::clone(&engine));
+            engine
         };
-        Ok(engine)
+        self.back(kind, Arc::clone(&datapath));
+        Ok(datapath)
     }
 
     fn close_datapath(&mut self, kind: &str, keep: bool) {
@@ -176,6 +205,9 @@ impl Outside for World {
             }
         }
         self.engines.remove(kind);
+        if self.is_kernel(kind) {
+            self.kernel = None;
+        }
     }
 
     fn is_restoring(&self) -> bool {
@@ -227,11 +259,12 @@ impl Outside for World {
         for backer in self.backers.0.values() {
             backer.flows.configure(self.settings);
         }
-        for datapath in self.engines.values() {
+        for datapath in self.backers.0.values().map(|backer| &backer.datapath) {
             if let Err(error) = datapath.configure(other_config) {
                 tracing::warn!(target: "bridge", rl = "1,5", "{}: {error}", datapath.name());
             }
         }
+        self.other_config.clone_from(other_config);
     }
 }
 
@@ -280,12 +313,17 @@ impl World {
 impl Env for World {
     fn datapaths(&self) -> Vec<(String, String)> {
         let ours = self.engines.values().map(|dp| (dp.kind().to_owned(), dp.name().to_owned()));
-        ours.chain(self.extra().keys().cloned()).collect()
+        let has_kernel = self.is_kernel("system") && !self.disable_system;
+        let kernels = if has_kernel { Kernel::enumerate().unwrap_or_default() } else { Vec::new() };
+        let kernels = kernels.into_iter().map(|name| ("system".to_owned(), name));
+        ours.chain(kernels).chain(self.extra().keys().cloned()).collect()
     }
 
     fn open(&self, kind: &str, name: &str) -> Result<Arc<dyn Datapath>, Error> {
-        if !self.datapath_types().iter().any(|known| known == kind) {
-            return Err(Errno::EAFNOSUPPORT.into());
+        self.check_type(kind)?;
+        if self.is_kernel(kind) {
+            let ours = self.kernel.as_ref().filter(|kernel| kernel.name() == name).cloned();
+            return Ok(ours.map_or_else(|| self.open_kernel(name, false, false), Ok)?);
         }
         let ours = self.engines.get(kind).filter(|engine| engine.name() == name).cloned();
         match ours.or_else(|| self.extra().get(&(kind.to_owned(), name.to_owned())).cloned()) {
@@ -298,12 +336,18 @@ impl Env for World {
         if self.open(kind, name).is_ok() {
             return Err(Errno::EEXIST.into());
         }
+        if self.is_kernel(kind) {
+            return Ok(self.open_kernel(name, true, false)?);
+        }
         let engine = self.make(kind, name)?;
         self.extra().insert((kind.to_owned(), name.to_owned()), Arc::clone(&engine));
         Ok(engine)
     }
 
     fn delete(&self, kind: &str, name: &str) -> Result<(), Error> {
+        if self.is_kernel(kind) {
+            return self.open_kernel(name, false, false)?.destroy();
+        }
         self.open(kind, name)?;
         match self.extra().remove(&(kind.to_owned(), name.to_owned())) {
             Some(_) => Ok(()),
