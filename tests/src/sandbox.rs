@@ -78,13 +78,19 @@ impl Sandbox {
         let schema = schema_of(&self.daemons);
         let db = self.file("conf.db");
         self.must("ovsdb-tool", &["create", &text(&db), &schema]);
+        self.start_bare_database();
+        let init = self.run(&self.daemons, "ovs-vsctl", &["--no-wait", "init"]);
+        assert_eq!(init.status, Some(0), "ovs-vsctl init: {}", init.text());
+    }
+
+    /// Starts the server on the database that is there.
+    pub fn start_bare_database(&self) {
+        let db = self.file("conf.db");
         let remote = format!("--remote=punix:{}", text(&self.file("db.sock")));
         self.must(
             "ovsdb-server",
             &["--detach", "--no-chdir", "--pidfile", "--log-file", "-vconsole:off", &remote, &text(&db)],
         );
-        let init = self.run(&self.daemons, "ovs-vsctl", &["--no-wait", "init"]);
-        assert_eq!(init.status, Some(0), "ovs-vsctl init: {}", init.text());
     }
 
     /// Starts the switch with `options` beside those that every test gives.

@@ -30,7 +30,7 @@ fn two_hosts(world: &World, flows: &str) {
 }
 
 fn replace(world: &World, flows: &str) {
-    world.sh(&format!("ovs-ofctl replace-flows br0 - << 'END'\n{flows}\nEND"));
+    world.sh(&format!("ovs-ofctl -O OpenFlow15 replace-flows br0 - << 'END'\n{flows}\nEND"));
 }
 
 /// What is tracked, as the kernel's `dump-conntrack` tells it.
@@ -263,9 +263,7 @@ fn zone_limit(world: &World) {
 priority=50,in_port=1,ip,actions=ct(commit,zone=9),output:2",
     );
     world.sh("ovs-appctl dpctl/ct-set-limits default=0 zone=9,limit=3");
-    for port in 1..=6 {
-        world.sh(&format!("echo x | ip netns exec a nc -u -w 0 -q 0 {} {}", ip(2), 3000 + port));
-    }
+    world.at("a", &format!("bash -c 'for n in 1 2 3 4 5 6; do echo x > /dev/udp/{}/300$n; done'", ip(2)));
     let limits = world.sh("ovs-appctl dpctl/ct-get-limits zone=9");
     assert!(limits.contains("zone=9,limit=3,count=3"), "{limits}");
     assert_eq!(tracked(world, "zone=9").matches("orig=").count(), 3);

@@ -16,7 +16,6 @@ pub const TESTS: &[Test] = &[
     Test::new("l2::ports_come_and_go", ports_come_and_go),
     Test::new("l2::missing_device", missing_device),
     Test::new("l2::bond_fails_over", bond_fails_over),
-    Test::new("l2::kernel_state_after_exit", kernel_state_after_exit),
 ];
 
 fn two_bridges_and_a_patch(world: &World) {
@@ -284,29 +283,4 @@ fn bond_fails_over(world: &World) {
         shown.contains("p-b1: disabled") && shown.contains("p-b2: enabled\n  active member")
     });
     world.ping("a", &ip(2));
-}
-
-fn kernel_state_after_exit(world: &World) {
-    world.bridge("br0");
-    world.host("a", "br0", 1);
-    world.host("b", "br0", 2);
-    world.ping("a", &ip(2));
-    let ports = world.sh("ovs-dpctl show");
-    // Without --cleanup, the kernel keeps forwarding.
-    let pid = world.sh("cat ovs-vswitchd.pid");
-    world.sh("ovs-appctl -t ovs-vswitchd exit");
-    world.until("the switch is gone", || world.try_sh(&format!("kill -0 {}", pid.trim())).status != Some(0));
-    let kept = world.sh("ovs-dpctl show");
-    let names = |text: &str| {
-        text.lines().filter(|line| line.starts_with("  port ")).map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(names(&kept), names(&ports));
-    world.at("a", &format!("ping -q -c 3 -i 0.2 -W 1 {}", ip(2)));
-    world.switch.start_switch(&[]);
-    world.ping("a", &ip(2));
-    let pid = world.sh("cat ovs-vswitchd.pid");
-    world.sh("ovs-appctl -t ovs-vswitchd exit --cleanup");
-    world.until("the switch is gone", || world.try_sh(&format!("kill -0 {}", pid.trim())).status != Some(0));
-    assert_eq!(world.sh("ovs-dpctl dump-dps"), "");
-    world.switch.start_switch(&[]);
 }

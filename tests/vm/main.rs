@@ -16,6 +16,7 @@ mod tunnels;
 mod conntrack;
 mod shaping;
 mod watching;
+mod restart;
 mod record;
 mod netlink;
 
@@ -57,6 +58,7 @@ const TABLES: &[&[Test]] = &[
     conntrack::TESTS,
     shaping::TESTS,
     watching::TESTS,
+    restart::TESTS,
     netlink::TESTS,
 ];
 

@@ -15,6 +15,8 @@ pub struct World {
     pub switch: Sandbox,
     /// The daemons are of a release before the one whose behaviour is ours.
     pub older: bool,
+    /// The daemons are the peer's.
+    pub peer: bool,
     path: String,
 }
 
@@ -48,8 +50,9 @@ impl World {
             mount -t tmpfs netns /run/netns; ip link set lo up";
         let status = Command::new("bash").args(["-euc", mounts]).status().expect("bash can be started");
         assert!(status.success(), "the test's own mounts: {status}");
-        let older = kit.name == "peer" && Kit::peer_is_older();
-        Self { switch: Sandbox::new(kit), older, path }
+        let peer = kit.name == "peer";
+        let older = peer && Kit::peer_is_older();
+        Self { switch: Sandbox::new(kit), older, peer, path }
     }
 
     /// Runs a shell script to its end; its standard output.
