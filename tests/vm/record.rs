@@ -114,8 +114,7 @@ impl Reader {
 
     fn family(&mut self, body: &[u8]) {
         let attrs = Attrs::new(body);
-        let (Some(id), Some(name)) =
-            (attrs.clone().find(CTRL_ATTR_FAMILY_ID), attrs.find(CTRL_ATTR_FAMILY_NAME))
+        let (Some(id), Some(name)) = (attrs.find(CTRL_ATTR_FAMILY_ID), attrs.find(CTRL_ATTR_FAMILY_NAME))
         else {
             return;
         };
@@ -129,7 +128,7 @@ impl Reader {
 /// The request as a line; `None` for probes of what the kernel can.
 fn request_text(family: &str, command: &str, flags: u16, body: &[u8]) -> Option<String> {
     let attrs = Attrs::new(body);
-    let get = |kind: u16| attrs.clone().find(kind);
+    let get = |kind: u16| attrs.find(kind);
     let bytes = |kind: u16| get(kind).map(|attr| attr.data).unwrap_or_default();
     let mut set: Vec<&str> =
         FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, name)| *name).collect();
@@ -161,7 +160,7 @@ fn request_text(family: &str, command: &str, flags: u16, body: &[u8]) -> Option<
         }
         "ovs_vport" => vport(&attrs),
         _ => {
-            let names: Vec<String> = attrs.clone().flatten().map(|attr| attr.kind.to_string()).collect();
+            let names: Vec<String> = attrs.flatten().map(|attr| attr.kind.to_string()).collect();
             format!("attributes {}", names.join(" "))
         }
     };
@@ -170,7 +169,7 @@ fn request_text(family: &str, command: &str, flags: u16, body: &[u8]) -> Option<
 
 fn vport(attrs: &Attrs<'_>) -> String {
     let mut text = String::new();
-    for attr in attrs.clone().flatten() {
+    for attr in attrs.flatten() {
         let part = match attr.kind {
             1 => format!("port {}", attr.u32().unwrap_or_default()),
             2 => format!("type {}", attr.u32().unwrap_or_default()),
@@ -201,4 +200,93 @@ fn without_pids(text: &str) -> String {
         out.push_str(part.trim_start_matches(|c: char| c.is_ascii_digit()));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flow::attr::Writer;
+
+    fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + body.len()).expect("a short message");
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend([7; 8]);
+        bytes.extend(body);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn packet(protocol: u16, messages: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = vec![0; 14];
+        bytes.extend(protocol.to_be_bytes());
+        bytes.extend(messages.concat());
+        bytes
+    }
+
+    fn capture(packets: &[Vec<u8>]) -> Vec<u8> {
+        let header: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 262_144, 253];
+        let mut bytes: Vec<u8> = header.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        for packet in packets {
+            let length = u32::try_from(packet.len()).expect("a short packet");
+            for word in [0, 0, length, length] {
+                bytes.extend(word.to_ne_bytes());
+            }
+            bytes.extend(packet);
+        }
+        bytes
+    }
+
+    fn body(head: &[u8], fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
+        let mut writer = Writer::after(head.to_vec());
+        fill(&mut writer);
+        writer.into_bytes()
+    }
+
+    #[test]
+    fn requests_are_told_and_probes_are_not() {
+        let family = body(&[CTRL_CMD_NEWFAMILY, 2, 0, 0], |writer| {
+            writer.put_u16(CTRL_ATTR_FAMILY_ID, 30);
+            writer.put_str(CTRL_ATTR_FAMILY_NAME, "ovs_flow");
+        });
+        let key = |writer: &mut Writer| {
+            writer.nest(1, |key| key.put_u32(3, 2));
+            writer.nest(7, |mask| mask.put_u32(3, u32::MAX));
+        };
+        let actions = |writer: &mut Writer| writer.nest(2, |actions| actions.put_u32(1, 5));
+        let head = [1, 1, 0, 0, 9, 0, 0, 0];
+        let put = body(&head, |writer| {
+            key(writer);
+            writer.put(9, &[1; 16]);
+            actions(writer);
+        });
+        let probe = body(&head, |writer| {
+            key(writer);
+            writer.put_flag(8);
+        });
+        let step = body(&[0; 16], |writer| writer.put_str(IFLA_IFALIAS, "step one"));
+        let pcap = capture(&[
+            packet(NETLINK_GENERIC, &[message(GENL_ID_CTRL, 0, &family)]),
+            packet(NETLINK_GENERIC, &[message(30, 0x401, &probe)]),
+            packet(NETLINK_ROUTE, &[message(RTM_SETLINK, 1, &step)]),
+            packet(NETLINK_GENERIC, &[message(30, 0x401, &put), message(30, 0, &put), message(31, 1, &put)]),
+        ]);
+        assert_eq!(
+            read(&pcap),
+            [
+                Entry::Step("step one".into()),
+                Entry::Request("flow new [create] in_port(2) ufid actions:5".into()),
+            ]
+        );
+        // Cut short, it gives what is whole.
+        for length in 24..pcap.len() {
+            read(&pcap[..length]);
+        }
+    }
+
+    #[test]
+    fn pids_are_left_out() {
+        assert_eq!(without_pids("userspace(pid=42,x),pid=7"), "userspace(pid=*,x),pid=*");
+    }
 }
