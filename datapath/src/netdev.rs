@@ -20,6 +20,7 @@ use sys::errno::Errno;
 use crate::Error;
 use crate::kernel::internal::Internal;
 use crate::linux::monitor::Versions;
+use crate::linux::tc::Shaper;
 use crate::user::port::Io;
 use crate::user::port::dummy::Dummy;
 use crate::user::port::kernel::System;
@@ -259,6 +260,11 @@ pub trait Netdev: Send + Sync {
     /// `EOPNOTSUPP` for a device that carries no packets of its own (`patch`), or what the kernel said.
     fn io(&self) -> Result<Arc<dyn Io>, Error> {
         Err(Errno::EOPNOTSUPP.into())
+    }
+
+    /// What shapes and limits the device's traffic, if the kernel does.
+    fn shaper(&self) -> Option<&Shaper> {
+        None
     }
 
     /// Counts packets that translation received from a device without a packet side (`patch`).

@@ -57,10 +57,11 @@ const BRIDGE: [Command<Switch>; 9] = [
         Ok(Reply::empty())
     }),
     Command::new("qos/show", "interface", 1, 1, |s, r| {
-        s.known_iface(r.arg(0)).map(|name| format!("QoS not configured on {name}\n").into())
+        let now = s.now();
+        s.bridges.qos_show(r.arg(0), now).map(Reply::Text)
     }),
     Command::new("qos/show-types", "interface", 1, 1, |s, r| {
-        s.known_iface(r.arg(0)).map(|name| format!("No QoS types supported for interface: {name}\n").into())
+        s.bridges.qos_show_types(r.arg(0)).map(Reply::Text)
     }),
     Command::new("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |s, r| {
         let now = s.now();
@@ -246,12 +247,6 @@ fn shown(dump: impl std::fmt::Display + serde::Serialize, request: &Request) -> 
 }
 
 impl Switch {
-    /// An interface of some bridge. No device here shapes traffic, whatever the `qos` column says.
-    fn known_iface<'a>(&self, name: &'a str) -> Result<&'a str, String> {
-        let known = self.bridges.iter().any(|bridge| bridge.iface(name).is_some());
-        known.then_some(name).ok_or_else(|| "no such interface".to_owned())
-    }
-
     /// Every userspace datapath.
     fn engines(&self) -> Vec<Arc<datapath::user::Engine>> {
         self.world.engines()

@@ -11,7 +11,7 @@
 //! * [`Outside`]: what the rest of the process does for bridges. [`order`]: in which order OVS goes over names.
 //! * [`reconfigure`]: which bridges, ports and interfaces there are; [`device`]: a device as an OpenFlow port.
 //! * [`tunnel`]: the datapath ports that tunnels share.
-//! * [`bundle`], [`mirror`], [`tables`], [`remote`], [`sflow`], [`mod@ct`]: what one row of the database configures.
+//! * [`bundle`], [`mirror`], [`tables`], [`remote`], [`sflow`], [`qos`], [`mod@ct`]: what one row of the database configures.
 //! * [`snapshot`]: what translation reads of it. [`status`]: what the database is told. [`command`]: `bridge/*`.
 
 pub mod order;
@@ -24,6 +24,7 @@ pub mod remote;
 pub mod sflow;
 pub mod tunnel;
 mod ct;
+pub mod qos;
 mod fail_open;
 pub mod snapshot;
 pub mod status;
@@ -109,6 +110,8 @@ pub struct Iface {
     counters: Arc<PatchCounters>,
     /// Queues whose packets get a DSCP, and that, as it is in the packet.
     queue_dscp: Vec<(u32, u8)>,
+    /// What its traffic is shaped by, and on the device of which number.
+    shaped: Option<(qos::Wanted, Option<u32>)>,
     /// Whether the database says what its MTU is; the bridge's own devices otherwise follow the other ports.
     own_mtu: bool,
     /// The device's [`change_seq`](datapath::netdev::Netdev::change_seq) that the rest of the switch knows.

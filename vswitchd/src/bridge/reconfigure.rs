@@ -15,7 +15,7 @@ use ovsdb::idl::{Idl, Record, Txn};
 use ovsdb::value::{Atom, Datum};
 
 use super::order::ByHash;
-use super::{Believed, Bridge, Bridges, Iface, Outside, Port, bundle, device, status, tunnel};
+use super::{Believed, Bridge, Bridges, Iface, Outside, Port, bundle, device, qos, status, tunnel};
 use crate::ofproto::Ofproto;
 use crate::xlate::mac::MacTable;
 use crate::xlate::snapshot::PatchCounters;
@@ -221,7 +221,7 @@ impl Bridges {
     ) {
         let Some(bridge) = self.bridges.get_mut(name) else { return };
         bridge.configure_datapath_id(idl, txn, row, now);
-        bridge.configure_ports(idl, txn, row);
+        bridge.configure_ports(idl, txn, row, now);
         bridge.configure_mirrors(idl, row);
         bridge.forward_bpdu = row.key("other_config", "forward-bpdu") == Some("true");
         bridge.configure_mac_table(row);
@@ -523,6 +523,7 @@ impl Bridge {
             tunnel: tunnel::of(&*device, odp),
             counters: Arc::new(PatchCounters::of(Arc::clone(&device))),
             queue_dscp: Vec::new(),
+            shaped: None,
             own_mtu,
             seen: device.change_seq(),
             published: Default::default(),
@@ -571,7 +572,7 @@ impl Bridge {
         macs.filter(|&mac| device::is_universal(mac)).min().unwrap_or(self.default_mac)
     }
 
-    fn configure_ports(&mut self, idl: &Idl, txn: &mut Txn, row: Record<'_>) {
+    fn configure_ports(&mut self, idl: &Idl, txn: &mut Txn, row: Record<'_>, now: Instant) {
         let mut bundles = std::mem::take(&mut self.bundles);
         let flood = &self.ofproto;
         for port in self.ports.iter_mut() {
@@ -602,6 +603,8 @@ impl Bridge {
                 status::numbered(txn, iface);
                 configure_interface(&*self.datapath, idl, iface);
                 set_interface_mac(idl, iface);
+                let own = iface.uuid.and_then(|uuid| idl.row("Interface", uuid));
+                iface.shape(qos::Wanted::read(idl, row, own), now);
             }
         }
         self.bundles = bundles;
@@ -666,15 +669,11 @@ fn set_mtu(device: &dyn Netdev, wanted: WantedIface<'_>) -> bool {
     request.and_then(|mtu| u16::try_from(mtu).ok()).is_some_and(|mtu| device.set_mtu(mtu).is_ok())
 }
 
-/// Queues of a port whose packets get a DSCP. Rates are the device's to keep, and no device that there is has queues.
+/// Queues of a port whose packets get a DSCP.
 fn queue_dscp(idl: &Idl, port: Record<'_>) -> Vec<(u32, u8)> {
     let Some(qos) = port.reference("qos").and_then(|uuid| idl.row("QoS", uuid)) else { return Vec::new() };
-    let (name, kind) = (port.str("name").unwrap_or_default(), qos.str("type").unwrap_or_default());
-    if !kind.is_empty() {
-        tracing::info!(
-            target: "bridge", rl = "1,5",
-            "port {name}: QoS type {kind} is not enforced, only the DSCP of its queues is written"
-        );
+    if qos.str("type").is_none_or(str::is_empty) {
+        return Vec::new();
     }
     let marked = |(queue, row): &(Atom, Atom)| {
         let dscp = idl.row("Queue", row.as_uuid()?)?.integer("dscp")?;

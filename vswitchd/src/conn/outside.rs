@@ -164,9 +164,22 @@ impl Outside for Place<'_> {
         (counters, device.custom_counters())
     }
 
-    fn queues(&self, port: OfPort, _now: Instant) -> Vec<QueueStats> {
+    fn queues(&self, port: OfPort, now: Instant) -> Vec<QueueStats> {
+        let Some(device) = self.device(port) else { return Vec::new() };
+        if let Some(shaper) = device.shaper() {
+            let all = shaper.all_queue_stats(now).unwrap_or_default().into_iter();
+            let told = all.map(|(queue, (stats, created))| QueueStats {
+                port,
+                queue,
+                tx_bytes: stats.tx_bytes,
+                tx_packets: stats.tx_packets,
+                tx_errors: stats.tx_errors,
+                age: Age::new(now.since(created)),
+            });
+            return told.collect();
+        }
         // Dummy devices have one queue, to test with.
-        let has = self.device(port).is_some_and(|device| device.as_dummy().is_some());
+        let has = device.as_dummy().is_some();
         let unknown = u64::MAX;
         let queue = QueueStats {
             port,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datapath::linux::tc::MAX_QUEUES;
 use datapath::netdev::tunnel::Packets;
 use flow::action::Action;
 use flow::cookie::SlowReasons;
@@ -105,7 +106,7 @@ impl<'a> Ctx<'a> {
         if self.can(|features| features.tnl_push_pop) {
             return Some(queue);
         }
-        (queue < 0xfff0).then_some(0x1_0000 | (queue + 1))
+        (queue < MAX_QUEUES).then_some(0x1_0000 | (queue + 1))
     }
 
     pub(super) fn enqueue(&mut self, a: &Enqueue, last: bool, bucket: bool) {
@@ -248,7 +249,8 @@ impl<'a> Ctx<'a> {
         }
         self.wc.0.skb_priority = u32::MAX;
         let priority = self.key.skb_priority;
-        if let Some((_, dscp)) = port.queue_dscp.iter().find(|(queue, _)| *queue == priority) {
+        let is_chosen = |(queue, _): &&(u32, u8)| self.queue_priority(*queue) == Some(priority);
+        if let Some((_, dscp)) = port.queue_dscp.iter().find(is_chosen) {
             self.wc.0.nw_tos |= 0xfc;
             self.key.nw_tos = (self.key.nw_tos & 3) | dscp;
         }

@@ -12,6 +12,7 @@ use super::Io;
 use super::afpacket::AfPacket;
 use crate::Error;
 use crate::linux::monitor::Versions;
+use crate::linux::tc::Shaper;
 use crate::netdev::{Address, Counters, Flags, Link, LinkModes, Netdev, Netdevs, TxOffloads};
 
 /// An interface of the kernel by name.
@@ -24,6 +25,7 @@ pub(crate) struct Interface {
     versions: Option<Versions>,
     /// Resets of the carrier before it was opened.
     old_resets: u64,
+    shaper: Shaper,
 }
 
 impl Interface {
@@ -43,7 +45,8 @@ impl Interface {
         let versions = devices.link_versions();
         let old_resets = versions.as_ref().map_or(0, |versions| versions.get(name).resets);
         let (seen, seq) = (AtomicU64::new(0), AtomicU64::new(1));
-        Ok(Self { name: name.to_owned(), links, seen, seq, versions, old_resets })
+        let shaper = Shaper::new(name);
+        Ok(Self { name: name.to_owned(), links, seen, seq, versions, old_resets, shaper })
     }
 
     pub fn counters(&self) -> Result<Counters, Error> {
@@ -58,6 +61,11 @@ impl Interface {
         Ok(self.links.index(&self.name)?)
     }
 
+    /// What shapes its traffic.
+    pub fn shaper(&self) -> &Shaper {
+        &self.shaper
+    }
+
     pub fn set_mac(&self, mac: EthAddr) -> Result<(), Error> {
         if self.state()?.mac != mac {
             self.links.set_mac(&self.name, mac)?;
@@ -70,7 +78,12 @@ impl Interface {
     }
 
     pub fn flags(&self) -> Result<Flags, Error> {
-        let raw = self.state()?.flags;
+        let raw = match self.state() {
+            Ok(state) => state.flags,
+            // One that vanished is down.
+            Err(error) if error.errno() == Errno::ENODEV => 0,
+            Err(error) => return Err(error),
+        };
         let mut flags = Flags::empty();
         flags.set(Flags::UP, raw & flag::UP != 0);
         flags.set(Flags::PROMISC, raw & flag::PROMISC != 0);
@@ -294,6 +307,10 @@ impl Netdev for System {
 
     fn addresses(&self) -> Vec<Address> {
         self.0.addresses()
+    }
+
+    fn shaper(&self) -> Option<&Shaper> {
+        Some(self.0.shaper())
     }
 
     fn io(&self) -> Result<Arc<dyn Io>, Error> {

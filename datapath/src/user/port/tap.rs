@@ -13,6 +13,7 @@ use sys::tap::Tap;
 use super::kernel::{Interface, counters_of};
 use super::{Io, Rx, TxFrame};
 use crate::Error;
+use crate::linux::tc::Shaper;
 use crate::netdev::{Address, Counters, Flags, Link, Netdev, Netdevs};
 
 /// Longest frame read at once beyond a small buffer.
@@ -114,6 +115,10 @@ impl Netdev for TapDevice {
 
     fn addresses(&self) -> Vec<Address> {
         self.kernel.addresses()
+    }
+
+    fn shaper(&self) -> Option<&Shaper> {
+        Some(self.kernel.shaper())
     }
 
     fn io(&self) -> Result<Arc<dyn Io>, Error> {
