@@ -150,7 +150,7 @@ fn header(index: u32, flags: u32, change: u32) -> [u8; HEADER] {
 /// # Errors
 /// `ENODEV` if there is none.
 pub fn get(rtnl: &mut Rtnl, name: &str) -> Result<Link, Error> {
-    let answer = rtnl.get(RTM_GETLINK, &header(0, 0, 0), |attrs| attrs.put_str(IFLA_IFNAME, name))?;
+    let answer = rtnl.get(RTM_GETLINK, 0, &header(0, 0, 0), |attrs| attrs.put_str(IFLA_IFNAME, name))?;
     Link::parse(&answer).ok_or(Error::Os(Errno::EPROTO))
 }
 

@@ -36,12 +36,19 @@ impl Rtnl {
         self.0.transact(kind, flags | flag::ACK, head, fill).map(|_| ())
     }
 
-    /// Asks for one object; gives the payload of the answer.
+    /// Asks for one object; gives the payload of the answer. Some kinds are only told to who asks for an echo of them
+    /// (`flags`).
     ///
     /// # Errors
     /// The kernel's, or `EPROTO` if it did not answer.
-    pub fn get(&mut self, kind: u16, head: &[u8], fill: impl FnOnce(&mut Writer)) -> Result<Vec<u8>, Error> {
-        let answer = self.0.transact(kind, 0, head, fill)?;
+    pub fn get(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        head: &[u8],
+        fill: impl FnOnce(&mut Writer),
+    ) -> Result<Vec<u8>, Error> {
+        let answer = self.0.transact(kind, flags, head, fill)?;
         answer.ok_or(Error::Os(sys::errno::Errno::EPROTO))
     }
 

@@ -186,6 +186,8 @@ impl Shaper {
         let result =
             if work.installed().root.kind() == kind { work.change(wanted) } else { work.install(wanted) };
         result.inspect_err(|error| {
+            // What is there now, the kernel tells.
+            work.inner.installed = None;
             tracing::warn!(target: "netdev_linux", rl = "5,20", "{}: Failed to install new qdisc: {error}", self.name);
         })
     }
@@ -230,7 +232,7 @@ impl Shaper {
         let mut work = self.begin(now)?;
         let created = work.installed().queues.get(&id).ok_or(Errno::ENOENT)?.created;
         let head = header(work.index(), class_of(id), WHOLE, 0);
-        let answer = work.rtnl().get(RTM_GETTCLASS, &head, |_| {})?;
+        let answer = work.rtnl().get(RTM_GETTCLASS, ECHO, &head, |_| {})?;
         let told = parse_class(&answer, Kind::Other, Psched::default()).ok_or(Errno::EPROTO)?;
         Ok((told.stats, created))
     }
@@ -345,7 +347,7 @@ impl Work<'_> {
     fn adopt(&mut self, now: Instant) -> Result<Installed, Error> {
         let head = header(self.index(), 0, TC_H_ROOT, 0);
         let psched = self.psched();
-        let mut root = match self.rtnl().get(RTM_GETQDISC, &head, |_| {}) {
+        let mut root = match self.rtnl().get(RTM_GETQDISC, ECHO, &head, |_| {}) {
             Ok(answer) => parse_qdisc(&answer, psched).unwrap_or(Root::Other),
             // A built-in discipline is not told of at all.
             Err(error) if matches!(error.errno(), Errno::ENOENT | Errno::EPROTO) => Root::Default,

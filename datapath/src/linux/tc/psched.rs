@@ -5,8 +5,8 @@ use flow::attr::Writer;
 
 /// Entries of a rate table.
 const TABLE: u32 = 256;
-/// Smallest frame on the wire.
-const MIN_FRAME: u32 = 64;
+/// The shortest frame, without its checksum.
+const MIN_FRAME: u32 = 60;
 /// What a frame is longer than its payload: Ethernet and VLAN headers.
 const FRAME_OVERHEAD: u32 = 14 + 4;
 /// The longest payload of Ethernet.
@@ -129,14 +129,14 @@ mod tests {
     #[test]
     fn tables_have_room_for_the_longest_frame() {
         assert_eq!([0, 100, 1500, 9000, 65535, u32::MAX].map(cell_log), [3, 0, 3, 6, 9, 24]);
-        assert_eq!(rate_spec(125_000, 1500), [3, 0, 0, 0, 0, 0, 64, 0, 0x48, 0xe8, 1, 0]);
+        assert_eq!(rate_spec(125_000, 1500), [3, 0, 0, 0, 0, 0, 60, 0, 0x48, 0xe8, 1, 0]);
         assert_eq!(rate_spec(u64::MAX, 1500)[8..], [0xff; 4]);
         let psched = Psched { ticks_per_second: 15_625_000.0, buffer_hz: 1_000_000_000 };
         let mut attrs = Writer::new();
         psched.put_table(&mut attrs, 4, 125_000, 1500);
         let entry = |n: usize| u32::from_ne_bytes(attrs.bytes()[4 + 4 * n..][..4].try_into().unwrap());
         assert_eq!(attrs.len(), 4 + 1024);
-        assert_eq!([entry(0), entry(7), entry(8), entry(255)], [8000, 8000, 9000, 256_000]);
+        assert_eq!([entry(0), entry(6), entry(7), entry(255)], [7500, 7500, 8000, 256_000]);
     }
 
     proptest! {

@@ -44,7 +44,7 @@ fn htb_as_bytes() {
     let bytes = options(|attrs| attrs.nest(TCA_OPTIONS, |options| class.put_options(options, 1500, USUAL)));
     assert_eq!(bytes.len(), 4 + 48 + 2 * 1028);
     let parms = words(&bytes[4..52]);
-    let (spec, mpu) = (3, 64 << 16);
+    let (spec, mpu) = (3, 60 << 16);
     let buffers = [100_000u64, 1_000_000].map(|rate| (1564 * 15_625_000 / rate) as u32);
     let expected = [48 | 1 << 16, spec, mpu, 100_000, spec, mpu, 1_000_000, buffers[0], buffers[1], 0, 0, 5];
     assert_eq!(parms, expected);
@@ -140,7 +140,7 @@ fn policing_as_bytes() {
     assert_eq!(kinds, [2, 1, 5]);
     let parms = words(inner.nested().find(1).unwrap().data);
     let burst = 8000 * 1024 / 8 * 125;
-    let expected = [0, 2, 0, burst, 65535, 9, 64 << 16, 125_000, 0, 0, 0, 0, 0, 0];
+    let expected = [0, 2, 0, burst, 65535, 9, 60 << 16, 125_000, 0, 0, 0, 0, 0, 0];
     assert_eq!(parms, expected);
     let packets = Policing { kpkts_rate: 2, ..Policing::default() }.completed();
     let bytes = options(|attrs| packets.put_action(attrs, USUAL));
