@@ -5,6 +5,7 @@
 //!
 //! Reference: ovs-ofctl(8).
 
+pub mod color;
 pub mod options;
 pub mod vconn;
 pub mod remote;

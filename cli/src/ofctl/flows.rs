@@ -58,7 +58,7 @@ pub(super) fn dump_flows(context: &mut Context) -> Outcome {
     for flow in flows {
         let mut text = String::new();
         flow.text(&names, context.options.stats, &mut text);
-        sayln!(" {text}");
+        sayln!(" {}", context.options.painted(text));
     }
     Ok(())
 }

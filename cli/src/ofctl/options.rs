@@ -8,6 +8,7 @@ use openflow::msg::nicira::PacketInFormat;
 use openflow::protocol::Protocols;
 use openflow::version::Version;
 
+use super::color::Painter;
 use super::sort::Criterion;
 use super::{Fatal, Outcome, PROGRAM, die};
 
@@ -38,8 +39,8 @@ pub struct Options {
     pub bare: bool,
     pub bad_csum: bool,
     pub raw: bool,
-    /// Whether output has colours.
-    pub color: bool,
+    /// What colours the text of flows.
+    pub color: Option<Painter>,
 }
 
 #[derive(Clone, Copy)]
@@ -127,7 +128,7 @@ pub fn from_command_line(log: Logger) -> Outcome<(Options, Vec<String>)> {
         bare: false,
         bad_csum: false,
         raw: false,
-        color: false,
+        color: None,
     };
     let mut timeout = None;
     for (id, value) in parsed.own {
@@ -191,7 +192,10 @@ impl Options {
             Id::Stats => self.stats = true,
             Id::NoStats => self.stats = false,
             Id::Bundle => self.bundle = true,
-            Id::Color => self.color = parse_color(value.as_deref())?,
+            Id::Color => {
+                let colors = std::env::var("OVS_COLORS").ok();
+                self.color = parse_color(value.as_deref())?.then(|| Painter::new(colors.as_deref()));
+            }
             Id::MayCreate => self.may_create = true,
             Id::Pcap => self.pcap = true,
             Id::Bare => self.bare = true,
@@ -208,6 +212,14 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// The text of flows, a line each, with colours if they are wanted.
+    pub fn painted(&self, text: String) -> String {
+        let Some(painter) = &self.color else { return text };
+        let paint =
+            |line: &str| if line.contains("actions=") { painter.paint(line) } else { line.to_owned() };
+        text.split_inclusive('\n').map(paint).collect()
     }
 
     /// What follows from the options together.

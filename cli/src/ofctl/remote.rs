@@ -216,7 +216,7 @@ impl Context {
         vconn.send(request).map_err(failed("failed to send packet to switch"))?;
         loop {
             let reply = vconn.receive_xid(asked.xid).map_err(failed("OpenFlow packet receive failed"))?;
-            say!("{}", print::to_string(&reply, &names, verbosity));
+            say!("{}", self.options.painted(print::to_string(&reply, &names, verbosity)));
             let header = Header::peek(&reply).ok();
             match header.map(|header| (header.raw, header.kind(), header.flags)) {
                 Some((_, Type::Error, _)) => return Ok(()),
