@@ -3,12 +3,14 @@
 //! A command writes pieces of text, some of them errors: `ovs-dpctl` sends these to standard error, `ovs-appctl` gets
 //! all in one reply. What datapaths there are, and how to make devices for them, is the [`Env`]'s business.
 //!
+//! * [`kernel`]: the datapaths that `ovs-dpctl` works on.
 //! * [`show`]: `show`, `dump-dps` and caches.
 //! * [`flows`]: dumps and changes of flows.
 //! * [`ports`]: datapaths and their ports.
 //! * [`ct`], [`ct_limit`], [`ipf`]: tracked connections, how many a zone may have, and fragments.
 //! * [`actions`]: text of actions, for tests.
 
+pub mod kernel;
 pub mod show;
 pub mod flows;
 pub mod ports;
@@ -18,7 +20,7 @@ pub mod ipf;
 pub mod actions;
 
 use crate::netdev::Netdev;
-use crate::{Datapath, Error};
+use crate::{Datapath, Error, PortInfo};
 use ::flow::id::DpPort;
 use ::flow::odp::PortNames;
 use ::flow::time::Instant;
@@ -53,36 +55,6 @@ pub trait Env {
     /// Why datapaths of some type could not be listed. It matters only if there are none of another type.
     fn listing_error(&self) -> Option<Error> {
         None
-    }
-}
-
-/// An environment without datapaths: what `ovs-dpctl` has where the kernel has none.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoDatapaths;
-
-impl Env for NoDatapaths {
-    fn datapaths(&self) -> Vec<(String, String)> {
-        Vec::new()
-    }
-
-    fn open(&self, kind: &str, _: &str) -> Result<Arc<dyn Datapath>, Error> {
-        Err(if kind == "system" { Errno::ENODEV } else { Errno::EAFNOSUPPORT }.into())
-    }
-
-    fn create(&self, kind: &str, name: &str) -> Result<Arc<dyn Datapath>, Error> {
-        self.open(kind, name)
-    }
-
-    fn delete(&self, kind: &str, name: &str) -> Result<(), Error> {
-        self.open(kind, name).map(|_| ())
-    }
-
-    fn open_device(&self, _: &str, _: &str) -> Result<Arc<dyn Netdev>, Error> {
-        Err(Errno::EAFNOSUPPORT.into())
-    }
-
-    fn now(&self) -> Instant {
-        Instant::ZERO
     }
 }
 
@@ -337,6 +309,11 @@ impl<'a> Session<'a> {
             _ => self.error(None, "multiple datapaths, specify one"),
         }
         None
+    }
+
+    /// The device of a port: the datapath's own, or else one of that name and type.
+    fn device(&self, datapath: &dyn Datapath, port: &PortInfo) -> Result<Arc<dyn Netdev>, Error> {
+        datapath.port_device(port.number).or_else(|_| self.env.open_device(&port.name, &port.kind))
     }
 
     /// Names of ports, if they are to be printed.

@@ -1,15 +1,16 @@
-//! `ovs-dpctl`: the datapath commands without a switch.
-//!
-//! What they could work on is the kernel's datapath, which this machine's kernel or this build may lack; commands on text
-//! (`parse-actions`, `normalize-actions`) need none.
+//! `ovs-dpctl`: the datapath commands without a switch, on the kernel's datapaths. Commands on text (`parse-actions`,
+//! `normalize-actions`) need none.
 #![forbid(unsafe_code)]
 
+use daemon::clock::SystemClock;
 use daemon::dirs::Dirs;
 use daemon::options::{self, Arg, Groups, Program, Row};
 use daemon::program;
-use datapath::dpctl::{self, NoDatapaths, Options};
+use datapath::dpctl::kernel::KernelDatapaths;
+use datapath::dpctl::{self, Options};
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 const NAME: &str = "ovs-dpctl";
@@ -134,7 +135,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let args: Vec<&str> = started.args.iter().map(String::as_str).collect();
-    let (pieces, done) = dpctl::run(&NoDatapaths, options, &args);
+    let (pieces, done) = dpctl::run(&KernelDatapaths::new(Arc::new(SystemClock::new())), options, &args);
     for piece in pieces {
         // A closed pipe is nothing to complain of.
         let _ = if piece.error {

@@ -108,7 +108,7 @@ pub(super) fn set_if(session: &mut Session<'_>, args: &[&str]) -> Done {
                     .fail(Some(error.errno()), format!("{name}: failed to query port in {dp_name}"));
             }
         };
-        let device = match datapath.port_device(port.number) {
+        let device = match session.device(datapath, &port) {
             Ok(device) => device,
             Err(error) => {
                 return session.fail(Some(error.errno()), format!("{name}: failed to open network device"));

@@ -1,6 +1,7 @@
 //! `show`, `dump-dps`, and what there is to say of caches and offload.
 
 use super::{Done, Failed, Session, full_name, leading_number};
+use crate::netdev::Netdev;
 use crate::{Datapath, DpStats, Error, PortInfo};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use sys::errno::Errno;
 
 pub(super) fn show(session: &mut Session<'_>, args: &[&str]) -> Done {
     named_or_all(session, args, "opening datapath", |session, datapath| {
-        let text = datapath_text(datapath, session.options.statistics);
+        let text = datapath_text(session, datapath);
         session.print(text);
     })
 }
@@ -101,14 +102,18 @@ fn named_or_all(
 }
 
 /// What `show` says of one datapath.
-pub fn datapath_text(datapath: &dyn Datapath, statistics: bool) -> String {
+fn datapath_text(session: &Session<'_>, datapath: &dyn Datapath) -> String {
     let mut text = format!("{}:\n", full_name(datapath));
     text += &stats_text(&datapath.stats());
     text += &caches_text(datapath);
     for port in datapath.ports() {
-        text += &format!("  port {}: {}{}\n", port.number, port.name, kind_text(datapath, &port));
-        if statistics {
-            text += &port_statistics(datapath, &port);
+        text += &format!("  port {}: {}", port.number, port.name);
+        if port.kind != "system" {
+            text += &kind_text(&port, session.device(datapath, &port));
+        }
+        text.push('\n');
+        if session.options.statistics {
+            text += &port_statistics(session.device(datapath, &port));
         }
     }
     text
@@ -130,12 +135,9 @@ fn stats_text(stats: &DpStats) -> String {
     text
 }
 
-/// ` (type: option=value, …)`; nothing for system devices.
-fn kind_text(datapath: &dyn Datapath, port: &PortInfo) -> String {
-    if port.kind == "system" {
-        return String::new();
-    }
-    match datapath.port_device(port.number) {
+/// ` (type: option=value, …)`
+fn kind_text(port: &PortInfo, device: Result<Arc<dyn Netdev>, Error>) -> String {
+    match device {
         Ok(device) => {
             let options: Vec<_> =
                 device.config().iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -146,8 +148,8 @@ fn kind_text(datapath: &dyn Datapath, port: &PortInfo) -> String {
     }
 }
 
-fn port_statistics(datapath: &dyn Datapath, port: &PortInfo) -> String {
-    let counters = match datapath.port_device(port.number) {
+fn port_statistics(device: Result<Arc<dyn Netdev>, Error>) -> String {
+    let counters = match device {
         Ok(device) => device.counters(),
         Err(error) => return format!(", open failed ({error})"),
     };
