@@ -358,3 +358,70 @@ impl PortNames for Names {
         self.0.port(name)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An environment without datapaths.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub(crate) struct NoDatapaths;
+
+    impl Env for NoDatapaths {
+        fn datapaths(&self) -> Vec<(String, String)> {
+            Vec::new()
+        }
+
+        fn open(&self, _: &str, _: &str) -> Result<Arc<dyn Datapath>, Error> {
+            Err(Errno::ENODEV.into())
+        }
+
+        fn create(&self, kind: &str, name: &str) -> Result<Arc<dyn Datapath>, Error> {
+            self.open(kind, name)
+        }
+
+        fn delete(&self, kind: &str, name: &str) -> Result<(), Error> {
+            self.open(kind, name).map(|_| ())
+        }
+
+        fn open_device(&self, _: &str, _: &str) -> Result<Arc<dyn Netdev>, Error> {
+            Err(Errno::EAFNOSUPPORT.into())
+        }
+
+        fn now(&self) -> Instant {
+            Instant::ZERO
+        }
+    }
+
+    #[test]
+    fn commands_without_a_datapath() {
+        let said = |args: &[&str]| {
+            let options = Options { program: "ovs-dpctl".to_owned(), ..Options::default() };
+            let (pieces, done) = run(&NoDatapaths, options, args);
+            (pieces.into_iter().map(|piece| piece.text).collect::<String>(), done)
+        };
+        let missing = "ovs-dpctl: no datapaths exist\novs-dpctl: datapath not found (Invalid argument)\n";
+        for (args, text) in [
+            (&["dump-conntrack", "zone=5"][..], missing.to_owned()),
+            (&["ct-get-maxconns"], missing.to_owned()),
+            (&["flush-conntrack"], format!("{missing}ovs-dpctl: Cannot open dpif (Invalid argument)\n")),
+            (
+                &["flush-conntrack", "zone=x"],
+                "ovs-dpctl: failed to parse zone (Invalid argument)\n".to_owned(),
+            ),
+            (
+                &["ct-set-limits"],
+                "ovs-dpctl: 'ct-set-limits' command requires at least 1 arguments\n".to_owned(),
+            ),
+            (&["show", "x"], "ovs-dpctl: opening datapath x failed (No such device)\n".to_owned()),
+            (&["cache-get-size", "x"], "ovs-dpctl: Opening datapath x failed (No such device)\n".to_owned()),
+            (
+                &["cache-set-size", "x", "masks-cache", "y"],
+                "ovs-dpctl: size is malformed (Invalid argument)\n".to_owned(),
+            ),
+        ] {
+            assert_eq!(said(args), (text, Err(Failed)), "{args:?}");
+        }
+        assert_eq!(said(&["dump-dps"]), (String::new(), Ok(())));
+    }
+}

@@ -9,7 +9,7 @@
 //! * [`fair`]: which upcalls a handler answers when there are more than it can.
 //! * [`handler`]: the threads that answer them.
 //! * [`internal`]: devices of internal ports.
-//! * [`nfnetlink`], [`ct`]: the connection tracker.
+//! * [`nfnetlink`], [`ct`], [`ct_limit`]: the connection tracker.
 //! * [`tunnel`]: the links that carry tunnels' packets.
 //! * [`Kernel`]: all of it as a [`Datapath`].
 //!
@@ -29,6 +29,7 @@ mod handler;
 pub mod internal;
 pub mod nfnetlink;
 pub mod ct;
+mod ct_limit;
 pub mod tunnel;
 
 use std::collections::BTreeMap;
@@ -111,7 +112,8 @@ impl Kernel {
         let found = open(&genl, &setup.name, setup.create)?;
         let requests = Requests { genl: Arc::clone(&genl), dp: found.ifindex, name: found.name };
         let events = setup.serve.then(|| Events::listen(genl.families, found.ifindex)).transpose()?;
-        let mut features = probe::features(&requests);
+        // Probes are flows and packets: nothing to do to somebody else's datapath.
+        let mut features = if setup.serve { probe::features(&requests) } else { Features::default() };
         let context = Arc::new(Context {
             name: requests.name.clone(),
             families: genl.families,
@@ -133,7 +135,7 @@ impl Kernel {
             state: Mutex::new(state),
             events,
             meters: OnceLock::new(),
-            conntrack: ct::KernelConntrack::default(),
+            conntrack: ct::KernelConntrack::new(genl),
         })
     }
 

@@ -90,7 +90,7 @@ pub struct DpStats {
 }
 
 /// What a datapath can do, as `dpif/show-dp-features` lists it and translation asks.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct Features {
     pub masked_set_action: bool,
     pub tnl_push_pop: bool,

@@ -111,7 +111,8 @@ fn sort_outputs(actions: &mut [Action]) {
 
 #[cfg(test)]
 mod tests {
-    use crate::dpctl::{NoDatapaths, Options, run};
+    use crate::dpctl::tests::NoDatapaths;
+    use crate::dpctl::{Options, run};
 
     fn dpctl(args: &[&str]) -> (String, bool) {
         let options = Options { program: "ovs-dpctl".to_owned(), ..Options::default() };

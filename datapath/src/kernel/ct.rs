@@ -9,16 +9,18 @@
 pub mod codec;
 pub mod timeout;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use flow::attr::AttrError;
 use flow::id::Zone;
 use sys::errno::Errno;
 
+use super::ct_limit;
+use super::genl::{Family, Genl};
 use super::nfnetlink::{Answer, Client, Request, Subsystem, open};
 use crate::Error;
 use crate::conntrack::timeout::TimeoutPolicy;
-use crate::conntrack::{Conntrack, Entry, Expectation, PolicyName, Tuple, Walk};
+use crate::conntrack::{Conntrack, Entry, Expectation, LimitZone, PolicyName, Tuple, Walk, ZoneLimit};
 use crate::netlink::Message;
 use codec::cta;
 
@@ -29,8 +31,8 @@ mod command {
 }
 
 /// The kernel's tracker.
-#[derive(Default)]
 pub struct KernelConntrack {
+    genl: Arc<Genl>,
     flushes_zones: OnceLock<bool>,
 }
 
@@ -79,6 +81,15 @@ fn release_flushes_zones(release: &str) -> bool {
 }
 
 impl KernelConntrack {
+    pub(super) fn new(genl: Arc<Genl>) -> Self {
+        Self { genl, flushes_zones: OnceLock::new() }
+    }
+
+    /// The family of limits; kernels before 4.18 have none.
+    fn limit_family(&self) -> Result<Family, Error> {
+        self.genl.families.ct_limit.ok_or(Error::Unsupported("conntrack limits"))
+    }
+
     fn flushes_zones(&self) -> bool {
         *self.flushes_zones.get_or_init(|| {
             let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -158,6 +169,18 @@ impl Conntrack for KernelConntrack {
         let request =
             delete_request(zone, tuple).ok_or(Error::Unsupported("conntrack flush of this protocol"))?;
         Client::connect()?.command(&request)
+    }
+
+    fn limits(&self, zones: &[LimitZone]) -> Result<Vec<ZoneLimit>, Error> {
+        ct_limit::get(&self.genl, self.limit_family()?, zones)
+    }
+
+    fn set_limits(&self, limits: &[ZoneLimit]) -> Result<(), Error> {
+        ct_limit::set(&self.genl, self.limit_family()?, limits)
+    }
+
+    fn del_limits(&self, zones: &[LimitZone]) -> Result<(), Error> {
+        ct_limit::delete(&self.genl, self.limit_family()?, zones)
     }
 
     fn set_timeout_policy(&self, policy: &TimeoutPolicy) -> Result<(), Error> {
