@@ -44,7 +44,7 @@ use sys::errno::Errno;
 
 use crate::conntrack::Conntrack;
 use crate::flow::{Dump, Execute, Flow, FlowDel, FlowGet, FlowPut, FlowStats, Op, OpResult};
-use crate::netdev::Netdev;
+use crate::netdev::{Netdev, Netdevs};
 use crate::user::log;
 use crate::{
     Cache, Datapath, DpStats, Error, Features, MeterConfig, MeterFeatures, MeterStats, PortChanges, PortInfo,
@@ -75,6 +75,8 @@ pub struct Setup {
     /// [`Datapath::port_add`]. Without it, what is there is only looked at and changed as asked.
     pub serve: bool,
     pub clock: Arc<dyn Clock>,
+    /// Where the devices of ports come from that somebody else added.
+    pub netdevs: Arc<Netdevs>,
 }
 
 /// What must not change while it is looked at.
@@ -85,6 +87,8 @@ struct State {
     receiving: bool,
     /// The devices of the ports that were added or taken over.
     devices: BTreeMap<DpPort, Arc<dyn Netdev>>,
+    /// Ports that were there before us and that nobody took over yet.
+    leftovers: BTreeMap<DpPort, PortInfo>,
 }
 
 /// A datapath of the kernel.
@@ -93,6 +97,7 @@ pub struct Kernel {
     features: Features,
     user_features: UserFeatures,
     serve: bool,
+    netdevs: Arc<Netdevs>,
     context: Arc<Context>,
     state: Mutex<State>,
     events: Option<Events>,
@@ -125,12 +130,17 @@ impl Kernel {
             malformed: AtomicU64::new(0),
         });
         features.meters = genl.families.meter.is_some();
-        let state = State { handlers: None, wanted: 1, receiving: true, devices: BTreeMap::new() };
+        let leftovers = if setup.serve { vport::dump(&genl, found.ifindex)? } else { Vec::new() };
+        let leftovers = leftovers.into_iter().filter(|port| port.number != DpPort::LOCAL);
+        let leftovers = leftovers.map(|port| (port.number, PortInfo::from(port))).collect();
+        let state =
+            State { handlers: None, wanted: 1, receiving: true, devices: BTreeMap::new(), leftovers };
         Ok(Self {
             requests,
             features,
             user_features: found.features,
             serve: setup.serve,
+            netdevs: Arc::clone(&setup.netdevs),
             context,
             state: Mutex::new(state),
             events,
@@ -143,6 +153,17 @@ impl Kernel {
     pub fn enumerate() -> Result<Vec<String>, Error> {
         let genl = Genl::open()?;
         Ok(dp::dump(&genl)?.into_iter().map(|dp| dp.name).collect())
+    }
+
+    /// How upcalls of each of the kernel's datapaths are dispatched (`dpif-netlink/dispatch-mode`).
+    pub fn dispatch_modes() -> Result<String, Error> {
+        let genl = Genl::open()?;
+        let mode = |dp: &dp::Dp| match dp.features.contains(UserFeatures::UPCALL_PER_CPU) {
+            true => "per-cpu",
+            false => "per-vport",
+        };
+        let lines = dp::dump(&genl)?;
+        Ok(lines.iter().map(|dp| format!("{}: {} dispatch mode\n", dp.name, mode(dp))).collect())
     }
 
     /// Requests to the families, for what has none of its own here.
@@ -179,7 +200,12 @@ impl Kernel {
                 "dp{}: port `{}' has unsupported type {number}", port.dp, port.name
             );
         }
-        PortInfo { number: port.number, name: port.name, kind: kind.to_owned() }
+        PortInfo { kind: kind.to_owned(), ..PortInfo::from(port) }
+    }
+
+    /// The device of a port that somebody else added.
+    fn open_device(&self, port: &Vport) -> Result<Arc<dyn Netdev>, Error> {
+        self.netdevs.open(&port.name, port.kind.text())
     }
 
     fn say(&self) -> String {
@@ -309,6 +335,12 @@ impl Kernel {
             }
         }
         Ok(port.number)
+    }
+}
+
+impl From<Vport> for PortInfo {
+    fn from(port: Vport) -> Self {
+        Self { number: port.number, name: port.name, kind: port.kind.text().to_owned() }
     }
 }
 
@@ -504,7 +536,10 @@ impl Datapath for Kernel {
         let added = self.add(&**device, requested);
         match &added {
             Ok(number) => {
-                lock(&self.state).devices.insert(*number, Arc::clone(device));
+                let mut state = lock(&self.state);
+                state.devices.insert(*number, Arc::clone(device));
+                state.leftovers.remove(number);
+                drop(state);
                 tracing::debug!(
                     target: "dpif", rl = "600,600",
                     "{}: added {} as port {number}", self.say(), device.name()
@@ -522,6 +557,7 @@ impl Datapath for Kernel {
         let deleted = vport::delete(&self.requests.genl, self.requests.dp, port);
         let mut state = lock(&self.state);
         let device = state.devices.remove(&port);
+        state.leftovers.remove(&port);
         if let Some(handlers) = &state.handlers {
             handlers.remove_port(port);
         }
@@ -561,7 +597,20 @@ impl Datapath for Kernel {
     }
 
     fn port_device(&self, port: DpPort) -> Result<Arc<dyn Netdev>, Error> {
-        lock(&self.state).devices.get(&port).cloned().ok_or(Errno::ENODEV.into())
+        let known = lock(&self.state).devices.get(&port).cloned();
+        known.map_or_else(|| self.open_device(&self.vport(Which::Number(port))?), Ok)
+    }
+
+    fn take_leftovers(&self) -> Vec<PortInfo> {
+        std::mem::take(&mut lock(&self.state).leftovers).into_values().collect()
+    }
+
+    fn outlives_us(&self) -> bool {
+        true
+    }
+
+    fn port_upcalls(&self, port: DpPort) -> Option<(u64, u64)> {
+        self.vport(Which::Number(port)).ok()?.upcalls
     }
 
     fn port_changes(&self) -> PortChanges {

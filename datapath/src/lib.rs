@@ -279,6 +279,11 @@ pub trait Datapath: Send + Sync {
         Ok(())
     }
 
+    /// Upcalls of a port that reached userspace and that did not, where the datapath counts them.
+    fn port_upcalls(&self, _port: DpPort) -> Option<(u64, u64)> {
+        None
+    }
+
     /// What happened to ports since the last call.
     fn port_changes(&self) -> PortChanges;
 

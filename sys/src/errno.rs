@@ -10,6 +10,7 @@ pub struct Errno(pub i32);
 impl Errno {
     pub const EPERM: Self = Self(libc::EPERM);
     pub const ENOENT: Self = Self(libc::ENOENT);
+    pub const EINTR: Self = Self(libc::EINTR);
     pub const EIO: Self = Self(libc::EIO);
     pub const E2BIG: Self = Self(libc::E2BIG);
     pub const EAGAIN: Self = Self(libc::EAGAIN);

@@ -47,7 +47,7 @@ const FAIRNESS: Command<Switch> = Command::new("upcall/fairness-show", "[dp]", 0
     shown(reval::fairness::Fairness::of(&s.world.backers, r.opt(0))?, r)
 });
 
-const BRIDGE: [Command<Switch>; 9] = [
+const BRIDGE: [Command<Switch>; 10] = [
     Command::new("bridge/reconnect", "[bridge]", 0, 1, |s, r| {
         let now = s.now();
         if let Some(name) = r.opt(0) {
@@ -68,6 +68,9 @@ const BRIDGE: [Command<Switch>; 9] = [
         s.bridges.dump_flows(&r.args, now).map(Reply::Text)
     }),
     Command::new("ofproto/list", "", 0, 0, |s, _| Ok(s.bridges.names().into())),
+    Command::new("dpif-netlink/dispatch-mode", "", 0, 0, |_, _| {
+        datapath::kernel::Kernel::dispatch_modes().map(Reply::Text).map_err(|error| error.to_string())
+    }),
     Command::new("dpif/dump-dps", "", 0, 0, |s, _| Ok(s.bridges.full_names().into())),
     Command::new("dpif/show", "", 0, 0, |s, r| {
         if r.is_json() {

@@ -136,7 +136,8 @@ impl World {
 
     /// Opens a datapath of the kernel; to `serve` bridges, or only to look at.
     fn open_kernel(&self, name: &str, create: bool, serve: bool) -> Result<Arc<Kernel>, Error> {
-        let setup = kernel::Setup { name: name.to_owned(), create, serve, clock: Arc::clone(&self.clock) };
+        let (clock, netdevs) = (Arc::clone(&self.clock), Arc::clone(&self.netdevs));
+        let setup = kernel::Setup { name: name.to_owned(), create, serve, clock, netdevs };
         let kernel = Arc::new(Kernel::open(&setup)?);
         kernel.configure(&self.other_config)?;
         kernel.wake_by(&self.waker);

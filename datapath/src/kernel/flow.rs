@@ -247,8 +247,12 @@ impl FlowDump {
             match result {
                 Ok(true) => {}
                 Ok(false) => {
-                    if let Some((client, _)) = self.walk.take() {
+                    if let Some((client, state)) = self.walk.take() {
                         self.genl.give_back(client);
+                        // Flows may have been passed over.
+                        if state.interrupted {
+                            return Err(Errno::EINTR.into());
+                        }
                     }
                 }
                 Err(error) => {

@@ -460,7 +460,7 @@ impl Bridge {
                 .insert(port.name, Port { name: port.name.to_owned(), uuid, bundle, ifaces: Vec::new() });
         }
         status::device(txn, &iface);
-        status::statistics(txn, &iface);
+        status::statistics(txn, &*self.datapath, &iface);
         if let Some(port) = self.ports.get_mut(port.name) {
             port.ifaces.push(iface);
         }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use datapath::Datapath;
 use datapath::netdev::Flags;
 use flow::id::OfPort;
 use flow::time::Instant;
@@ -161,9 +162,12 @@ pub(super) fn device(txn: &mut Txn, iface: &Iface) {
 }
 
 /// A device's counters.
-pub(super) fn statistics(txn: &mut Txn, iface: &Iface) {
+pub(super) fn statistics(txn: &mut Txn, datapath: &dyn Datapath, iface: &Iface) {
     let Some(uuid) = iface.uuid else { return };
-    let counters = iface.device.counters().unwrap_or_default();
+    let mut counters = iface.device.counters().unwrap_or_default();
+    if let Some((packets, errors)) = datapath.port_upcalls(iface.odp) {
+        (counters.upcall_packets, counters.upcall_errors) = (Some(packets), Some(errors));
+    }
     let own = counters.rows().map(|(key, value)| (key.to_owned(), value));
     let all = own.chain(iface.device.custom_counters());
     let rows = all.map(|(key, value)| (key, i64::try_from(value).unwrap_or(i64::MAX)));
@@ -194,7 +198,7 @@ impl Bridges {
             self.stats_at = now + interval;
             let mut txn = Txn::new();
             for bridge in self.bridges.values() {
-                bridge.ifaces().for_each(|iface| statistics(&mut txn, iface));
+                bridge.ifaces().for_each(|iface| statistics(&mut txn, &*bridge.datapath, iface));
                 bridge.mirror_statistics(idl, &mut txn);
                 bridge.controller_status(idl, &mut txn, outside);
             }
