@@ -133,8 +133,7 @@ impl Kernel {
         let leftovers = if setup.serve { vport::dump(&genl, found.ifindex)? } else { Vec::new() };
         let leftovers = leftovers.into_iter().filter(|port| port.number != DpPort::LOCAL);
         let leftovers = leftovers.map(|port| (port.number, PortInfo::from(port))).collect();
-        let state =
-            State { handlers: None, wanted: 1, receiving: true, devices: BTreeMap::new(), leftovers };
+        let state = State { handlers: None, wanted: 1, receiving: true, devices: BTreeMap::new(), leftovers };
         Ok(Self {
             requests,
             features,
