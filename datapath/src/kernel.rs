@@ -33,7 +33,7 @@ mod ct_limit;
 pub mod tunnel;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 
@@ -104,7 +104,12 @@ pub struct Kernel {
     /// Whether meters are broken, once somebody asked.
     meters: OnceLock<bool>,
     conntrack: ct::KernelConntrack,
+    /// Whether the kernel counts upcalls by port: [`NO`], [`YES`], or not known yet.
+    counts_upcalls: AtomicU8,
 }
+
+const NO: u8 = 1;
+const YES: u8 = 2;
 
 impl Kernel {
     /// Opens or makes a datapath.
@@ -145,6 +150,7 @@ impl Kernel {
             events,
             meters: OnceLock::new(),
             conntrack: ct::KernelConntrack::new(genl),
+            counts_upcalls: AtomicU8::new(0),
         })
     }
 
@@ -609,7 +615,13 @@ impl Datapath for Kernel {
     }
 
     fn port_upcalls(&self, port: DpPort) -> Option<(u64, u64)> {
-        self.vport(Which::Number(port)).ok()?.upcalls
+        // A kernel that does not count them is not asked again and again.
+        if port == DpPort::NONE || self.counts_upcalls.load(Ordering::Relaxed) == NO {
+            return None;
+        }
+        let upcalls = self.vport(Which::Number(port)).ok()?.upcalls;
+        self.counts_upcalls.store(if upcalls.is_some() { YES } else { NO }, Ordering::Relaxed);
+        upcalls
     }
 
     fn port_changes(&self) -> PortChanges {

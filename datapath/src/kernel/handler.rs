@@ -240,7 +240,8 @@ struct Job<'a> {
     raw: RawKey,
     ufid: Ufid,
     execute: Vec<Action>,
-    install: Option<(RawMask, Vec<Action>)>,
+    /// Without a mask, every bit counts that the key has.
+    install: Option<(Option<RawMask>, Vec<Action>)>,
 }
 
 impl<'a> Thread<'a> {
@@ -463,7 +464,9 @@ fn answer<'a>(context: &Context, handler: &dyn Handler, bytes: &'a [u8]) -> Resu
     let install = install.map(|install| {
         let vlan_limit = context.vlan_limit.load(Ordering::Relaxed);
         let params = Params { key: &key, mask: Some(&install.mask), support: &context.support, vlan_limit };
-        (mask_from_flow(&params, &install.mask), install.actions)
+        let is_exact = install.mask.0.words().iter().all(|word| *word == u64::MAX);
+        let mask = (!is_exact).then(|| mask_from_flow(&params, &install.mask));
+        (mask, install.actions)
     });
     Ok(Some(Job { upcall: incoming, key, raw, ufid, execute, install }))
 }
@@ -474,7 +477,7 @@ impl Job<'_> {
         Some(FlowPut {
             flags: PutFlags::CREATE,
             key: &self.raw,
-            mask: Some(mask),
+            mask: mask.as_ref(),
             ufid: Some(self.ufid),
             pmd: PmdId::NONE,
             actions,

@@ -62,7 +62,7 @@ impl Meters<'_> {
     }
 
     pub(super) fn features(&self) -> Result<MeterFeatures, Error> {
-        let asked = self.ask(cmd::FEATURES, |_| {}, |found, message| decode_features(found, message));
+        let asked = self.ask(cmd::FEATURES, |_| {}, decode_features);
         asked.inspect_err(|_| {
             tracing::info!(
                 target: "dpif_netlink", rl = "1,5",
