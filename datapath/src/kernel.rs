@@ -4,6 +4,7 @@
 //!
 //! * [`genl`]: the families, their headers, events.
 //! * [`dp`], [`vport`], [`flow`], [`packet`], [`meter`]: one file a family.
+//! * [`open`], [`cpus`]: what both sides agree on at first, and how many handlers that means.
 //! * [`operate`], [`requests`]: operations in batches and alone.
 //! * [`probe`]: what the kernel can do.
 //! * [`fair`]: which upcalls a handler answers when there are more than it can.
@@ -21,6 +22,8 @@ pub mod vport;
 mod flow;
 mod packet;
 mod meter;
+mod open;
+mod cpus;
 mod operate;
 mod requests;
 mod probe;
@@ -50,10 +53,12 @@ use crate::{
     Cache, Datapath, DpStats, Error, Features, MeterConfig, MeterFeatures, MeterStats, PortChanges, PortInfo,
     upcall,
 };
+use cpus::{cpus, handlers_for};
 use dp::UserFeatures;
 use genl::{Events, Genl};
 use handler::{Context, Handlers, lock};
 use meter::Meters;
+use open::open;
 use requests::Requests;
 use vport::{Add, Kind, Vport, Which};
 
@@ -62,8 +67,6 @@ const PER_CPU_PID: u32 = u32::MAX;
 
 /// The module's version, if it has one.
 const VERSION_FILE: &str = "/sys/module/openvswitch/version";
-/// The CPUs that there are.
-const CPUS_FILE: &str = "/sys/devices/system/cpu/present";
 
 /// How a kernel datapath is opened.
 pub struct Setup {
@@ -366,104 +369,6 @@ fn support(features: &Features) -> OdpSupport {
     }
 }
 
-/// Opens or makes a datapath, and tells the kernel what we can do. Per-CPU dispatch is preferred; a kernel that accepts what
-/// no kernel knows does not check, and gets only what every kernel has.
-fn open(genl: &Genl, name: &str, create: bool) -> Result<dp::Dp, Error> {
-    let made = if create { negotiate(genl, name, true) } else { Err(Errno::EEXIST.into()) };
-    match made {
-        Err(error) if matches!(error.errno(), Errno::EEXIST | Errno::EBUSY) => {
-            let opened = negotiate(genl, name, false);
-            if let (true, Err(error)) = (create, &opened) {
-                tracing::warn!(
-                    target: "dpif",
-                    "datapath {name} already exists but cannot be opened: {error}"
-                );
-            }
-            opened
-        }
-        Err(error) => {
-            tracing::warn!(target: "dpif", "failed to create datapath {name}: {error}");
-            Err(error)
-        }
-        Ok(dp) => Ok(dp),
-    }
-}
-
-fn negotiate(genl: &Genl, name: &str, create: bool) -> Result<dp::Dp, Error> {
-    let request = dp::Request { name: Some(name), upcall_pid: Some(0), ..dp::Request::default() };
-    let mut known = UserFeatures::empty();
-    if !create {
-        known = dp::get(genl, &request)?.features;
-    }
-    let ask = |features| {
-        let request = dp::Request { features: Some(features), ..request };
-        if create { dp::create(genl, &request) } else { dp::set(genl, &request) }
-    };
-    let common = known | UserFeatures::UNALIGNED;
-    let per_port = common | UserFeatures::VPORT_PIDS;
-    let result = match ask(per_port | UserFeatures::UNSUPPORTED) {
-        Ok(_) => {
-            tracing::info!(
-                target: "dpif_netlink",
-                "Kernel does not correctly support feature negotiation. Using standard features."
-            );
-            let standard = UserFeatures::UNALIGNED | UserFeatures::VPORT_PIDS;
-            dp::set(genl, &dp::Request { features: Some(standard), ..request })?
-        }
-        Err(_) => {
-            let per_cpu = common.difference(UserFeatures::VPORT_PIDS) | UserFeatures::UPCALL_PER_CPU;
-            let found = match ask(per_cpu) {
-                Err(error) if error.errno() == Errno::EOPNOTSUPP => {
-                    ask(per_port.difference(UserFeatures::UPCALL_PER_CPU))?
-                }
-                found => found?,
-            };
-            share_recirculation(genl, found)
-        }
-    };
-    if create {
-        let per_cpu = result.features.contains(UserFeatures::UPCALL_PER_CPU);
-        tracing::info!(
-            target: "dpif_netlink",
-            "Datapath dispatch mode: {}", if per_cpu { "per-cpu" } else { "per-vport" }
-        );
-    }
-    Ok(result)
-}
-
-/// Lets tc and the datapath continue each other's packets, if the kernel can.
-fn share_recirculation(genl: &Genl, found: dp::Dp) -> dp::Dp {
-    let request = dp::Request {
-        ifindex: found.ifindex,
-        name: Some(&found.name),
-        features: Some(found.features | UserFeatures::TC_RECIRC_SHARING),
-        ..dp::Request::default()
-    };
-    dp::set(genl, &request).unwrap_or(found)
-}
-
-/// One more than the highest number of a CPU: as many sockets the kernel wants, one each.
-fn cpus() -> usize {
-    let present = std::fs::read_to_string(CPUS_FILE).unwrap_or_default();
-    last_cpu(&present).unwrap_or(0).max(sys::cpu::cores().len().saturating_sub(1)) + 1
-}
-
-/// The highest number in a list as `0-3,8`.
-fn last_cpu(list: &str) -> Option<usize> {
-    list.trim().rsplit([',', '-']).next()?.parse().ok()
-}
-
-/// How many handlers per-CPU dispatch wants: one a CPU that we may use; if those are not all, a prime number more, so that the
-/// others' upcalls are spread.
-fn handlers_for(usable: usize, present: usize) -> usize {
-    let is_prime = |n: &usize| *n > 1 && (2..*n).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
-    if usable < present && present > 2 {
-        let prime = (usable + 1..).find(is_prime).unwrap_or(present);
-        return prime.min(present).max(1);
-    }
-    usable.max(1)
-}
-
 impl Datapath for Kernel {
     fn name(&self) -> &str {
         &self.requests.name
@@ -745,24 +650,5 @@ pub(crate) mod testing {
     /// Bytes where attributes should be.
     pub fn put_raw(attrs: &mut Writer, bytes: &[u8]) {
         attrs.put_coded(bytes);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn handlers_are_as_many_as_cpus_or_a_prime() {
-        let counts = [(1, 1), (4, 4), (1, 2), (2, 4), (3, 8), (4, 6), (7, 8), (0, 1)];
-        assert_eq!(counts.map(|(usable, present)| handlers_for(usable, present)), [1, 4, 1, 3, 5, 5, 8, 1]);
-    }
-
-    #[test]
-    fn cpu_lists_end_with_the_last() {
-        assert_eq!(
-            ["0\n", "0-3\n", "0-3,8\n", "0,2,4-5", ""].map(last_cpu),
-            [Some(0), Some(3), Some(8), Some(5), None]
-        );
     }
 }

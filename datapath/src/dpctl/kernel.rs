@@ -11,7 +11,7 @@ use sys::errno::Errno;
 
 /// The kernel's datapaths, and devices of the kernel.
 pub struct KernelDatapaths {
-    netdevs: Netdevs,
+    netdevs: Arc<Netdevs>,
     clock: Arc<dyn Clock>,
     /// Why they could not be listed.
     failure: RefCell<Option<Error>>,
@@ -19,7 +19,7 @@ pub struct KernelDatapaths {
 
 impl KernelDatapaths {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { netdevs: Netdevs::new(), clock, failure: RefCell::default() }
+        Self { netdevs: Arc::new(Netdevs::new()), clock, failure: RefCell::default() }
     }
 
     fn open_or_create(&self, kind: &str, name: &str, create: bool) -> Result<Arc<Kernel>, Error> {
@@ -30,7 +30,8 @@ impl KernelDatapaths {
             );
             return Err(Errno::EAFNOSUPPORT.into());
         }
-        let setup = Setup { name: name.to_owned(), create, serve: false, clock: Arc::clone(&self.clock) };
+        let (clock, netdevs) = (Arc::clone(&self.clock), Arc::clone(&self.netdevs));
+        let setup = Setup { name: name.to_owned(), create, serve: false, clock, netdevs };
         Kernel::open(&setup).map(Arc::new)
     }
 }

@@ -1,7 +1,7 @@
 //! The `ovs_ct_limit` family: how many connections zones may have (`enum ovs_ct_limit_cmd`, `linux/openvswitch.h`). Limits
 //! are the network namespace's, not a datapath's.
 
-use flow::attr::{Attr, AttrError, Writer};
+use flow::attr::{Attr, Writer};
 use flow::id::Zone;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -90,7 +90,7 @@ pub(super) fn get(genl: &Genl, family: Family, zones: &[LimitZone]) -> Result<Ve
         };
         let found = genl.ask(family, (command::GET, 0), 0, fill, |message| {
             let (_, _, attrs) = family.open(message)?;
-            Ok(read(required(attrs.find(ZONE_LIMIT), ZONE_LIMIT, attrs).map_err(AttrError::from)?))
+            Ok(read(required(attrs.find(ZONE_LIMIT), ZONE_LIMIT, attrs)?))
         })?;
         limits.extend(found);
         Ok::<_, Error>(())

@@ -65,14 +65,14 @@ fn open<'a>(message: &Message<'a>) -> Result<(u8, u32, Attrs<'a>), Malformed> {
     Ok((command, u32::from_ne_bytes([a, b, c, d]), Attrs::new_at(tail, at)))
 }
 
-/// The attributes of a message by type; those from `N` up are a newer kernel's and not looked at. One that comes twice is
-/// an error.
+/// The attributes of a message by type; those from `N` up are a newer kernel's and not looked at. One that comes twice with
+/// different payloads is an error. (The answer to a change of a meter names the meter twice.)
 pub fn collect<const N: usize>(attrs: Attrs<'_>) -> Result<[Option<Attr<'_>>; N], AttrError> {
-    let mut found = [None; N];
+    let mut found: [Option<Attr<'_>>; N] = [None; N];
     for attr in attrs {
         let attr = attr?;
         match found.get_mut(usize::from(attr.kind)) {
-            Some(Some(_)) => return Err(attr.invalid("present twice")),
+            Some(Some(first)) if first.data != attr.data => return Err(attr.invalid("present twice")),
             Some(slot) => *slot = Some(attr),
             None => {}
         }
@@ -473,13 +473,15 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_are_refused() {
+    fn duplicates_that_differ_are_refused() {
         let mut attrs = Writer::new();
         attrs.put_u8(1, 1);
         attrs.put_u8(9, 1);
-        attrs.put_u8(9, 1);
+        attrs.put_u8(9, 2);
         attrs.put_u8(1, 1);
-        let error = AttrError::Invalid { at: 24, kind: 1, what: "present twice" };
+        assert_eq!(collect::<3>(Attrs::new(attrs.bytes())).unwrap()[1].unwrap().u8(), Ok(1));
+        attrs.put_u8(1, 2);
+        let error = AttrError::Invalid { at: 32, kind: 1, what: "present twice" };
         assert_eq!(collect::<3>(Attrs::new(attrs.bytes())), Err(error));
     }
 
