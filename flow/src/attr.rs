@@ -198,7 +198,10 @@ pub const fn align(len: usize) -> usize {
 
 /// Builds attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Writer(Vec<u8>);
+pub struct Writer {
+    bytes: Vec<u8>,
+    cut: bool,
+}
 
 impl Writer {
     pub fn new() -> Self {
@@ -207,34 +210,39 @@ impl Writer {
 
     /// Continues after `bytes`, whose length is a multiple of four.
     pub fn after(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self { bytes, cut: false }
     }
 
     pub fn into_bytes(self) -> Vec<u8> {
-        self.0
+        self.bytes
     }
 
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.bytes.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.bytes.is_empty()
     }
 
-    /// Appends an attribute. Payloads beyond 65531 bytes cannot be told; they are cut, and that is a fault of the
-    /// caller's (every list that can grow is bounded before it comes here).
+    /// Whether something was cut because an attribute cannot be so long.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Appends an attribute. Payloads beyond 65531 bytes cannot be told; they are cut ([`Writer::is_cut`]).
     pub fn put(&mut self, kind: u16, payload: &[u8]) {
-        let payload = &payload[..payload.len().min(usize::from(u16::MAX) - HEADER)];
-        debug_assert!(payload.len() + HEADER <= usize::from(u16::MAX));
+        let room = usize::from(u16::MAX) - HEADER;
+        self.cut |= payload.len() > room;
+        let payload = &payload[..payload.len().min(room)];
         let len = (payload.len() + HEADER) as u16;
-        self.0.extend(len.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(payload);
+        self.bytes.extend(len.to_ne_bytes());
+        self.bytes.extend(kind.to_ne_bytes());
+        self.bytes.extend(payload);
         self.pad();
     }
 
@@ -287,19 +295,19 @@ impl Writer {
     }
 
     fn nest_typed(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
-        let start = self.0.len();
-        self.0.extend([0; HEADER]);
+        let start = self.bytes.len();
+        self.bytes.extend([0; HEADER]);
         fill(self);
-        let len = (self.0.len() - start).min(usize::from(u16::MAX) & !3);
-        debug_assert_eq!(len, self.0.len() - start, "nest beyond 64 KiB");
-        self.0.truncate(start + len);
-        self.0[start..start + 2].copy_from_slice(&(len as u16).to_ne_bytes());
-        self.0[start + 2..start + 4].copy_from_slice(&kind.to_ne_bytes());
+        let len = (self.bytes.len() - start).min(usize::from(u16::MAX) & !3);
+        self.cut |= len < self.bytes.len() - start;
+        self.bytes.truncate(start + len);
+        self.bytes[start..start + 2].copy_from_slice(&(len as u16).to_ne_bytes());
+        self.bytes[start + 2..start + 4].copy_from_slice(&kind.to_ne_bytes());
         self.pad();
     }
 
     fn pad(&mut self) {
-        self.0.resize(align(self.0.len()), 0);
+        self.bytes.resize(align(self.bytes.len()), 0);
     }
 }
 

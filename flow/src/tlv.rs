@@ -330,7 +330,7 @@ fn with_table<T>(f: impl FnOnce(&Table) -> T) -> T {
 
 /// Sees to it that a field has a place for so many bytes if there is no bridge.
 fn make_place(index: usize, len: usize) {
-    if BRIDGE.with_borrow(Option::is_some) {
+    if has_bridge() {
         return;
     }
     PLACES.with_borrow_mut(|places| {
@@ -345,6 +345,16 @@ fn make_place(index: usize, len: usize) {
             let _ = places.add(index, class, 0, least);
         }
     });
+}
+
+/// Bytes of a field where a bridge maps it; `None` if it does not, or there is no bridge.
+pub fn length(index: usize) -> Option<usize> {
+    BRIDGE.with_borrow(|bridge| Some(bridge.as_ref()?.get(index)?.len.into()))
+}
+
+/// Whether a bridge says how long options are.
+pub fn has_bridge() -> bool {
+    BRIDGE.with_borrow(Option::is_some)
 }
 
 /// Gives a key's field a value, if it has a place.

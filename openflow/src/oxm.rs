@@ -16,15 +16,15 @@ use crate::wire::{Put, Reader};
 /// The experimenter class.
 pub const EXPERIMENTER: u16 = 0xffff;
 
-/// Bytes of each `tun_metadata` field as a bridge's TLV table maps them, 0 for one that is not mapped.
+/// Bytes of each `tun_metadata` field as a bridge's TLV table maps them, `None` for one that is not mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlvLengths(pub [u8; 64]);
+pub struct TlvLengths(pub [Option<u8>; 64]);
 
 impl TlvLengths {
     /// Refuses a tunnel option that is not mapped.
     fn check(&self, field: Field) -> Result<(), OfError> {
         match tlv_index(field) {
-            Some(index) if self.0[index] == 0 => Err(OfError::FmfcInvalidTlvField),
+            Some(index) if self.0[index].is_none() => Err(OfError::FmfcInvalidTlvField),
             _ => Ok(()),
         }
     }
@@ -39,7 +39,7 @@ pub fn tlv_index(field: Field) -> Option<usize> {
 /// The bits of a field, given the lengths of tunnel options.
 pub fn n_bits(field: Field, lengths: Option<&TlvLengths>) -> u16 {
     match (tlv_index(field), lengths) {
-        (Some(index), Some(lengths)) => u16::from(lengths.0[index]) * 8,
+        (Some(index), Some(lengths)) => u16::from(lengths.0[index].unwrap_or(0)) * 8,
         _ => field.n_bits(),
     }
 }
@@ -262,11 +262,12 @@ pub fn put_header(out: &mut Vec<u8>, field: Field, version: u8) {
 pub fn put_entry(out: &mut Vec<u8>, field: Field, version: u8, value: &Value, mask: &Value) {
     let masked = !mask.is_ones();
     let width = field.n_bytes();
-    let len = if field.is_tun_metadata() {
-        let of_value = significant(value.bytes());
-        if masked { of_value.max(significant(mask.bytes())) } else { of_value }
-    } else {
-        width
+    let of_value = || significant(value.bytes());
+    let len = match tlv_index(field).map(flow::tlv::length) {
+        None => width,
+        Some(Some(len)) => len,
+        Some(None) if masked => of_value().max(significant(mask.bytes())),
+        Some(None) => of_value(),
     };
     put_header_len(out, field, version, masked, len);
     out.bytes(&value.bytes()[width - len..]);
@@ -275,7 +276,7 @@ pub fn put_entry(out: &mut Vec<u8>, field: Field, version: u8, value: &Value, ma
     }
 }
 
-/// Bytes of a number that are not leading zeros: a tunnel option's length is not known here.
+/// Bytes of a number that are not leading zeros: without a bridge, a tunnel option's length is not known.
 fn significant(bytes: &[u8]) -> usize {
     bytes.len() - bytes.iter().take_while(|&&byte| byte == 0).count()
 }

@@ -272,7 +272,7 @@ fn parse_flow(
         }
         Err(error) => {
             let text = what.map_or(error.to_string(), |what| format!("{what} ({error})"));
-            session.fail(Some(Errno::EINVAL), text)
+            session.fail(Some(if error.too_long { Errno::E2BIG } else { Errno::EINVAL }), text)
         }
     }
 }

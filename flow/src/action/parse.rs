@@ -35,14 +35,18 @@ pub fn actions(text: &str, names: &dyn PortNames) -> Result<Vec<Action>, ParseAc
         if scan.is_empty() {
             return Ok(actions);
         }
+        let begin = actions.len();
         let error = || ParseActionsError { rest: scan.rest().to_owned() };
         let mut ahead = scan;
         let action = Parser { names, depth: 0 }.action(&mut ahead).ok_or_else(error)?;
         if ahead.peek().is_some_and(|c| !", \t\r\n".contains(c)) {
             return Err(error());
         }
-        scan = ahead;
         actions.push(action);
+        if !Action::fit(&actions[begin..]) {
+            return Err(error());
+        }
+        scan = ahead;
     }
 }
 

@@ -88,6 +88,13 @@ impl Action {
         writer.into_bytes()
     }
 
+    /// Whether attributes can hold what the actions hold.
+    pub fn fit(actions: &[Self]) -> bool {
+        let mut writer = Writer::new();
+        encode_list(actions, &mut writer);
+        !writer.is_cut()
+    }
+
     /// Decodes one action.
     pub fn decode(attr: &Attr<'_>) -> Result<Self, AttrError> {
         decode(attr, 0)

@@ -20,6 +20,8 @@ use zerocopy::big_endian::{U16, U32, U64};
 pub struct ParseFlowError {
     /// The text from where it could not be read.
     pub rest: String,
+    /// It could be read, but no attribute can hold it.
+    pub too_long: bool,
 }
 
 /// Reads a flow. A UFID in front of it is skipped.
@@ -31,16 +33,17 @@ pub fn flow(text: &str, names: &dyn PortNames) -> Result<(RawKey, RawMask), Pars
         if scan.is_empty() {
             return Ok((RawKey(key.into_bytes().into()), RawMask(mask.into_bytes().into())));
         }
-        let error = ParseFlowError { rest: scan.rest().to_owned() };
+        let error = ParseFlowError { rest: scan.rest().to_owned(), too_long: false };
         if scan.rest().starts_with("ufid:") {
             ufid(&mut scan).ok_or_else(|| error.clone())?;
             scan.eat(" ");
             scan.skip_delimiters();
         }
         let mut parser = Parser { names, key: &mut key, mask: &mut mask };
-        parser.attr(&mut scan, 0).ok_or(error)?;
-        if key.len().max(mask.len()) > usize::from(u16::MAX) {
-            return Err(ParseFlowError { rest: scan.rest().to_owned() });
+        parser.attr(&mut scan, 0).ok_or_else(|| error.clone())?;
+        let long = |writer: &Writer| writer.is_cut() || writer.len() > usize::from(u16::MAX);
+        if long(&key) || long(&mask) {
+            return Err(ParseFlowError { too_long: true, ..error });
         }
     }
 }
@@ -366,6 +369,9 @@ impl Parser<'_> {
                 break;
             }
             Parser { names: self.names, key: &mut key, mask: &mut mask }.attr(scan, depth + 1)?;
+        }
+        if key.is_cut() || mask.is_cut() {
+            return None;
         }
         self.put(code::ENCAP, (key.bytes(), mask.bytes()));
         Some(())

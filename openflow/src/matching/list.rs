@@ -255,7 +255,8 @@ fn run(field: Field) -> &'static [Field] {
 fn written_mask(field: Field, full: &FullMatch) -> Value {
     let mask = field.get(&full.mask.0);
     if let Some(index) = oxm::tlv_index(field) {
-        let exact = flow::tlv::value(&full.mask.0, index).is_some_and(|mask| mask.is_ones());
+        let exact =
+            flow::tlv::value(&full.mask.0, index).is_some_and(|mask| mask.is_ones() && !mask.is_empty());
         return if exact { Value::ones(field.n_bytes()) } else { mask };
     }
     let whole = match field {

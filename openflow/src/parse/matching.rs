@@ -58,12 +58,14 @@ pub struct Builder<'a> {
     /// The formats that can express it.
     pub usable: Protocols,
     pub names: &'a Names,
+    /// Bytes of the tunnel options that are required.
+    options: usize,
 }
 
 impl<'a> Builder<'a> {
     /// A match of everything.
     pub fn new(names: &'a Names) -> Self {
-        Self { flow: FullMatch::default(), usable: Protocols::ANY, names }
+        Self { flow: FullMatch::default(), usable: Protocols::ANY, names, options: 0 }
     }
 
     /// Takes a key that stands for part of a match, with its value; `None` if it stands for none.
@@ -100,7 +102,24 @@ impl<'a> Builder<'a> {
         let text = if text.is_empty() { "0/0" } else { text };
         tell_of_port(field, text);
         let (value, mask) = field.parse(text, self.names)?;
+        if field.is_tun_metadata() && !flow::tlv::has_bridge() {
+            self.make_room(field, &value, &mask)?;
+        }
         self.require(field, &value, &mask);
+        Ok(())
+    }
+
+    /// Refuses a tunnel option that is required already, or that no key has room for.
+    fn make_room(&mut self, field: Field, value: &Value, mask: &Value) -> Parsed<()> {
+        let len = |value: &Value| value.len() - value.bytes().iter().take_while(|&&byte| byte == 0).count();
+        self.options += if mask.is_ones() { len(value) } else { len(value).max(len(mask)) };
+        let (used, max) = (self.options, flow::key::TUN_METADATA_BYTES);
+        if used > max {
+            refuse!("field {field} exceeds maximum size for tunnel metadata (used {used}, max {max})");
+        }
+        if !field.is_wild(&self.flow.mask) {
+            refuse!("field {field} set multiple times");
+        }
         Ok(())
     }
 

@@ -521,7 +521,7 @@ impl Bridge {
             odp,
             peer: options.get("peer").cloned(),
             tunnel: tunnel::of(&*device, odp),
-            counters: Arc::new(PatchCounters::of(Arc::clone(&device))),
+            counters: Arc::new(PatchCounters::of(&device)),
             queue_dscp: Vec::new(),
             shaped: None,
             own_mtu,

@@ -90,9 +90,9 @@ impl Ofproto {
 
     /// The length of each field, for decoding matches and actions.
     pub fn tlv_lengths(&self) -> TlvLengths {
-        let mut lengths = [0; FIELDS];
+        let mut lengths = [None; FIELDS];
         for (index, entry) in self.tables().tlvs.load().iter() {
-            lengths[index] = entry.len;
+            lengths[index] = Some(entry.len);
         }
         TlvLengths(lengths)
     }

@@ -4,8 +4,8 @@
 //! counters) hangs in it behind `Arc`s and survives from one snapshot to the next.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use datapath::conntrack::{PolicyName, timeout};
 use datapath::netdev::Netdev;
@@ -245,8 +245,8 @@ pub struct Port {
 /// Packets through a port that has no datapath port to count them.
 #[derive(Default)]
 pub struct PatchCounters {
-    /// Counts them too.
-    device: Option<Arc<dyn Netdev>>,
+    /// Counts them too, while it is there: what counts for its packets may outlive it.
+    device: Option<Weak<dyn Netdev>>,
     pub rx_packets: AtomicU64,
     pub rx_bytes: AtomicU64,
     pub tx_packets: AtomicU64,
@@ -262,15 +262,15 @@ impl std::fmt::Debug for PatchCounters {
 
 impl PatchCounters {
     /// For a port whose device is to count too.
-    pub fn of(device: Arc<dyn Netdev>) -> Self {
-        Self { device: Some(device), ..Self::default() }
+    pub fn of(device: &Arc<dyn Netdev>) -> Self {
+        Self { device: Some(Arc::downgrade(device)), ..Self::default() }
     }
 
     /// Counts packets received.
     pub fn rx(&self, packets: u64, bytes: u64) {
         self.rx_packets.fetch_add(packets, Ordering::Relaxed);
         self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(device) = &self.device {
+        if let Some(device) = self.device.as_ref().and_then(Weak::upgrade) {
             device.credit_rx(packets, bytes);
         }
     }
@@ -279,7 +279,7 @@ impl PatchCounters {
     pub fn tx(&self, packets: u64, bytes: u64) {
         self.tx_packets.fetch_add(packets, Ordering::Relaxed);
         self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(device) = &self.device {
+        if let Some(device) = self.device.as_ref().and_then(Weak::upgrade) {
             device.credit_tx(packets, bytes);
         }
     }
