@@ -47,6 +47,7 @@ use sys::errno::Errno;
 
 use crate::conntrack::Conntrack;
 use crate::flow::{Dump, Execute, Flow, FlowDel, FlowGet, FlowPut, FlowStats, Op, OpResult};
+use crate::netdev::tunnel::kind_of_port;
 use crate::netdev::{Netdev, Netdevs};
 use crate::user::log;
 use crate::{
@@ -60,7 +61,7 @@ use handler::{Context, Handlers, lock};
 use meter::Meters;
 use open::open;
 use requests::Requests;
-use vport::{Add, Kind, Vport, Which};
+use vport::{Add, Kind, TunnelOptions, Vport, Which};
 
 /// The port id that userspace actions name where the kernel chooses the socket by CPU. 0 would be refused.
 const PER_CPU_PID: u32 = u32::MAX;
@@ -201,7 +202,8 @@ impl Kernel {
 
     fn info(&self, state: &State, port: Vport) -> PortInfo {
         let known = state.devices.get(&port.number).filter(|_| port.kind == Kind::Netdev);
-        let kind = known.map_or(port.kind.text(), |device| device.kind());
+        let tunnel = || kind_of_port(&port.name).filter(|_| port.kind == Kind::Netdev).map(|kind| kind.name);
+        let kind = known.map(|device| device.kind()).or_else(tunnel).unwrap_or(port.kind.text());
         if let Kind::Unknown(number) = port.kind {
             tracing::warn!(
                 target: "dpif_netlink", rl = "5,20",
@@ -288,14 +290,21 @@ impl Kernel {
     }
 
     /// A port of this name and kind that is there already; one of another kind is removed.
-    fn existing(&self, name: &str, kind: Kind) -> Result<Option<DpPort>, Error> {
+    fn existing(&self, device: &dyn Netdev, name: &str, kind: Kind) -> Result<Option<DpPort>, Error> {
         if !self.serve {
             return Ok(None);
         }
+        let is_tunnel = device.tunnel().is_some();
         match self.vport(Which::Name(name)) {
             Ok(port) if port.kind == kind => Ok(Some(port.number)),
+            Ok(port) if is_tunnel && port.kind == Kind::Netdev && tunnel::is_made(device) => {
+                Ok(Some(port.number))
+            }
             Ok(port) => {
                 vport::delete(&self.requests.genl, self.requests.dp, port.number)?;
+                if is_tunnel {
+                    tunnel::delete(name)?;
+                }
                 Ok(None)
             }
             Err(error) if error.errno() == Errno::ENODEV => Ok(None),
@@ -304,7 +313,7 @@ impl Kernel {
     }
 
     fn add(&self, device: &dyn Netdev, requested: Option<DpPort>) -> Result<DpPort, Error> {
-        let name = device.name();
+        let name = &*device.datapath_port();
         let Some(kind) = Kind::of_text(device.kind()) else {
             tracing::warn!(
                 target: "dpif_netlink", rl = "9999,5",
@@ -314,7 +323,7 @@ impl Kernel {
         };
         let (genl, dp) = (&self.requests.genl, self.requests.dp);
         let state = lock(&self.state);
-        if let Some(number) = self.existing(name, kind)? {
+        if let Some(number) = self.existing(device, name, kind)? {
             if state.devices.contains_key(&number) {
                 return Err(Errno::EEXIST.into());
             }
@@ -324,7 +333,7 @@ impl Kernel {
             return Ok(number);
         }
         let add = Add { kind, name, number: requested, pid: 0, options: None };
-        let port = vport::add(genl, dp, &add).inspect_err(|error| {
+        let port = self.add_vport(device, &add).inspect_err(|error| {
             if let (Errno::EBUSY, Some(number)) = (error.errno(), requested) {
                 tracing::info!(
                     target: "dpif_netlink", "{}: requested port {number} is in use", self.say()
@@ -343,6 +352,45 @@ impl Kernel {
             }
         }
         Ok(port.number)
+    }
+
+    /// Adds a port. One for tunnels is a link that is made for it, or else the datapath's own.
+    fn add_vport(&self, device: &dyn Netdev, add: &Add<'_>) -> Result<Vport, Error> {
+        let (genl, dp) = (&self.requests.genl, self.requests.dp);
+        let Some(config) = device.tunnel() else { return vport::add(genl, dp, add) };
+        let linked = tunnel::make(device).inspect_err(|error| {
+            if error.errno() != Errno::EOPNOTSUPP {
+                tracing::warn!(
+                    target: "dpif_netlink", rl = "5,20",
+                    "Failed to create {} with rtnetlink: {error}", device.name()
+                );
+            }
+        });
+        if linked.is_ok() {
+            match vport::add(genl, dp, &Add { kind: Kind::Netdev, ..*add }) {
+                Ok(port) => return Ok(port),
+                Err(_) => tunnel::delete(add.name)?,
+            }
+        }
+        let extensions = tunnel::extensions(device.kind(), &config);
+        let options = TunnelOptions { dst_port: config.dst_port, extensions };
+        let options = (options != TunnelOptions::default()).then_some(options);
+        vport::add(genl, dp, &Add { options, ..*add }).inspect_err(|error| {
+            if error.errno() == Errno::EAFNOSUPPORT {
+                tracing::warn!(
+                    target: "dpif_netlink", rl = "5,20",
+                    "{}: cannot create port `{}': the kernel has no {} tunnels",
+                    self.say(), add.name, device.kind()
+                );
+            }
+        })
+    }
+
+    /// The name of a port if it is one for tunnels.
+    fn tunnel_port(&self, port: DpPort) -> Option<String> {
+        let known = lock(&self.state).devices.get(&port).map(|device| device.name().to_owned());
+        let name = known.or_else(|| Some(self.vport(Which::Number(port)).ok()?.name))?;
+        kind_of_port(&name).map(|_| name)
     }
 }
 
@@ -446,8 +494,10 @@ impl Datapath for Kernel {
         let added = self.add(&**device, requested);
         match &added {
             Ok(number) => {
+                // Tunnels come and go while others use the port.
+                let device = device.port_device().unwrap_or_else(|| Arc::clone(device));
                 let mut state = lock(&self.state);
-                state.devices.insert(*number, Arc::clone(device));
+                state.devices.insert(*number, Arc::clone(&device));
                 state.leftovers.remove(number);
                 drop(state);
                 tracing::debug!(
@@ -464,7 +514,9 @@ impl Datapath for Kernel {
     }
 
     fn port_del(&self, port: DpPort) -> Result<(), Error> {
+        let link = self.tunnel_port(port);
         let deleted = vport::delete(&self.requests.genl, self.requests.dp, port);
+        let deleted = deleted.and_then(|()| link.map_or(Ok(()), |name| tunnel::delete(&name)));
         let mut state = lock(&self.state);
         let device = state.devices.remove(&port);
         state.leftovers.remove(&port);

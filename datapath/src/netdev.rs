@@ -203,8 +203,8 @@ pub trait Netdev: Send + Sync {
     /// Says which datapath's ports carry the device's packets: the kernel's, or another.
     fn joined_datapath(&self, _in_kernel: bool) {}
 
-    /// Lets a tunnel look anew where its packets leave; for when routes changed.
-    fn look_for_egress(&self) {}
+    /// Lets a tunnel look anew where its packets leave; for when routes, links or the tunnel changed.
+    fn look_for_egress(&self, _routes: &dyn tunnel::Routes) {}
 
     fn mac(&self) -> Result<EthAddr, Error>;
 
@@ -383,8 +383,8 @@ impl Netdevs {
     }
 
     /// Lets tunnels look anew where their packets leave.
-    pub fn routes_changed(&self) {
-        self.all().iter().for_each(|device| device.look_for_egress());
+    pub fn look_for_egress(&self, routes: &dyn tunnel::Routes) {
+        self.all().iter().for_each(|device| device.look_for_egress(routes));
     }
 
     /// The open device of this name.

@@ -280,7 +280,7 @@ impl Writer {
 
     /// Appends attributes that are coded already, as they are.
     pub fn put_coded(&mut self, attrs: &[u8]) {
-        self.0.extend(attrs);
+        self.bytes.extend(attrs);
         self.pad();
     }
 

@@ -168,6 +168,7 @@ impl Switch {
         if !links.is_empty() {
             self.bridges.links_changed(&links);
         }
+        self.world.look_for_egress(!links.is_empty());
         more
     }
 

@@ -1,6 +1,7 @@
 //! What bridges stand on: one datapath for all bridges of a type, and OpenFlow connections.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use daemon::stream::Network;
 use datapath::dpctl::Env;
 use datapath::kernel::{self, Kernel};
+use datapath::netdev::tunnel::{Egress, Routes};
 use datapath::netdev::{DummyLevel, Netdev, Netdevs};
 use datapath::user::{Engine, Setup};
 use datapath::{Datapath, Error};
@@ -19,6 +21,7 @@ use crate::backer::{Backer, Backers, Note};
 use crate::bridge::{Bridge, Connections, ControllerStatus, Outside, reconfigure};
 use crate::conn::Conns;
 use crate::reval::{self, Settings};
+use crate::route::Router;
 use crate::route::watch::Watch;
 use crate::xlate::Snapshot;
 
@@ -47,6 +50,8 @@ pub struct World {
     cores: Option<Vec<(u32, u32)>>,
     /// The kernel's links and routes.
     pub network: Watch,
+    /// Versions of routes and of tunnels as of which tunnels know where their packets leave.
+    egress_as_of: (u64, u64),
     waker: Waker,
     /// What `coverage/show` shows of datapath flows.
     pub counters: reval::Counters,
@@ -84,6 +89,7 @@ impl World {
             protected: BTreeSet::new(),
             cores: None,
             network: Watch::default(),
+            egress_as_of: (0, 0),
             waker,
             counters: reval::Counters::default(),
             restoring: true,
@@ -98,6 +104,15 @@ impl World {
     /// Begins to listen to what the kernel says of its links and, if `routes`, its routes.
     pub fn watch_network(&mut self, routes: bool) {
         self.network = Watch::start(routes, &self.netdevs, &self.waker);
+    }
+
+    /// Lets tunnels look anew where their packets leave if links, routes or tunnels changed.
+    pub fn look_for_egress(&mut self, links: bool) {
+        let now = (self.network.router.version(), self.netdevs.tunnels().changes());
+        if links || now != self.egress_as_of {
+            self.egress_as_of = now;
+            self.netdevs.look_for_egress(&Leaving { router: &self.network.router, netdevs: &self.netdevs });
+        }
     }
 
     /// Every userspace datapath.
@@ -284,6 +299,24 @@ fn delete_leftovers(datapath: &dyn Datapath, snapshot: &Snapshot) {
                 "{}: failed to remove stale port {} ({error})", datapath.name(), port.name
             );
         }
+    }
+}
+
+/// Where packets of tunnels leave.
+struct Leaving<'a> {
+    router: &'a Router,
+    netdevs: &'a Netdevs,
+}
+
+impl Routes for Leaving<'_> {
+    fn egress(&self, to: IpAddr, mark: u32) -> Option<Egress> {
+        let interface = self.router.lookup(mark, to, None)?.device.to_string();
+        let of_kernel = || Some(sys::link::Links::new().ok()?.state(&interface).ok()?.carrier);
+        let carrier = match self.netdevs.find(&interface) {
+            Some(device) => device.carrier(),
+            None => of_kernel().unwrap_or(false),
+        };
+        Some(Egress { interface, carrier })
     }
 }
 

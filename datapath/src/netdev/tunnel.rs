@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use flow::key::EthAddr;
@@ -268,7 +268,7 @@ pub struct Egress {
 }
 
 /// Who knows where packets leave the machine.
-pub trait Routes: Send + Sync {
+pub trait Routes {
     /// The interface by which packets with a mark leave for an address.
     fn egress(&self, to: IpAddr, mark: u32) -> Option<Egress>;
 }
@@ -278,24 +278,18 @@ pub trait Routes: Send + Sync {
 pub struct Shared {
     /// UDP port and use of group-based policy of each configured VXLAN tunnel.
     vxlans: Mutex<BTreeMap<String, (u16, bool)>>,
-    routes: RwLock<Option<Arc<dyn Routes>>>,
+    changes: AtomicU64,
 }
 
 impl Shared {
-    /// Names who knows routes.
-    pub fn route_by(&self, routes: Arc<dyn Routes>) {
-        *self.routes.write().unwrap_or_else(PoisonError::into_inner) = Some(routes);
+    /// A number that is another when a tunnel was configured.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// Whether another tunnel has the UDP port with the other use of group-based policy, which the kernel cannot mix.
     fn clashes(&self, name: &str, dst_port: u16, gbp: bool) -> bool {
         lock(&self.vxlans).iter().any(|(other, &found)| other != name && found == (dst_port, !gbp))
-    }
-
-    fn egress(&self, config: &Config) -> Option<Egress> {
-        let Endpoint::Fixed(to) = config.remote else { return None };
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        routes.egress(to.to_canonical(), config.egress_mark.unwrap_or(0))
     }
 }
 
@@ -391,14 +385,18 @@ impl Netdev for Tunnel {
         let config = read.map_err(|errno| Error::Config { text, errno })?;
         if **self.config.load() != config {
             self.config.store(Arc::new(config));
-            self.look_for_egress();
+            self.shared.changes.fetch_add(1, Ordering::Relaxed);
             self.changed();
         }
         Ok(())
     }
 
-    fn look_for_egress(&self) {
-        let now = self.shared.egress(&self.config.load());
+    fn look_for_egress(&self, routes: &dyn Routes) {
+        let config = self.config.load();
+        let now = match config.remote {
+            Endpoint::Fixed(to) => routes.egress(to.to_canonical(), config.egress_mark.unwrap_or(0)),
+            Endpoint::Any | Endpoint::Flow => None,
+        };
         let mut egress = lock(&self.egress);
         if *egress != now {
             *egress = now;
@@ -565,13 +563,14 @@ mod tests {
     #[test]
     fn status_tells_where_packets_leave() {
         let devices = Netdevs::new();
-        devices.tunnels().route_by(Arc::new(OneRoute));
         let device = devices.open("t", "gre").unwrap();
         device.set_config(&options(&[("remote_ip", "1.1.1.1")])).unwrap();
+        devices.look_for_egress(&OneRoute);
         let status = options(&[("tunnel_egress_iface", "eth7"), ("tunnel_egress_iface_carrier", "up")]);
         assert_eq!(device.status(), Ok(status));
         let seq = device.change_seq();
         device.set_config(&options(&[("remote_ip", "2.2.2.2")])).unwrap();
+        devices.look_for_egress(&OneRoute);
         assert_eq!(device.status(), Ok(BTreeMap::new()));
         assert_ne!(device.change_seq(), seq);
     }

@@ -174,6 +174,9 @@ impl Bridges {
         outside.disconnect(name);
         let Some(mut bridge) = self.bridges.remove(name) else { return };
         let keep = keep && bridge.datapath.outlives_us();
+        if let Some(shared) = self.tunnels.get_mut(&bridge.kind) {
+            bridge.ifaces().filter_map(|iface| iface.tunnel.as_ref()).for_each(|tunnel| shared.leave(tunnel));
+        }
         let ports = bridge.ports.names().filter(|_| !keep);
         for name in ports.map(str::to_owned).collect::<Vec<_>>() {
             bridge.remove_port(&name, now);

@@ -28,6 +28,8 @@ impl TunnelPort {
 pub struct Shared {
     /// Datapath ports by name.
     ports: BTreeMap<String, DpPort>,
+    /// Those that an earlier process made, until a tunnel takes them over.
+    left: BTreeMap<String, DpPort>,
     /// Tunnels' names, by what they ask for: no two may ask for the same.
     tunnels: Tunnels<String>,
 }
@@ -36,7 +38,7 @@ impl Shared {
     /// That of a datapath, which may have ports that an earlier process made.
     pub(super) fn of(datapath: &dyn Datapath) -> Self {
         let left = datapath.ports().into_iter().filter(|port| tunnel::is_port_name(&port.name));
-        Self { ports: left.map(|port| (port.name, port.number)).collect(), tunnels: Tunnels::default() }
+        Self { left: left.map(|port| (port.name, port.number)).collect(), ..Self::default() }
     }
 
     /// The datapath port of a tunnel, made if need be.
@@ -45,10 +47,12 @@ impl Shared {
         if let Some(&port) = self.ports.get(&name) {
             return Ok(port);
         }
-        let port = match datapath.port_by_name(&name) {
-            Ok(port) => port.number,
-            Err(_) => datapath.port_add(device, None)?,
+        // The datapath finds out whether a port that is there is still what it must be.
+        let port = match datapath.port_add(device, None) {
+            Err(error) if error.errno() == Errno::EEXIST => datapath.port_by_name(&name)?.number,
+            added => added?,
         };
+        self.left.remove(&name);
         self.ports.insert(name, port);
         Ok(port)
     }
@@ -114,7 +118,8 @@ impl Shared {
 
     /// Deletes ports that no tunnel uses.
     fn delete_unused(&mut self, datapath: &dyn Datapath, used: &BTreeSet<String>) {
-        for (name, port) in self.ports.extract_if(.., |name, _| !used.contains(name)) {
+        let left = std::mem::take(&mut self.left);
+        for (name, port) in self.ports.extract_if(.., |name, _| !used.contains(name)).chain(left) {
             if let Err(error) = datapath.port_del(port) {
                 tracing::warn!(
                     target: "ofproto_dpif", rl = "1,5",
