@@ -61,8 +61,11 @@ fn replies_only(world: &World) {
     assert!(held.contains("tcp,orig=(src=10.1.0.1,dst=10.1.0.2,sport="), "{held}");
     assert!(held.contains("reply=(src=10.1.0.2,dst=10.1.0.1,sport=5001,"), "{held}");
     assert!(held.contains("protoinfo=(state="), "{held}");
-    let flows = world.flows();
-    assert!(flows.contains("ct(commit)") && flows.contains("recirc("), "{flows}");
+    world.until("the kernel commits", || {
+        world.at("a", &format!("ping -q -c 1 -W 3 {}", ip(2)));
+        let flows = world.flows();
+        flows.contains("ct(commit)") && flows.contains("recirc(")
+    });
 }
 
 fn replies_only_ipv6(world: &World) {
