@@ -25,6 +25,7 @@ fn sflow(world: &World) {
     ));
     collector.set_read_timeout(Some(Duration::from_millis(300))).expect("a valid timeout");
     world.at("a", &format!("ping -q -c 200 -i 0.01 -W 3 {}", ip(2)));
+    let held = world.flows();
     let mut got = Samples::default();
     let mut buffer = [0; 4096];
     let start = Instant::now();
@@ -37,7 +38,6 @@ fn sflow(world: &World) {
     assert!((120..=280).contains(&got.flows), "{got:?}");
     assert!(got.counters >= 4, "{got:?}");
     assert_eq!(got.rate, 2, "{got:?}");
-    let held = world.flows();
     assert!(
         held.contains("sample(sample=50.0%,actions(userspace(pid=")
             && held.contains("sFlow(vid=0,pcp=0,output="),
