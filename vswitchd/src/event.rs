@@ -17,6 +17,7 @@ use daemon::session::{Event, Session};
 use daemon::stream::Network;
 use daemon::unixctl::{Host, Services};
 use datapath::netdev::DummyLevel;
+use datapath::user::control;
 use flow::time::{Clock, Instant};
 use ovsdb::idl::{Idl, Note};
 use ovsdb::server::embedded::{self, Embedded};
@@ -166,6 +167,8 @@ impl Switch {
         let more = self.world.network.run();
         let links = self.world.network.take_links();
         if !links.is_empty() {
+            let engines = self.world.engines();
+            links.iter().for_each(|link| control::link_changed(&engines, &link.name, link.index));
             self.bridges.links_changed(&links);
         }
         self.world.look_for_egress(!links.is_empty());

@@ -174,6 +174,15 @@ fn cidr6(text: &str) -> Result<Address, String> {
     Ok(Address { ip: IpAddr::V6(ip), prefix: prefix as u8 })
 }
 
+/// The kernel has news of a link. Ports whose device was made anew under the same name go on with the new one.
+pub fn link_changed(engines: &[Arc<Engine>], name: &str, index: Option<u32>) {
+    for engine in engines {
+        if let Err(error) = engine.link_changed(name, index) {
+            tracing::warn!(target: "dpif_netdev", rl = "5,20", "{name}: the device came back but cannot be used ({error})");
+        }
+    }
+}
+
 /// The userspace datapath that a command's last argument names, or the only one.
 fn engine<'a>(engines: &'a [Arc<Engine>], name: Option<&str>) -> Result<&'a Engine, String> {
     use crate::Datapath;

@@ -315,6 +315,29 @@ impl Engine {
     }
 
     /// Applies something to every worker.
+    /// The kernel has news of a link: its number, or none if it vanished. A port stays when its device vanishes, and goes on
+    /// with the one that has its name next. Either way it is told of as changed.
+    ///
+    /// # Errors
+    /// If the new device cannot be opened; the port stays without.
+    pub fn link_changed(&self, name: &str, index: Option<u32>) -> Result<(), Error> {
+        let mut state = lock(&self.state);
+        let ports = self.shared.ports.load_full();
+        let Some(port) = ports.find(name).filter(|port| port.device.kind() == "system") else { return Ok(()) };
+        if index.is_some() && index == port.ifindex {
+            return Ok(());
+        }
+        self.changed(&mut state, name);
+        if index.is_some() {
+            let port = port.reopened()?;
+            self.shared.ports.store(Arc::new(ports.with(Arc::new(port))));
+            self.reconfigure(&mut state);
+            drop(state);
+            self.each(Worker::refresh);
+        }
+        Ok(())
+    }
+
     fn each(&self, what: impl Fn(&mut Worker) + Clone + Send + 'static) {
         for cell in self.cells() {
             let what = what.clone();
@@ -475,8 +498,7 @@ impl Datapath for Engine {
         if let Some(waker) = lock(&self.waker).as_ref().filter(|_| !io.is_pmd()) {
             io.wake_by(waker);
         }
-        let steer_by_hash = std::sync::atomic::AtomicBool::new(false);
-        let port = Arc::new(Port { number, device: Arc::clone(device), io, old_flags, steer_by_hash });
+        let port = Arc::new(Port::new(number, device, io, old_flags));
         self.shared.ports.store(Arc::new(ports.with(port)));
         self.changed(&mut state, device.name());
         self.reconfigure(&mut state);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datapath::PortChanges;
+use datapath::netdev::Flags;
 use datapath::netdev::tunnel::Packets;
 use flow::id::{DpPort, OfPort};
 use flow::time::Instant;
@@ -116,7 +117,9 @@ impl Bridge {
             let Some(state) = state.filter(|state| *state != iface.published) else { continue };
             let was_down = iface.published.0.contains(PortConfig::PORT_DOWN);
             let is_down = state.0.contains(PortConfig::PORT_DOWN);
-            if was_down != is_down {
+            // What the device itself says is no order to it.
+            let told = iface.device.flags().is_ok_and(|flags| flags.contains(Flags::UP) == is_down);
+            if was_down != is_down && told {
                 device::set_up(&*iface.device, !is_down);
                 iface.seen = iface.device.change_seq();
                 turned.push(iface.ofp);

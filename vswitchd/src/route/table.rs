@@ -1,7 +1,8 @@
-//! One routing table: longest prefix first, by one hash table a prefix length.
+//! One routing table: longest prefix first, by one tree a prefix length. A hash table would be quicker by a little, but for
+//! the moments when it grows: then a large one keeps the main loop from everything else.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use datapath::linux::addr::masked;
@@ -40,14 +41,14 @@ impl Level {
 #[derive(Default)]
 pub struct Table {
     /// Each route with the number of its entry, by which lists are ordered.
-    levels: BTreeMap<Level, HashMap<(IpAddr, u32), (u64, Route)>>,
+    levels: BTreeMap<Level, BTreeMap<(IpAddr, u32), (u64, Route)>>,
     entered: u64,
 }
 
 impl Table {
     /// Routes in it.
     pub fn len(&self) -> usize {
-        self.levels.values().map(HashMap::len).sum()
+        self.levels.values().map(BTreeMap::len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
