@@ -250,6 +250,11 @@ pub trait Netdev: Send + Sync {
         Ok(BTreeMap::new())
     }
 
+    /// What the device leaves to the kernel when a userspace datapath sends by it; for the `status` column.
+    fn tx_offloads(&self) -> Option<TxOffloads> {
+        None
+    }
+
     fn addresses(&self) -> Vec<Address> {
         Vec::new()
     }

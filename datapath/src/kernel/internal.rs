@@ -7,6 +7,7 @@ use std::sync::Arc;
 use flow::key::EthAddr;
 
 use crate::Error;
+use crate::linux::tc::Shaper;
 use crate::netdev::{Address, Counters, Flags, Link, Netdev, Netdevs};
 use crate::user::port::kernel::Interface;
 
@@ -54,7 +55,7 @@ impl Netdev for Internal {
     }
 
     fn carrier_resets(&self) -> u64 {
-        self.0.state().map_or(0, |state| state.carrier_changes)
+        self.0.carrier_resets()
     }
 
     fn flags(&self) -> Result<Flags, Error> {
@@ -79,6 +80,10 @@ impl Netdev for Internal {
 
     fn addresses(&self) -> Vec<Address> {
         self.0.addresses()
+    }
+
+    fn shaper(&self) -> Option<&Shaper> {
+        Some(self.0.shaper())
     }
 
     fn change_seq(&self) -> u64 {

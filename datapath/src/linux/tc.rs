@@ -64,6 +64,9 @@ pub const MAX_QUEUES: u32 = 0xf000;
 /// Columns of the database that configure something, by key.
 pub type Details = BTreeMap<String, String>;
 
+/// Parameters that are in force, in the order in which they are told.
+pub type Rows = Vec<(&'static str, u64)>;
+
 /// A number that may be left out; what is none counts as left out.
 fn number(details: &Details, key: &str) -> Option<u64> {
     details.get(key)?.trim().parse().ok()
@@ -163,10 +166,10 @@ impl Shaper {
 
     /// The type of the discipline that the device has, and its parameters. The type is empty for the kernel's default, and
     /// `linux-other` for one that is not among ours.
-    pub fn qos(&self, now: Instant) -> Result<(&'static str, Details), Error> {
+    pub fn qos(&self, now: Instant) -> Result<(&'static str, Rows), Error> {
         let work = self.begin(now)?;
         let installed = work.installed();
-        Ok((installed.root.kind().name(), installed.root.details(work.psched())))
+        Ok((installed.root.kind().name(), installed.root.rows()))
     }
 
     /// Gives the device a discipline; an empty type is the kernel's default. One that is there already is changed where
@@ -193,9 +196,9 @@ impl Shaper {
     }
 
     /// The queues that the device has, with their parameters.
-    pub fn queues(&self, now: Instant) -> Result<BTreeMap<u32, Details>, Error> {
+    pub fn queues(&self, now: Instant) -> Result<BTreeMap<u32, Rows>, Error> {
         let work = self.begin(now)?;
-        Ok(work.installed().queues.iter().map(|(id, queue)| (*id, queue.class.details())).collect())
+        Ok(work.installed().queues.iter().map(|(id, queue)| (*id, queue.class.rows())).collect())
     }
 
     /// Makes or changes a queue.

@@ -323,7 +323,9 @@ impl Engine {
     pub fn link_changed(&self, name: &str, index: Option<u32>) -> Result<(), Error> {
         let mut state = lock(&self.state);
         let ports = self.shared.ports.load_full();
-        let Some(port) = ports.find(name).filter(|port| port.device.kind() == "system") else { return Ok(()) };
+        let Some(port) = ports.find(name).filter(|port| port.device.kind() == "system") else {
+            return Ok(());
+        };
         if index.is_some() && index == port.ifindex {
             return Ok(());
         }

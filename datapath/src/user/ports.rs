@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flow::id::DpPort;
 
 use super::port::Io;
-use crate::{Error, PortInfo};
 use crate::netdev::{Flags, Netdev};
+use crate::{Error, PortInfo};
 
 /// Ports of one datapath; a number beyond is refused.
 pub const MAX_PORTS: u32 = 65_535;

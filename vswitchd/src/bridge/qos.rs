@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use datapath::linux::tc::police::Policing;
-use datapath::linux::tc::{Details, Shaper};
+use datapath::linux::tc::{Details, Rows, Shaper};
 use flow::time::Instant;
 use ovsdb::idl::{Idl, Record};
 use sys::errno::Errno;
@@ -96,10 +96,10 @@ fn set_queues(shaper: &Shaper, wanted: &Wanted, now: Instant) {
 }
 
 /// In the order in which OVS goes over maps.
-fn write_details(text: &mut String, details: Details, indent: &str) {
+fn write_rows(text: &mut String, rows: Rows, indent: &str) {
     let mut ordered = ByHash::new();
-    for (key, value) in details {
-        ordered.insert(&key.clone(), (key, value));
+    for (key, value) in rows {
+        ordered.insert(key, (key, value));
     }
     for (key, value) in ordered.iter() {
         let _ = writeln!(text, "{indent}{key}: {value}");
@@ -125,18 +125,18 @@ impl Bridges {
     pub fn qos_show(&self, name: &str, now: Instant) -> Result<String, String> {
         let none = || Ok(format!("QoS not configured on {name}\n"));
         let Some(shaper) = self.known_iface(name)?.device.shaper() else { return none() };
-        let (kind, details) = shaper
+        let (kind, rows) = shaper
             .qos(now)
             .map_err(|error| format!("{name}: failed to retrieve QOS configuration ({error})\n"))?;
         if kind.is_empty() {
             return none();
         }
         let mut text = format!("QoS: {name} {kind}\n");
-        write_details(&mut text, details, "");
-        for (id, details) in shaper.queues(now).unwrap_or_default() {
+        write_rows(&mut text, rows, "");
+        for (id, rows) in shaper.queues(now).unwrap_or_default() {
             text.push('\n');
             let _ = if id == 0 { writeln!(text, "Default:") } else { writeln!(text, "Queue {id}:") };
-            write_details(&mut text, details, "  ");
+            write_rows(&mut text, rows, "  ");
             let _ = match shaper.queue_stats(id, now) {
                 Ok((stats, _)) => writeln!(
                     text,

@@ -462,7 +462,7 @@ impl Bridge {
             self.ports
                 .insert(port.name, Port { name: port.name.to_owned(), uuid, bundle, ifaces: Vec::new() });
         }
-        status::device(txn, &iface);
+        status::device(txn, &iface, &self.kind);
         status::statistics(txn, &*self.datapath, &iface);
         if let Some(port) = self.ports.get_mut(port.name) {
             port.ifaces.push(iface);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use datapath::Datapath;
-use datapath::netdev::Flags;
+use datapath::netdev::{Flags, TxOffloads};
 use flow::id::OfPort;
 use flow::time::Instant;
 use ovsdb::idl::{Idl, Record, Txn};
@@ -141,13 +141,19 @@ pub(super) fn failed_iface(txn: &mut Txn, uuid: Uuid, error: &str) {
 }
 
 /// What a device says of itself.
-pub(super) fn device(txn: &mut Txn, iface: &Iface) {
+pub(super) fn device(txn: &mut Txn, iface: &Iface, datapath_kind: &str) {
     let Some(uuid) = iface.uuid else { return };
     let device = &iface.device;
     let mut set = |column: &str, datum: Datum| txn.set("Interface", uuid, column, datum);
     let word = |word: Option<&str>| word.map_or_else(none, Datum::one);
     let number = |number: Option<i64>| number.map_or_else(none, Datum::one);
-    set("status", device.status().map_or_else(|_| nothing(), Datum::map));
+    let status = device.status().map(|mut status| {
+        // The kernel's datapath does not send by the device, but is it.
+        let offloads = device.tx_offloads().filter(|_| datapath_kind != "system");
+        status.extend(offloads.into_iter().flat_map(TxOffloads::rows));
+        status
+    });
+    set("status", status.map_or_else(|_| nothing(), Datum::map));
     let up = device.flags().ok().map(|flags| if flags.contains(Flags::UP) { "up" } else { "down" });
     set("admin_state", word(up));
     set("link_state", word(Some(if super::device::has_carrier(&**device) { "up" } else { "down" })));
@@ -185,7 +191,7 @@ impl Bridges {
             for bridge in self.bridges.values() {
                 txn.set("Bridge", bridge.uuid, "datapath_version", bridge.datapath.version());
                 for iface in bridge.ifaces() {
-                    device(&mut txn, iface);
+                    device(&mut txn, iface, &bridge.kind);
                 }
             }
             self.take_off(idl, &txn, false);

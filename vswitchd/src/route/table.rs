@@ -1,8 +1,8 @@
 //! One routing table: longest prefix first, by one tree a prefix length. A hash table would be quicker by a little, but for
 //! the moments when it grows: then a large one keeps the main loop from everything else.
 
-use std::collections::btree_map::Entry;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use datapath::linux::addr::masked;

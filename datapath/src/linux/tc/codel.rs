@@ -2,7 +2,7 @@
 
 use flow::attr::{Attr, Writer};
 
-use super::{Details, number};
+use super::{Details, Rows, number};
 
 const TCA_CODEL_TARGET: u16 = 1;
 const TCA_CODEL_LIMIT: u16 = 2;
@@ -53,7 +53,7 @@ impl Codel {
     }
 
     /// As the database words it.
-    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+    pub fn rows(&self) -> Rows {
         vec![("target", self.target.into()), ("limit", self.limit.into()), ("interval", self.interval.into())]
     }
 }

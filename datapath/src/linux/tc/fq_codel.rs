@@ -2,7 +2,7 @@
 
 use flow::attr::{Attr, Writer};
 
-use super::{Details, number};
+use super::{Details, Rows, number};
 
 const TCA_FQ_CODEL_TARGET: u16 = 1;
 const TCA_FQ_CODEL_LIMIT: u16 = 2;
@@ -65,7 +65,7 @@ impl FqCodel {
     }
 
     /// As the database words it.
-    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+    pub fn rows(&self) -> Rows {
         vec![
             ("target", self.target.into()),
             ("limit", self.limit.into()),

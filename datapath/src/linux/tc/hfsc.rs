@@ -3,7 +3,7 @@
 
 use flow::attr::{Attr, Writer};
 
-use super::{Details, Facts, number};
+use super::{Details, Facts, Rows, number};
 
 const TCA_HFSC_RSC: u16 = 1;
 const TCA_HFSC_FSC: u16 = 2;
@@ -92,7 +92,7 @@ impl HfscClass {
     }
 
     /// As the database words it: bits a second.
-    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+    pub fn rows(&self) -> Rows {
         let mut rows = vec![("min-rate", u64::from(self.min_rate) * 8)];
         if self.max_rate != self.min_rate {
             rows.push(("max-rate", u64::from(self.max_rate) * 8));

@@ -4,7 +4,7 @@
 use flow::attr::{Attr, Writer};
 
 use super::psched::{Psched, rate_spec};
-use super::{Details, Facts, number};
+use super::{Details, Facts, Rows, number};
 
 const TCA_HTB_PARMS: u16 = 1;
 const TCA_HTB_INIT: u16 = 2;
@@ -104,12 +104,12 @@ impl HtbClass {
     }
 
     /// As the database words it: bits and bits a second.
-    pub fn rows(&self) -> Vec<(&'static str, u64)> {
-        let mut rows =
-            vec![("min-rate", self.min_rate.saturating_mul(8)), ("burst", u64::from(self.burst) * 8)];
+    pub fn rows(&self) -> Rows {
+        let mut rows = vec![("min-rate", self.min_rate.saturating_mul(8))];
         if self.max_rate != self.min_rate {
             rows.push(("max-rate", self.max_rate.saturating_mul(8)));
         }
+        rows.push(("burst", u64::from(self.burst) * 8));
         if self.priority != 0 {
             rows.push(("priority", self.priority.into()));
         }

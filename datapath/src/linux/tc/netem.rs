@@ -3,7 +3,7 @@
 use flow::attr::Attr;
 
 use super::psched::Psched;
-use super::{Details, number};
+use super::{Details, Rows, number};
 
 /// Packets that may wait, unless told.
 const DEFAULT_LIMIT: u32 = 1000;
@@ -59,7 +59,7 @@ impl Netem {
     }
 
     /// As the database words it.
-    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+    pub fn rows(&self) -> Rows {
         vec![
             ("latency", self.latency.into()),
             ("limit", self.limit.into()),

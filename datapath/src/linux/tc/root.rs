@@ -9,7 +9,7 @@ use super::htb::{Htb, HtbClass};
 use super::netem::Netem;
 use super::psched::Psched;
 use super::sfq::Sfq;
-use super::{Details, Facts, TCA_OPTIONS};
+use super::{Details, Facts, Rows, TCA_OPTIONS};
 
 /// A kind of discipline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -148,8 +148,8 @@ impl Root {
     }
 
     /// Its parameters, as the database words them.
-    pub fn details(&self, _psched: Psched) -> Details {
-        let rows = match self {
+    pub fn rows(&self) -> Rows {
+        match self {
             Self::Default | Self::Other => Vec::new(),
             Self::Htb(htb) => vec![("max-rate", htb.max_rate * 8)],
             Self::Hfsc(hfsc) => vec![("max-rate", u64::from(hfsc.max_rate) * 8)],
@@ -157,8 +157,7 @@ impl Root {
             Self::Codel(codel) => codel.rows(),
             Self::FqCodel(codel) => codel.rows(),
             Self::Netem(netem) => netem.rows(),
-        };
-        rows.into_iter().map(|(key, value)| (key.to_owned(), value.to_string())).collect()
+        }
     }
 
     /// The class of the whole device, if it has classes.
@@ -251,12 +250,11 @@ impl Class {
     }
 
     /// Its parameters, as the database words them.
-    pub fn details(&self) -> Details {
-        let rows = match self {
+    pub fn rows(&self) -> Rows {
+        match self {
             Self::Htb(class) => class.rows(),
             Self::Hfsc(class) => class.rows(),
-        };
-        rows.into_iter().map(|(key, value)| (key.to_owned(), value.to_string())).collect()
+        }
     }
 
     /// Its parameters, for the log.

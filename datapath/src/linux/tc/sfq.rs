@@ -2,7 +2,7 @@
 
 use flow::attr::Attr;
 
-use super::{Details, Facts, number};
+use super::{Details, Facts, Rows, number};
 
 /// How often flows are dealt out anew, unless told.
 const DEFAULT_PERTURB: u32 = 10;
@@ -38,7 +38,7 @@ impl Sfq {
     }
 
     /// As the database words it.
-    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+    pub fn rows(&self) -> Rows {
         vec![("quantum", self.quantum.into()), ("perturb", self.perturb.into())]
     }
 }

@@ -50,9 +50,8 @@ fn htb_as_bytes() {
     assert_eq!(parms, expected);
     let attr = Attrs::new(&bytes).next().unwrap().unwrap();
     assert_eq!(Class::decode(Kind::Htb, &attr, USUAL), Some(class));
-    let rows =
-        details([("burst", "12512"), ("max-rate", "8000000"), ("min-rate", "800000"), ("priority", "5")]);
-    assert_eq!(class.details(), rows);
+    let rows = [("min-rate", 800_000), ("max-rate", 8_000_000), ("burst", 12_512), ("priority", 5)];
+    assert_eq!(class.rows(), rows);
 }
 
 #[test]
@@ -77,11 +76,7 @@ fn what_is_left_out_follows_from_the_device() {
     assert_eq!(Root::parse(Kind::Sfq, &none, &FACTS), Root::Sfq(sfq::Sfq { quantum: 1500, perturb: 10 }));
     let htb = Root::parse(Kind::Htb, &details([("max-rate", "1600")]), &FACTS);
     let class = htb.parse_class(&details([("max-rate", "99999999")]), &FACTS).unwrap();
-    assert_eq!(
-        class.details(),
-        details([("min-rate", "1600"), ("burst", "12512")]),
-        "no more than the device"
-    );
+    assert_eq!(class.rows(), [("min-rate", 1600), ("burst", 12_512)], "no more than the device");
 }
 
 #[test]
@@ -118,7 +113,7 @@ fn disciplines_without_classes_read_back() {
             root.put_options(attrs, USUAL);
         }));
         assert_eq!(parse_qdisc(&message, USUAL), Some(root), "{kind:?}");
-        assert!(root.details(USUAL).iter().all(|(key, value)| given.get(key) == Some(value)));
+        assert!(root.rows().iter().all(|(key, value)| number(&given, key) == Some(*value)));
         assert_eq!(root.parse_class(&given, &FACTS), None);
     }
     let netem = Root::parse(Kind::Netem, &given, &FACTS);
@@ -198,9 +193,9 @@ proptest! {
             root.put_options(&mut attrs, USUAL);
             for class in root.parse_class(&details, &FACTS).into_iter().chain(root.whole_class()) {
                 class.put_options(&mut attrs, 1500, USUAL);
-                let _ = (class.details(), class.text());
+                let _ = (class.rows(), class.text());
             }
-            let _ = root.details(USUAL);
+            let _ = root.rows();
         }
     }
 }

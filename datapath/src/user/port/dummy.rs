@@ -355,8 +355,8 @@ impl Netdev for Dummy {
         })
     }
 
-    fn status(&self) -> Result<BTreeMap<String, String>, Error> {
-        Ok(TxOffloads::default().rows())
+    fn tx_offloads(&self) -> Option<TxOffloads> {
+        Some(TxOffloads::default())
     }
 
     fn custom_counters(&self) -> Vec<(String, u64)> {

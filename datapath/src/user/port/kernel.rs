@@ -118,11 +118,12 @@ impl Interface {
 
     pub fn status(&self) -> Result<BTreeMap<String, String>, Error> {
         let driver = self.links.driver(&self.name)?;
-        let mut status = TxOffloads { tcp_csum: true, udp_csum: true, tcp_seg: true }.rows();
-        status.insert("driver_name".to_owned(), driver.name);
-        status.insert("driver_version".to_owned(), driver.version);
-        status.insert("firmware_version".to_owned(), driver.firmware);
-        Ok(status)
+        let rows = [
+            ("driver_name", driver.name),
+            ("driver_version", driver.version),
+            ("firmware_version", driver.firmware),
+        ];
+        Ok(rows.map(|(key, value)| (key.to_owned(), value)).into())
     }
 
     /// A number that changes when flags, address, MTU or carrier do.
@@ -303,6 +304,10 @@ impl Netdev for System {
 
     fn status(&self) -> Result<BTreeMap<String, String>, Error> {
         self.0.status()
+    }
+
+    fn tx_offloads(&self) -> Option<TxOffloads> {
+        Some(TxOffloads { tcp_csum: true, udp_csum: true, tcp_seg: true })
     }
 
     fn addresses(&self) -> Vec<Address> {
