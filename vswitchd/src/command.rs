@@ -128,7 +128,8 @@ const ENGINE: [Command<Switch>; 12] = [
     }),
 ];
 
-const ROUTE: [Command<Switch>; 7] = [
+const ROUTE: [Command<Switch>; 8] = [
+    Command::new("netlink/show", "", 0, 0, |s, r| shown(s.world.network.show(), r)),
     Command::new(
         "ovs/route/add",
         "ip/plen dev [gw] [pkt_mark=mark] [src=src_ip] [table=id]",

@@ -1,8 +1,8 @@
 //! The thread that keeps [`State`] current, and the end of it that the main loop holds.
 //!
 //! The thread first listens, then lists: what changes while it lists is announced and applied after. When the kernel
-//! says that it dropped announcements (`ENOBUFS`), everything is listed again; the difference is what the main loop is
-//! told. Announcements come in bursts: the thread reads all there are before it hands anything over.
+//! says that it dropped announcements (`ENOBUFS`), those that are left are thrown away and everything is listed again; the
+//! difference is what the main loop is told. Announcements come in bursts: the thread reads all there are before it hands anything over.
 //!
 //! What is handed over waits in a queue of [`QUEUE`] batches of up to [`BATCH`] changes. While that is full, changes stay
 //! with the thread, where those to one object become one.
@@ -285,7 +285,9 @@ impl Thread {
                     tracing::debug!(target: "netlink_notifier", "netlink receive buffer overflowed ({errno})");
                     self.shared.lock().counts.overruns += 1;
                     self.everything = true;
-                    read += 1;
+                    // The kernel drops announcements, and says so no more, until there is none left to read.
+                    self.events.drain();
+                    break true;
                 }
             }
             if read >= BURST {

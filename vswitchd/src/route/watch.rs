@@ -1,11 +1,13 @@
 //! The kernel's network as the main loop sees it: takes changes from the thread that listens, as many as a round may.
 
+use std::fmt;
 use std::task::Waker;
 use std::time::Duration;
 
-use datapath::linux::monitor::{Counts, Interest, Monitor};
+use datapath::linux::monitor::{BATCH, Counts, Interest, Monitor, QUEUE};
 use datapath::linux::state::{Change, LinkNews};
 use datapath::netdev::Netdevs;
+use serde::Serialize;
 
 use super::Router;
 
@@ -23,6 +25,29 @@ pub struct Watch {
     monitor: Option<Monitor>,
     /// Links that changed or vanished.
     links: Vec<LinkNews>,
+    largest_round: u64,
+}
+
+/// How the kernel's network is followed, for `netlink/show`.
+#[derive(Serialize)]
+pub struct Shown {
+    #[serde(flatten)]
+    thread: Counts,
+    /// Most changes that one round of the main loop took over.
+    largest_round: u64,
+    /// Most that one round may.
+    round_limit: u64,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { thread, largest_round, round_limit } = self;
+        let Counts { announcements, overruns, dumps, routes, refused, longest_queue } = thread;
+        writeln!(f, "announcements:{announcements} overruns:{overruns} dumps:{dumps}")?;
+        writeln!(f, "routes:{routes} refused:{refused}")?;
+        writeln!(f, "queue:{longest_queue} of {QUEUE} batches of {BATCH}")?;
+        writeln!(f, "round:{largest_round} of {round_limit} changes")
+    }
 }
 
 impl Watch {
@@ -38,13 +63,16 @@ impl Watch {
         };
         monitor.wake_by(waker);
         netdevs.watch_links(monitor.versions());
-        Self { router: Router::default(), monitor: Some(monitor), links: Vec::new() }
+        Self { monitor: Some(monitor), ..Self::default() }
     }
 
     /// Takes over changes. Whether there are more.
     pub fn run(&mut self) -> bool {
+        let mut taken = 0;
         for _ in 0..ROUND_BATCHES {
             let Some(batch) = self.monitor.as_ref().and_then(Monitor::take) else { return false };
+            taken += batch.len() as u64;
+            self.largest_round = self.largest_round.max(taken);
             for change in batch {
                 match change {
                     Change::Link(news) => self.links.push(news),
@@ -67,8 +95,12 @@ impl Watch {
         std::mem::take(&mut self.links)
     }
 
-    /// What the thread did.
-    pub fn counts(&self) -> Counts {
-        self.monitor.as_ref().map(Monitor::counts).unwrap_or_default()
+    /// What was done so far.
+    pub fn show(&self) -> Shown {
+        Shown {
+            thread: self.monitor.as_ref().map(Monitor::counts).unwrap_or_default(),
+            largest_round: self.largest_round,
+            round_limit: (ROUND_BATCHES * BATCH) as u64,
+        }
     }
 }
