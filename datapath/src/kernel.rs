@@ -531,7 +531,7 @@ impl Datapath for Kernel {
             }
             Err(error) => tracing::warn!(
                 target: "dpif", rl = "60,5",
-                "{}: failed to delete port {port}: {error}", self.say()
+                "{}: port_del failed ({error})", self.say()
             ),
         }
         deleted

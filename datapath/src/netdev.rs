@@ -92,6 +92,9 @@ pub struct Counters {
     pub rx_over_errors: Option<u64>,
     pub rx_crc_errors: Option<u64>,
     pub rx_missed_errors: Option<u64>,
+    /// Of these two the `statistics` column has nothing.
+    pub tx_aborted_errors: Option<u64>,
+    pub tx_carrier_errors: Option<u64>,
     pub collisions: Option<u64>,
     pub rx_multicast: Option<u64>,
     pub upcall_packets: Option<u64>,

@@ -36,6 +36,8 @@ pub struct LinkStats {
     pub rx_frame_errors: u64,
     pub rx_fifo_errors: u64,
     pub rx_missed_errors: u64,
+    pub tx_aborted_errors: u64,
+    pub tx_carrier_errors: u64,
 }
 
 /// What the kernel knows of one interface.
@@ -323,6 +325,8 @@ impl LinkStats {
             rx_frame_errors: word(13)?,
             rx_fifo_errors: word(14)?,
             rx_missed_errors: word(15)?,
+            tx_aborted_errors: word(16)?,
+            tx_carrier_errors: word(17)?,
         })
     }
 }

@@ -143,9 +143,9 @@ pub(super) fn del_if(session: &mut Session<'_>, args: &[&str]) -> Done {
                 Err(_) => return session.fail(None, format!("no port named {name}")),
             },
         };
-        // The datapath's own port stays as long as the datapath does.
-        let deleted =
-            if number == DpPort::LOCAL { Err(Errno::EINVAL.into()) } else { datapath.port_del(number) };
+        // The engine's own port stays as long as the engine does; the kernel says that itself.
+        let stays = number == DpPort::LOCAL && datapath.as_engine().is_some();
+        let deleted = if stays { Err(Errno::EINVAL.into()) } else { datapath.port_del(number) };
         deleted.or_else(|error: crate::Error| {
             session.fail(Some(error.errno()), format!("deleting port {name} from {dp_name} failed"))
         })

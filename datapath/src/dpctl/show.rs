@@ -174,8 +174,8 @@ fn port_statistics(device: Result<Arc<dyn Netdev>, Error>) -> String {
         ("TX packets", counters.tx_packets),
         ("errors", counters.tx_errors),
         ("dropped", counters.tx_dropped),
-        ("aborted", None),
-        ("carrier", None),
+        ("aborted", counters.tx_aborted_errors),
+        ("carrier", counters.tx_carrier_errors),
     ]);
     line(&[("collisions", counters.collisions)]);
     let _ = writeln!(

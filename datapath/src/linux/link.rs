@@ -134,6 +134,8 @@ fn stats(bytes: &[u8]) -> Option<LinkStats> {
         rx_frame_errors: word(13)?,
         rx_fifo_errors: word(14)?,
         rx_missed_errors: word(15)?,
+        tx_aborted_errors: word(16)?,
+        tx_carrier_errors: word(17)?,
     })
 }
 

@@ -168,6 +168,8 @@ pub(super) fn counters_of(stats: &LinkStats) -> Counters {
         rx_over_errors: Some(stats.rx_over_errors),
         rx_crc_errors: Some(stats.rx_crc_errors),
         rx_missed_errors: Some(stats.rx_missed_errors),
+        tx_aborted_errors: Some(stats.tx_aborted_errors),
+        tx_carrier_errors: Some(stats.tx_carrier_errors),
         collisions: Some(stats.collisions),
         rx_multicast: Some(stats.multicast),
         ..Counters::default()
