@@ -19,6 +19,9 @@ pub const TESTS: &[Test] = &[
     Test::new("ct::zone_limit", zone_limit),
     Test::new("ct::timeout_policy", timeout_policy),
     Test::new("ct::flush", flush),
+    Test::new("ct::partial_flush", partial_flush),
+    Test::new("ct::zones_of_the_database", zones_of_the_database),
+    Test::new("ct::text_is_the_peers", text_is_the_peers),
 ];
 
 fn two_hosts(world: &World, flows: &str) {
@@ -312,4 +315,99 @@ priority=50,in_port=1,ip,udp,tp_dst=2,actions=ct(commit,zone=2),output:2",
     assert_eq!(tracked(world, "").matches("udp,orig").count(), 1);
     world.sh("ovs-appctl dpctl/flush-conntrack zone=2");
     assert_eq!(tracked(world, "").matches("udp,orig").count(), 0);
+}
+
+/// Connections by protocol and zone, each with a mark and a label of its own.
+const MARKED: &str = "priority=100,arp,actions=normal
+priority=50,in_port=1,ip,udp,tp_dst=1,actions=ct(commit,zone=1,exec(set_field:1->ct_mark)),output:2
+priority=50,in_port=1,ip,udp,tp_dst=2,actions=ct(commit,zone=1,exec(set_field:0x12->ct_label)),output:2
+priority=50,in_port=1,ip,udp,tp_dst=3,actions=ct(commit,zone=2),output:2";
+
+fn open_three(world: &World) {
+    for port in [1, 2, 3] {
+        world.sh(&format!("echo x | ip netns exec a nc -u -w 0 -q 0 -p 99 {} {port}", ip(2)));
+    }
+}
+
+/// By dpctl and by OpenFlow.
+fn partial_flush(world: &World) {
+    if world.older {
+        return;
+    }
+    two_hosts(world, MARKED);
+    let left = || {
+        let held = tracked(world, "");
+        [1, 2, 3].map(|port| held.contains(&format!("sport=99,dport={port})")))
+    };
+    for (command, rest) in [
+        ("ovs-appctl dpctl/flush-conntrack mark=0x1/0x3", [false, true, true]),
+        ("ovs-appctl dpctl/flush-conntrack labels=0x10/0x10", [true, false, true]),
+        ("ovs-appctl dpctl/flush-conntrack zone=2 'ct_nw_src=10.1.0.1'", [true, true, false]),
+        ("ovs-ofctl ct-flush br0 'ct_nw_dst=10.1.0.2,ct_nw_proto=17,ct_tp_dst=2'", [true, false, true]),
+        ("ovs-ofctl ct-flush br0 zone=1 '' 'ct_nw_src=10.1.0.2'", [false, false, true]),
+        ("ovs-ofctl ct-flush-zone br0 1", [false, false, true]),
+    ] {
+        open_three(world);
+        world.until("three connections", || left() == [true; 3]);
+        world.sh(command);
+        world.until(command, || left() == rest);
+    }
+}
+
+/// Limits and timeout policies come and go with the rows of the database.
+fn zones_of_the_database(world: &World) {
+    if world.older {
+        return;
+    }
+    two_hosts(world, MARKED);
+    world.sh(
+        "ovs-vsctl -- --id=@d create Datapath datapath_version=0 -- set Open_vSwitch . datapaths:system=@d
+        ovs-vsctl add-zone-tp system zone=1 udp_single=77 -- set-zone-limit system 2 5
+        ovs-vsctl set-zone-limit system default 99",
+    );
+    let limits = || world.sh("ovs-appctl dpctl/ct-get-limits");
+    world.until("limits", || limits() == "default limit=99\nzone=2,limit=5,count=0\n");
+    assert!(world.sh("ovs-vsctl list-dp-cap system").contains("ct_flush=true"));
+    let refused = world.try_sh("ovs-appctl dpctl/ct-set-limits zone=2,limit=3");
+    assert_eq!(refused.status, Some(2), "{}", refused.text());
+    open_three(world);
+    let held = tracked(world, "-s zone=1");
+    let seconds = |line: &str| line.split_once("timeout=")?.1.split(',').next()?.parse::<u32>().ok();
+    let timeouts: Vec<_> = held.lines().filter_map(seconds).collect();
+    assert!(timeouts.len() == 2 && timeouts.iter().all(|secs| (60..=77).contains(secs)), "{held}");
+    assert!(world.flows().contains("timeout=ovs_tp_1_udp4"), "{}", world.flows());
+    world.sh("ovs-vsctl del-zone-tp system zone=1 -- del-zone-limit system 2");
+    world.until("limits", || limits() == "default limit=99\n");
+    world.until("no timeout", || {
+        open_three(world);
+        !world.flows().contains("timeout=")
+    });
+}
+
+/// The tools of Debian's Open vSwitch say the same of the same kernel.
+fn text_is_the_peers(world: &World) {
+    two_hosts(world, REPLIES_ONLY);
+    world.sh("sysctl -qw net.netfilter.nf_conntrack_acct=1 || true");
+    world.ping("a", &ip(2));
+    world.tcp("a", &ip(2), "b");
+    world.tcp("a", &ip6(2), "b");
+    for command in [
+        "dump-conntrack",
+        "-m dump-conntrack",
+        "-m -s dump-conntrack",
+        "dump-conntrack zone=5",
+        "-m ct-stats-show",
+        "ct-bkts",
+        "ct-get-limits",
+        "dump-dps",
+        "show",
+        "cache-get-size",
+    ] {
+        let say = |program: &str| {
+            let ran =
+                world.try_sh(&format!("{program} {command} | sed 's/timeout=[0-9]*//; s/hit.*//' | sort"));
+            (ran.status, ran.text())
+        };
+        assert_eq!(say("ovs-dpctl"), say("/usr/bin/ovs-dpctl"), "{command}");
+    }
 }
