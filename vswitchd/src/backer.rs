@@ -133,6 +133,16 @@ impl Backer {
         self.flows.threads.after_pass(done);
     }
 
+    /// Makes a pass over the datapath's flows now, where there are no threads.
+    pub fn revalidate(&self, now: Instant) {
+        self.flows.walk(self, now);
+    }
+
+    /// Sets how many flows the datapath may have, until that adapts.
+    pub fn set_flow_limit(&self, limit: usize) {
+        self.flows.set_limit(limit);
+    }
+
     /// Whether threads look after flows.
     pub const fn is_threaded(&self) -> bool {
         self.threaded

@@ -72,7 +72,8 @@ struct State {
     cache_inserts: bool,
 }
 
-fn features() -> Features {
+/// What the userspace datapath can do.
+pub fn features() -> Features {
     Features {
         masked_set_action: true,
         tnl_push_pop: true,
