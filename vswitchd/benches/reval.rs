@@ -277,6 +277,7 @@ fn main() {
             full_len: 60,
             key: &key,
             raw: None,
+            fitness: flow::odp::Fitness::Perfect,
             ufid,
             pmd: PmdId::MAIN,
             in_port: DpPort(1),

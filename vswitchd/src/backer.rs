@@ -98,6 +98,10 @@ impl Backer {
         });
         // Before anything is translated, for translations give out ids.
         this.flows.survey(&this);
+        // What is asked before `begin` is not answered; kernels need not even be listened to.
+        if let Err(error) = this.datapath.set_receiving(false) {
+            tracing::warn!(target: "ofproto_dpif", "{}: {error}", this.datapath.name());
+        }
         let handler: Arc<dyn datapath::upcall::Handler> = this.clone();
         this.datapath.set_handler(Some(handler));
         this
@@ -200,7 +204,7 @@ impl Backer {
 
     /// Whether flows are dumped by their identifiers alone.
     pub fn ufid(&self) -> bool {
-        self.ufid.load(Ordering::Relaxed)
+        self.ufid.load(Ordering::Relaxed) && self.datapath.features().ufid
     }
 
     pub(crate) fn set_ufid(&self, on: bool) {

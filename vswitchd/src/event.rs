@@ -25,7 +25,7 @@ use sys::process::Usage;
 use tokio::sync::Notify;
 
 use crate::backer::Note as Left;
-use crate::bridge::Bridges;
+use crate::bridge::{Bridges, Outside};
 use crate::command;
 use crate::drops::Drops;
 use crate::world::World;
@@ -212,7 +212,8 @@ impl Switch {
     fn expire(&mut self, now: Instant) -> Instant {
         if now >= self.expire_at {
             self.expire_at = now + EXPIRY;
-            for bridge in self.bridges.iter_mut() {
+            // What is being restored has not seen its packets yet.
+            for bridge in self.bridges.iter_mut().filter(|_| !self.world.is_restoring()) {
                 bridge.ofproto.expire(now);
             }
         }

@@ -179,6 +179,19 @@ impl World {
         Ok(engine)
     }
 
+    /// Deletes datapaths of the kernel but for one of that name: an earlier process left them.
+    fn delete_other_kernels(&self, but: &str) {
+        let others = Kernel::enumerate().unwrap_or_default().into_iter().filter(|name| name != but);
+        for name in others {
+            let deleted = self.open_kernel(&name, false, false).and_then(|kernel| kernel.destroy());
+            if let Err(error) = deleted {
+                tracing::warn!(
+                    target: "ofproto_dpif", "couldn't open old datapath {name} to remove it ({error})"
+                );
+            }
+        }
+    }
+
     /// A backer over a datapath that was just made.
     fn back(&mut self, kind: &str, datapath: Arc<dyn Datapath>) {
         let backer = Backer::new(datapath, Arc::clone(&self.clock), !self.is_dummy(kind));
@@ -197,6 +210,7 @@ impl Outside for World {
         self.check_type(kind)?;
         let name = format!("ovs-{kind}");
         let datapath: Arc<dyn Datapath> = if self.is_kernel(kind) {
+            self.delete_other_kernels(&name);
             let opened = self.open_kernel(&name, true, true).inspect_err(|error| {
                 tracing::error!(target: "ofproto_dpif", "failed to open datapath of type {kind}: {error}");
             })?;

@@ -567,6 +567,13 @@ fn assign_ids(buckets: &[Bucket]) -> Vec<u32> {
     buckets.iter().map(&mut assign).collect()
 }
 
+/// A group with some of its buckets as text, with their numbers and ports by number.
+pub fn to_text(id: GroupId, kind: GroupType, props: &GroupProps, buckets: &[Bucket]) -> String {
+    let mut out = String::new();
+    group_text(id, Some(kind), kind, buckets, props, Version::V15, &Names::default(), &mut out);
+    out
+}
+
 #[expect(clippy::too_many_arguments, reason = "what a group's text is made of")]
 fn group_text(
     id: GroupId,

@@ -122,7 +122,7 @@ impl Ofproto {
 }
 
 /// One line of `bridge/dump-flows`.
-fn dump_flow(rule: &Rule, offload: bool, now: Instant, out: &mut String) {
+pub fn dump_flow(rule: &Rule, offload: bool, now: Instant, out: &mut String) {
     let usage = rule.usage();
     if rule.cookie != 0 {
         let _ = write!(out, "cookie=0x{:x}, ", rule.cookie);

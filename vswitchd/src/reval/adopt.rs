@@ -6,8 +6,8 @@
 //!
 //! Flows of recirculated packets are another matter, for what their ids stood for died with the process that gave them out.
 //! Such a flow, an *orphan*, is right as long as a flow leads to it that nobody replaced. Once the flows without recirculation
-//! were changed to lead to ids of ours, orphans are deleted, those first to which no flow leads, then those to which only
-//! these led. The ids are kept from being given out meanwhile ([`Foreign::survey`]).
+//! were changed to lead to ids of ours, the next pass deletes the orphans to which none of them leads, be it by way of other
+//! orphans. The ids are kept from being given out meanwhile ([`Foreign::survey`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,13 +102,15 @@ impl Foreign {
         };
         let parsed = odp::key_to_flow(&full.key)
             .and_then(|(key, _)| odp::mask_to_flow(&full.mask, &key).map(|(mask, _)| (key, mask)));
-        let (key, mask) = match parsed {
+        let (key, mut mask) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {
                 unexpected(flow, &error);
                 return self.enter(look, flows, full, &Key::default(), Mini::default(), true);
             }
         };
+        // Kernels do not tell of it, and always look at it.
+        mask.0.packet_type = u32::MAX.into();
         let id = RecircId(key.recirc_id);
         if id.0 != 0 && look.backer.recirc.find(id).is_none() && !self.lock().contains_key(&name) {
             let mut ids = Vec::new();
@@ -155,16 +157,22 @@ impl Foreign {
     /// After a pass: finds out to which orphans nothing leads any more.
     pub fn finish(&self, backer: &Backer, pass: &Pass) {
         let mut orphans = self.lock();
-        if orphans.is_empty() || !pass.is_complete() {
+        if !pass.is_complete() {
             return;
         }
         orphans.retain(|_, orphan| orphan.seen == pass.number);
+        if orphans.is_empty() {
+            return backer.recirc.release_reserved();
+        }
         let mut reached = HashSet::new();
         let mut ids = Vec::new();
         for ukey in backer.flows.ukeys.part(0, 1).flatten() {
             let state = ukey.state();
-            if state.life != Life::Gone {
-                leads_to(&state.actions, &mut ids);
+            match state.life {
+                Life::Gone => {}
+                // What the datapath does with its packets is not known.
+                Life::Wrong => return,
+                Life::Asked | Life::Live => leads_to(&state.actions, &mut ids),
             }
         }
         while let Some(id) = ids.pop() {
@@ -175,9 +183,6 @@ impl Foreign {
         }
         for orphan in orphans.values_mut() {
             orphan.released = !reached.contains(&orphan.id);
-        }
-        if orphans.is_empty() {
-            backer.recirc.release_reserved();
         }
     }
 }

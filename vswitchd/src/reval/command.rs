@@ -2,14 +2,20 @@
 
 use std::fmt::Write;
 
+use datapath::PmdId;
 use datapath::dpctl::flows::stats_text;
 use flow::action::format as action_text;
+use flow::id::Ufid;
 use flow::odp::format::{self as odp_text, Style};
 use flow::odp::{self, PortNames};
 use flow::time::Instant;
+use openflow::msg::group;
 
 use super::Flows;
+use super::ukey::Life;
 use crate::backer::{Backer, Backers, Command};
+use crate::ofproto::stats::dump_flow;
+use crate::xlate::effect::Effect;
 
 /// The commands of this module.
 pub const COMMANDS: &[Command] = &[
@@ -35,6 +41,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "revalidator/purge", usage: "", min: 0, max: 0, run: purge },
     Command { name: "revalidator/pause", usage: "", min: 0, max: 0, run: |b, _, _| pause(b, true) },
     Command { name: "revalidator/resume", usage: "", min: 0, max: 0, run: |b, _, _| pause(b, false) },
+    Command { name: "ofproto/detrace", usage: "UFID [pmd=PMD-ID]", min: 1, max: 2, run: detrace },
     Command {
         name: "dpif/dump-flows",
         usage: "[-m] [--names | --no-names] bridge",
@@ -43,6 +50,52 @@ pub const COMMANDS: &[Command] = &[
         run: dump_flows,
     },
 ];
+
+/// `ofproto/detrace`: the rules and groups that a datapath flow's packets go by.
+fn detrace(backers: &Backers, args: &[&str], now: Instant) -> Result<String, String> {
+    let ufid: Ufid = args.first().and_then(|text| parse_ufid(text)).ok_or("failed to parse ufid")?;
+    let pmd = match args.get(1) {
+        None => None,
+        Some(text) => {
+            let number = text.strip_prefix("pmd=").and_then(|number| number.parse::<i64>().ok());
+            let number = number.ok_or("Invalid pmd argument format. Expecting 'pmd=PMD-ID'")?;
+            Some(PmdId(number as u32))
+        }
+    };
+    let mut out = String::new();
+    for backer in backers.0.values() {
+        let (kind, name) = (backer.kind(), backer.datapath.name());
+        let pmd = pmd.unwrap_or(if kind == "system" { PmdId::NONE } else { PmdId::MAIN });
+        let Some(ukey) = backer.flows.ukeys.find(ufid, pmd) else {
+            let _ = writeln!(out, "UFID was not found for {kind}@{name}");
+            continue;
+        };
+        let state = ukey.state();
+        if !matches!(state.life, Life::Asked | Life::Live) || state.kept.effects.is_empty() {
+            let _ = writeln!(out, "Cache was not found for {kind}@{name}");
+            continue;
+        }
+        for effect in &state.kept.effects {
+            match effect {
+                Effect::Rule(rule) => dump_flow(rule, true, now, &mut out),
+                Effect::Group { group, bucket } => {
+                    let buckets = bucket.and_then(|bucket| group.buckets.get(bucket..=bucket));
+                    let buckets = buckets.unwrap_or(&group.buckets);
+                    out.push_str(&group::to_text(group.id, group.kind, &group.props, buckets));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// A flow's identifier, with or without `ufid:`.
+fn parse_ufid(text: &str) -> Option<Ufid> {
+    let digits: String = text.strip_prefix("ufid:").unwrap_or(text).chars().filter(|c| *c != '-').collect();
+    let number = u128::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 32)?;
+    Some(Ufid(number.to_be_bytes()))
+}
 
 fn show(backers: &Backers, _: &[&str], _: Instant) -> Result<String, String> {
     let mut out = String::new();

@@ -20,6 +20,8 @@ mod adopt;
 pub mod threads;
 pub mod fairness;
 pub mod command;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -1,0 +1,412 @@
+//! Passes over a datapath that is a list of flows, which remembers what it was asked.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use datapath::flow::{Dump, Execute, Flow, FlowAttrs, FlowDel, FlowGet, FlowPut, FlowStats, PutFlags};
+use datapath::netdev::Netdev;
+use datapath::netdev::tunnel::Packets;
+use datapath::upcall::{Handler, Kind, Upcall};
+use datapath::{Datapath, DpStats, Error, Features, PmdId, PortChanges, PortInfo};
+use flow::action::{Action, format};
+use flow::id::{DpPort, OfPort, RecircId, TableId, Ufid};
+use flow::key::Key;
+use flow::odp::{self, NoNames, RawKey, RawMask};
+use flow::time::{Clock, Instant, WallTime};
+use openflow::msg::flow_mod::FlowCommand;
+use openflow::msg::port::PortConfig;
+use openflow::names::Names;
+use openflow::parse::flow::{Purpose, flow_mod};
+use sys::errno::Errno;
+
+use crate::backer::Backer;
+use crate::ofproto::Ofproto;
+use crate::upcall::tests::features;
+use crate::xlate::mac::MacTable;
+use crate::xlate::snapshot::{Bridge, BridgeId, Bundle, BundleId, Port, PriorityTags, Snapshot, VlanMode};
+
+#[derive(Default)]
+struct Hand(Mutex<Instant>);
+
+impl Hand {
+    fn at(&self) -> MutexGuard<'_, Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Instant {
+        *self.at()
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime(0)
+    }
+
+    fn wait(&self, _: Instant, _: &Waker) {}
+}
+
+#[derive(Default)]
+struct Inside {
+    flows: Vec<Flow>,
+    said: Vec<String>,
+}
+
+struct List {
+    features: Features,
+    inside: Mutex<Inside>,
+}
+
+impl List {
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap()
+    }
+
+    /// A flow as text, with the number that names it.
+    fn put(&self, n: u8, key: &str, actions: Vec<Action>) {
+        let (key, mask) = odp::parse::flow(key, &NoNames).unwrap();
+        let flow = Flow {
+            ufid: Ufid([n; 16]),
+            ufid_present: true,
+            key,
+            mask,
+            actions: actions.into(),
+            stats: FlowStats::default(),
+            attrs: FlowAttrs::default(),
+            pmd: PmdId::NONE,
+        };
+        self.inside().flows.push(flow);
+    }
+
+    fn said(&self) -> Vec<String> {
+        std::mem::take(&mut self.inside().said)
+    }
+
+    fn count(&self, n: u8, packets: u64, used: Instant) {
+        for flow in self.inside().flows.iter_mut().filter(|flow| flow.ufid == Ufid([n; 16])) {
+            flow.stats = FlowStats { packets, bytes: packets * 100, used: Some(used), tcp_flags: 0 };
+        }
+    }
+}
+
+struct Walk(std::vec::IntoIter<Flow>, bool);
+
+impl Dump for Walk {
+    fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
+        let terse = self.1;
+        to.extend(self.0.by_ref().take(max).map(|flow| match terse {
+            false => flow,
+            true => Flow { key: RawKey::default(), mask: RawMask::default(), actions: Arc::from([]), ..flow },
+        }));
+        Ok(self.0.len() > 0)
+    }
+}
+
+const NO: Errno = Errno::EOPNOTSUPP;
+
+impl Datapath for List {
+    fn name(&self) -> &str {
+        "list"
+    }
+
+    fn kind(&self) -> &str {
+        "list"
+    }
+
+    fn version(&self) -> String {
+        String::new()
+    }
+
+    fn features(&self) -> &Features {
+        &self.features
+    }
+
+    fn stats(&self) -> DpStats {
+        DpStats::default()
+    }
+
+    fn run(&self) -> bool {
+        false
+    }
+
+    fn wake_by(&self, _: &Waker) {}
+
+    fn set_handler(&self, _: Option<Arc<dyn Handler>>) {}
+
+    fn port_add(&self, _: &Arc<dyn Netdev>, _: Option<DpPort>) -> Result<DpPort, Error> {
+        Err(NO.into())
+    }
+
+    fn port_del(&self, _: DpPort) -> Result<(), Error> {
+        Err(NO.into())
+    }
+
+    fn port_by_number(&self, _: DpPort) -> Result<PortInfo, Error> {
+        Err(NO.into())
+    }
+
+    fn port_by_name(&self, _: &str) -> Result<PortInfo, Error> {
+        Err(NO.into())
+    }
+
+    fn ports(&self) -> Vec<PortInfo> {
+        Vec::new()
+    }
+
+    fn port_device(&self, _: DpPort) -> Result<Arc<dyn Netdev>, Error> {
+        Err(NO.into())
+    }
+
+    fn port_changes(&self) -> PortChanges {
+        PortChanges::None
+    }
+
+    fn flow_put(&self, put: &FlowPut<'_>) -> Result<Option<FlowStats>, Error> {
+        let mut inside = self.inside();
+        let ufid = put.ufid.unwrap();
+        let verb = if put.flags.contains(PutFlags::CREATE) { "create" } else { "modify" };
+        let actions = format::actions(put.actions, &NoNames);
+        inside.said.push(format!("{verb} {} {actions}", ufid.0[0]));
+        let flow = inside.flows.iter_mut().find(|flow| flow.ufid == ufid).ok_or(Errno::ENOENT)?;
+        flow.actions = put.actions.into();
+        Ok(None)
+    }
+
+    fn flow_del(&self, del: &FlowDel<'_>) -> Result<FlowStats, Error> {
+        let mut inside = self.inside();
+        let ufid = del.ufid.unwrap();
+        inside.said.push(format!("delete {}", ufid.0[0]));
+        let at = inside.flows.iter().position(|flow| flow.ufid == ufid).ok_or(Errno::ENOENT)?;
+        Ok(inside.flows.remove(at).stats)
+    }
+
+    fn flow_get(&self, get: &FlowGet<'_>) -> Result<Flow, Error> {
+        let inside = self.inside();
+        inside.flows.iter().find(|flow| Some(flow.ufid) == get.ufid).cloned().ok_or(Errno::ENOENT.into())
+    }
+
+    fn flow_dump(&self, terse: bool) -> Box<dyn Dump> {
+        Box::new(Walk(self.inside().flows.clone().into_iter(), terse))
+    }
+
+    fn flow_flush(&self) -> Result<(), Error> {
+        self.inside().flows.clear();
+        Ok(())
+    }
+
+    fn execute(&self, _: &Execute<'_>) -> Result<(), Error> {
+        Err(NO.into())
+    }
+}
+
+fn port(number: u16) -> Port {
+    Port {
+        ofp: OfPort(number),
+        odp: DpPort(u32::from(number)),
+        name: format!("p{number}"),
+        bundle: Some(BundleId(u32::from(number))),
+        config: PortConfig::empty(),
+        may_enable: true,
+        peer: None,
+        counters: Arc::default(),
+        queue_dscp: Vec::new(),
+        tunnel: None,
+        packets: Packets::LegacyL2,
+    }
+}
+
+fn bundle(number: u16) -> Bundle {
+    Bundle {
+        id: BundleId(u32::from(number)),
+        name: format!("p{number}"),
+        ports: vec![OfPort(number)],
+        mode: VlanMode::Trunk,
+        vlan: None,
+        trunks: None,
+        cvlans: None,
+        qinq_ethtype: 0x88a8,
+        priority_tags: PriorityTags::Never,
+        floodable: true,
+        protected: false,
+        bond: None,
+    }
+}
+
+/// A switch with ports 1 and 2 over a list.
+struct Setting {
+    clock: Arc<Hand>,
+    list: Arc<List>,
+    ofproto: Ofproto,
+    backer: Arc<Backer>,
+}
+
+impl Setting {
+    /// `before` puts flows of an earlier process there.
+    fn new(rules: &[&str], before: impl FnOnce(&List)) -> Self {
+        let (clock, list) = (Arc::<Hand>::default(), List { features: features(), inside: Mutex::default() });
+        *clock.at() = Instant::from_millis(1000);
+        before(&list);
+        let list = Arc::new(list);
+        let mut ofproto = Ofproto::new("br0", Instant::ZERO);
+        for text in rules {
+            let (request, _) =
+                flow_mod(text, Purpose::Mod(FlowCommand::Add), &Names::default()).expect("a flow");
+            ofproto.flow_mod(&request, None, Instant::ZERO).unwrap();
+        }
+        let bridge = Bridge {
+            id: BridgeId([7; 16]),
+            name: "br0".to_owned(),
+            tables: Arc::clone(ofproto.tables()),
+            macs: Arc::new(MacTable::new(|| ())),
+            ports: [1, 2].map(|n| (OfPort(n), port(n))).into(),
+            bundles: vec![bundle(1), bundle(2)],
+            mirrors: Vec::new(),
+            forward_bpdu: false,
+            in_band: false,
+            packet_in_on_miss: Arc::default(),
+            controller_alive: Arc::default(),
+            sflow: None,
+            flow_samples: None,
+            slowpath_meter: None,
+            controller_meter: None,
+        };
+        let backer = Backer::new(Arc::clone(&list) as Arc<dyn Datapath>, clock.clone(), false);
+        backer.publish(Snapshot::new([Arc::new(bridge)], Arc::new(features()), 1));
+        backer.begin();
+        Self { clock, list, ofproto, backer }
+    }
+
+    fn wait(&self, time: Duration) {
+        let now = *self.clock.at() + time;
+        *self.clock.at() = now;
+    }
+
+    /// A pass, some milliseconds after the last; what the datapath was asked.
+    fn pass(&self) -> Vec<String> {
+        self.wait(Duration::from_millis(10));
+        self.backer.revalidate(self.clock.now());
+        self.list.said()
+    }
+
+    fn packets(&self) -> Vec<u64> {
+        let mut rules = [0, 1].map(|table| self.ofproto.rules(TableId(table))).concat();
+        rules.sort_by_key(|rule| rule.serial);
+        rules.iter().map(|rule| rule.usage().packets).collect()
+    }
+
+    fn miss(&self, n: u8) -> bool {
+        let mut key = Key { dl_src: [2, 0, 0, 0, 0, 1], in_port: 1, ..Key::default() };
+        key.dl_type = 0x800.into();
+        let snapshot = self.backer.snapshot();
+        let raw = super::raw_key(&snapshot, &key, &flow::key::Mask::exact());
+        let answer = self.backer.upcall(&Upcall {
+            kind: Kind::Miss,
+            packet: &[0; 60],
+            full_len: 60,
+            key: &key,
+            raw: Some(&raw),
+            fitness: odp::Fitness::Perfect,
+            ufid: Ufid([n; 16]),
+            pmd: PmdId::NONE,
+            in_port: DpPort(1),
+            hash: 0,
+            mru: 0,
+        });
+        answer.is_some_and(|answer| answer.install.is_some())
+    }
+}
+
+const ROOT: &str = "recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)";
+
+#[test]
+fn flows_that_were_there_are_taken_over() {
+    let setting = Setting::new(&["ip,in_port=1 actions=output:2"], |list| {
+        list.put(1, ROOT, vec![Action::Output(DpPort(2))]);
+        list.put(
+            2,
+            "recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4(frag=no)",
+            vec![Action::Output(DpPort(1))],
+        );
+        list.put(3, "recirc_id(0),in_port(9),eth(),eth_type(0x0800),ipv4(frag=no)", Vec::new());
+    });
+    // As it should be; to be changed, in place; of a port that there is no more.
+    assert_eq!(setting.pass(), ["modify 2 drop", "delete 3"]);
+    setting.list.count(1, 5, setting.clock.now());
+    assert_eq!((setting.pass(), setting.packets()), (vec![], vec![5]));
+    assert_eq!((setting.pass(), setting.packets()), (vec![], vec![5]));
+    setting.list.count(1, 7, setting.clock.now());
+    setting.backer.changed();
+    assert_eq!((setting.pass(), setting.packets()), (vec![], vec![7]));
+    // Ten seconds without a packet.
+    setting.wait(Duration::from_secs(10));
+    assert_eq!((setting.pass(), setting.packets()), (vec!["delete 1".into(), "delete 2".into()], vec![7]));
+    assert_eq!(setting.backer.flows.len(), 0);
+}
+
+#[test]
+fn orphans_go_after_the_flows_that_lead_to_them() {
+    let second = "recirc_id(0x5),in_port(1),ct_state(-new+est),eth(),eth_type(0x0800),ipv4(frag=no)";
+    let third = "recirc_id(0x6),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)";
+    let stray = "recirc_id(0x9),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)";
+    let rules = ["ip,in_port=1 actions=ct(table=1)", "table=1,ip actions=output:2"];
+    let setting = Setting::new(&rules, |list| {
+        list.put(1, second, vec![Action::Clone(vec![Action::Recirc(RecircId(6))])]);
+        list.put(2, third, vec![Action::Output(DpPort(2))]);
+        list.put(3, ROOT, vec![Action::Recirc(RecircId(5))]);
+        list.put(4, stray, Vec::new());
+    });
+    // Ids that are in use are not given out.
+    let said = setting.pass();
+    assert_eq!(said, ["modify 3 ct,recirc(0x1)"]);
+    assert!((5..=6).all(|id| setting.backer.recirc.is_reserved(RecircId(id))));
+    // Now nothing leads to any of them: the table above was changed before.
+    assert_eq!(setting.pass(), ["delete 1", "delete 2", "delete 4"]);
+    assert_eq!(setting.pass(), Vec::<String>::new());
+    assert!(!setting.backer.recirc.is_reserved(RecircId(5)));
+    assert_eq!(setting.backer.flows.len(), 1);
+}
+
+#[test]
+fn orphans_stay_while_a_flow_leads_to_them() {
+    let second = "recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)";
+    let setting = Setting::new(&["ip,in_port=1 actions=ct(table=1)"], |list| {
+        list.put(1, second, vec![Action::Output(DpPort(2))]);
+        list.put(2, second, vec![Action::Recirc(RecircId(5))]);
+    });
+    // Each leads to the other, and nobody to them.
+    assert_eq!(setting.pass(), Vec::<String>::new());
+    assert_eq!(setting.pass(), ["delete 1", "delete 2"]);
+}
+
+#[test]
+fn a_flow_is_asked_for_once() {
+    let setting = Setting::new(&["ip,in_port=1 actions=output:2"], |_| ());
+    assert!(setting.miss(1));
+    assert!(!setting.miss(1));
+    setting.backer.installed(Ufid([1; 16]), PmdId::NONE, false);
+    assert!(setting.miss(1));
+    setting.backer.installed(Ufid([1; 16]), PmdId::NONE, true);
+    assert!(!setting.miss(1));
+    // It misses although it was installed long ago: somebody deleted it.
+    setting.wait(Duration::from_secs(2));
+    assert!(setting.miss(1));
+    assert_eq!((setting.backer.flows.len(), setting.packets()), (1, vec![5]));
+}
+
+#[test]
+fn what_four_dumps_do_not_show_is_gone() {
+    let setting = Setting::new(&["ip,in_port=1 actions=output:2"], |_| ());
+    assert!(setting.miss(1));
+    setting.backer.installed(Ufid([1; 16]), PmdId::NONE, true);
+    assert_eq!((setting.pass(), setting.pass(), setting.pass()), (vec![], vec![], vec![]));
+    assert_eq!((setting.pass(), setting.backer.flows.len()), (vec!["delete 1".into()], 0));
+}
+
+#[test]
+fn nothing_is_answered_before_the_switch_is_there() {
+    let clock = Arc::<Hand>::default();
+    let list = Arc::new(List { features: features(), inside: Mutex::default() });
+    let backer = Backer::new(list as Arc<dyn Datapath>, clock, true);
+    assert!(!backer.is_working());
+}
