@@ -122,7 +122,11 @@ impl Kernel {
     /// `ENOENT` without the openvswitch module, `ENODEV` if the datapath is not there and not to be made, or what the kernel
     /// says.
     pub fn open(setup: &Setup) -> Result<Self, Error> {
-        let genl = Genl::open()?;
+        let genl = Genl::open();
+        if setup.serve {
+            genl::tell(&genl.as_ref().map(|genl| genl.families).map_err(Clone::clone));
+        }
+        let genl = genl?;
         let found = open(&genl, &setup.name, setup.create)?;
         let requests = Requests { genl: Arc::clone(&genl), dp: found.ifindex, name: found.name };
         let events = setup.serve.then(|| Events::listen(genl.families, found.ifindex)).transpose()?;

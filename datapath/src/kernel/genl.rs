@@ -158,28 +158,12 @@ async fn find_families() -> Result<Families, Error> {
 }
 
 async fn find_with(handle: &GenetlinkHandle) -> Result<Families, Error> {
-    let (datapath, _) = family::<DatapathFamily>(handle, 2).await.inspect_err(|_| {
-        tracing::info!(
-            target: "dpif_netlink",
-            "Generic Netlink family 'ovs_datapath' does not exist. \
-             The Open vSwitch kernel module is probably not loaded."
-        );
-    })?;
+    let (datapath, _) = family::<DatapathFamily>(handle, 2).await?;
     let (vport, group) = family::<VportFamily>(handle, 1).await?;
     let (flow, _) = family::<FlowFamily>(handle, 1).await?;
     let (packet, _) = family::<PacketFamily>(handle, 1).await?;
     let meter = family::<MeterFamily>(handle, 1).await.ok().map(|(family, _)| family);
-    if meter.is_none() {
-        tracing::info!(target: "dpif_netlink", "The kernel module does not support meters.");
-    }
     let ct_limit = family::<CtLimitFamily>(handle, 1).await.ok().map(|(family, _)| family);
-    if ct_limit.is_none() {
-        tracing::info!(
-            target: "dpif_netlink",
-            "Generic Netlink family 'ovs_ct_limit' does not exist. Please update the Open vSwitch kernel module \
-             to enable the conntrack limit feature."
-        );
-    }
     let vport_group = group.ok_or(Errno::ENOENT)?;
     Ok(Families { datapath, vport, flow, packet, meter, ct_limit, vport_group })
 }
@@ -196,10 +180,33 @@ fn on_thread<T: Send + 'static>(
     Ok(thread)
 }
 
+/// Tells the log what a lookup did not find.
+pub(super) fn tell(found: &Result<Families, Error>) {
+    match found {
+        Err(_) => tracing::info!(
+            target: "dpif_netlink", rl = "1,1",
+            "Generic Netlink family 'ovs_datapath' does not exist. \
+             The Open vSwitch kernel module is probably not loaded."
+        ),
+        Ok(found) => {
+            if found.meter.is_none() {
+                tracing::info!(target: "dpif_netlink", "The kernel module does not support meters.");
+            }
+            if found.ct_limit.is_none() {
+                tracing::info!(
+                    target: "dpif_netlink",
+                    "Generic Netlink family 'ovs_ct_limit' does not exist. Please update the Open vSwitch kernel \
+                     module to enable the conntrack limit feature."
+                );
+            }
+        }
+    }
+}
+
 /// Looks the families up.
 ///
 /// # Errors
-/// `ENOENT` if the openvswitch module is not there, which is told in the log.
+/// `ENOENT` if the openvswitch module is not there.
 pub fn lookup() -> Result<Families, Error> {
     let thread = on_thread("genl_lookup", |runtime| runtime.block_on(find_families()))?;
     thread.join().map_err(|_| Errno::EIO)??
