@@ -185,3 +185,146 @@ fn put_conntrack(nest: &mut Writer, key: &Key) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::{FAMILY, message, put_raw};
+    use crate::netlink::Messages;
+    use flow::action::Action;
+    use flow::odp::EthernetKey;
+    use proptest::prelude::*;
+
+    fn first(datagram: &[u8]) -> Message<'_> {
+        Messages::new(datagram).next().unwrap().unwrap()
+    }
+
+    fn raw(attrs: &[KeyAttr]) -> Vec<u8> {
+        let mut writer = Writer::new();
+        attrs.iter().for_each(|attr| attr.encode(&mut writer));
+        writer.into_bytes()
+    }
+
+    const ETHERNET: EthernetKey = EthernetKey { src: [2, 0, 0, 0, 0, 1], dst: [2, 0, 0, 0, 0, 2] };
+
+    /// The frame of [`ETHERNET`], of an Ethernet type that nothing is known of.
+    fn frame() -> Vec<u8> {
+        [&ETHERNET.dst[..], &ETHERNET.src, &[0x12, 0x34, 9, 9]].concat()
+    }
+
+    #[test]
+    fn an_upcall_is_read() {
+        let key = raw(&[KeyAttr::InPort(DpPort(3)), KeyAttr::SkbMark(7), KeyAttr::Ethernet(ETHERNET)]);
+        let frame = frame();
+        let datagram = message(cmd::ACTION, 7, |attrs| {
+            attrs.put(attr::KEY, &key);
+            attrs.put(attr::USERDATA, &[1, 2, 3]);
+            attrs.put(attr::EGRESS_TUN_KEY, &[]);
+            attrs.nest(attr::ACTIONS, |nest| Action::Output(DpPort(1)).encode(nest));
+            attrs.put_u16(attr::MRU, 1400);
+            attrs.put_u32(attr::LEN, 1500);
+            attrs.put_u64(attr::HASH, 5);
+            attrs.put(attr::PACKET, &frame);
+        });
+        assert_eq!(peek_port(&datagram), Some(DpPort(3)));
+        let actions = raw(&[]).into_iter().chain([8, 0, 1, 0, 1, 0, 0, 0]).collect::<Vec<_>>();
+        let expected = Incoming {
+            action: true,
+            dp: 7,
+            packet: &frame,
+            key: &key,
+            userdata: Some(&[1, 2, 3]),
+            actions: Some(&actions),
+            egress_tunnel: Some(&[]),
+            len: Some(1500),
+            mru: 1400,
+            hash: 5,
+        };
+        assert_eq!(decode(FAMILY, &first(&datagram)), Ok(expected));
+        // Metadata is the kernel's, the rest the packet's.
+        let (key, _) = read_key(&RawKey(key.into()), &frame).unwrap();
+        assert_eq!((key.in_port, key.pkt_mark, key.dl_type.get()), (3, 7, 0x1234));
+        assert_eq!((key.dl_src, key.dl_dst), (ETHERNET.src, ETHERNET.dst));
+    }
+
+    #[test]
+    fn a_packet_without_ethernet_header_has_its_type_from_the_key() {
+        let key = raw(&[KeyAttr::InPort(DpPort(3)), KeyAttr::Ethertype(ethertype::IPV4.into())]);
+        let (key, _) = read_key(&RawKey(key.into()), &[0x45; 20]).unwrap();
+        assert_eq!(key.packet_type.get(), 1 << 16 | u32::from(ethertype::IPV4));
+    }
+
+    #[test]
+    fn bad_upcalls_are_refused() {
+        let read = |command, fill: &dyn Fn(&mut Writer)| {
+            decode(FAMILY, &first(&message(command, 7, |attrs| fill(attrs)))).unwrap_err().to_string()
+        };
+        let missing = |attrs: &mut Writer| attrs.put(attr::KEY, &[]);
+        assert_eq!(read(cmd::MISS, &missing), "attribute 1 is missing in the attribute at offset 24");
+        assert_eq!(read(9, &missing), "netlink message at offset 0 has unexpected type 28 or command 9");
+        let short = |attrs: &mut Writer| {
+            attrs.put(attr::PACKET, &[]);
+            attrs.put(attr::KEY, &[]);
+            attrs.put_u32(attr::MRU, 1);
+        };
+        assert_eq!(read(cmd::MISS, &short), "attribute 9 at offset 32 has 4 bytes of payload instead of 2");
+        assert_eq!(peek_port(&message(cmd::MISS, 7, |attrs| attrs.put(attr::KEY, &[]))), None);
+        assert!(read_key(&RawKey(Box::new([9, 0, 3])), &[]).is_err());
+    }
+
+    #[test]
+    fn an_execution_is_written_as_the_kernel_wants_it() {
+        let key = Key { in_port: 3, pkt_mark: 7, ct_state: 0x21, ct_zone: 5, ..Key::default() };
+        let actions = [Action::Output(DpPort(4))];
+        let execute =
+            Execute { packet: &[1, 2, 3], key: &key, actions: &actions, probe: true, mtu: 1400, hash: 9 };
+        let mut batch = Batch::default();
+        push_execute(&mut batch, FAMILY, 7, &execute);
+        let message = first(batch.bytes());
+        assert_eq!(message.flags, netlink::flag::REQUEST);
+        let (command, dp, attrs) = FAMILY.open(&message).unwrap();
+        assert_eq!((command, dp), (cmd::EXECUTE, 7));
+        let metadata = raw(&[
+            KeyAttr::Priority(0),
+            KeyAttr::SkbMark(7),
+            KeyAttr::CtState(0x21),
+            KeyAttr::CtZone(5),
+            KeyAttr::InPort(DpPort(3)),
+        ]);
+        let written: Vec<_> = attrs.map(|attr| attr.unwrap()).map(|attr| (attr.kind, attr.data)).collect();
+        let expected: [(u16, &[u8]); 6] = [
+            (attr::PACKET, &[1, 2, 3]),
+            (attr::KEY, &metadata),
+            (attr::ACTIONS, &[8, 0, 1, 0, 4, 0, 0, 0]),
+            (attr::PROBE, &[]),
+            (attr::MRU, &1400u16.to_ne_bytes()),
+            (attr::HASH, &9u64.to_ne_bytes()),
+        ];
+        assert_eq!(written, expected);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn arbitrary_upcalls_do_not_panic(
+            attrs in proptest::collection::vec((1..12u16, proptest::collection::vec(any::<u8>(), 0..40)), 0..6),
+            tail in proptest::collection::vec(any::<u8>(), 0..12),
+        ) {
+            let datagram = message(cmd::ACTION, 7, |writer| {
+                attrs.iter().for_each(|(kind, payload)| writer.put(*kind, payload));
+                put_raw(writer, &tail);
+            });
+            peek_port(&datagram);
+            if let Ok(incoming) = decode(FAMILY, &first(&datagram)) {
+                let _ = read_key(&RawKey(incoming.key.into()), incoming.packet);
+                let _ = incoming.egress_tunnel.and_then(read_tunnel);
+                let _ = incoming.actions.map(Action::decode_all);
+            }
+        }
+
+        #[test]
+        fn arbitrary_datagrams_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            peek_port(&bytes);
+        }
+    }
+}
