@@ -208,7 +208,7 @@ fn ovs_ctl(world: &World) {
         said.contains("ovsdb-server is already running") && said.contains("ovs-vswitchd is already running"),
         "{said}"
     );
-    world.sh("ovs-vsctl add-br br0; ovs-ofctl add-flow br0 'priority=3,igmp,actions=drop'");
+    world.sh("ovs-vsctl add-br br0; ovs-ofctl add-flow br0 'priority=3,ip,nw_proto=2,actions=drop'");
     let saved = world.sh(&format!("{ctl} inst/share/scripts/ovs-save save-flows br0"));
     assert!(saved.contains("replace-flows br0"), "{saved}");
     world.sh(&format!("ovs-ofctl del-flows br0; cat > saved.sh << 'END'\n{saved}\nEND\nsh -e saved.sh"));
