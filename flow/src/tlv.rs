@@ -431,4 +431,93 @@ mod tests {
         drop(scope);
         assert!(!BRIDGE.with_borrow(Option::is_some));
     }
+
+    fn raw(bytes: &[u8]) -> Tunnel {
+        let mut tunnel = Key::default().tunnel;
+        tunnel.opts[..bytes.len()].copy_from_slice(bytes);
+        (tunnel.opt_present, tunnel.flags) = (bytes.len() as u64, tnl_flags::RAW_OPTS | tnl_flags::KEY);
+        tunnel
+    }
+
+    fn two() -> Table {
+        let mut table = Table::default();
+        table.add(0, 0xffff, 0, 4).unwrap();
+        table.add(7, 0xffff, 1, 8).unwrap();
+        table
+    }
+
+    #[test]
+    fn values_lie_in_gaps_if_no_gap_is_long_enough() {
+        let mut table = Table::default();
+        for (index, len) in [(0, 4), (1, 8), (2, 124), (3, 4), (4, 112)] {
+            table.add(index, 1, index as u8, len).unwrap();
+        }
+        assert_eq!(table.add(5, 1, 5, 8), Err(TlvError::Full));
+        table.remove(3);
+        table.add(3, 1, 3, 8).unwrap();
+        assert_eq!(table.get(3).unwrap().pieces.as_slice(), [(136, 4), (252, 4)]);
+        let mut key = Key::default();
+        let value = Value::from_u64(0x1234_5678_90ab_cdef, 8);
+        table.write(&mut key, 3, &value);
+        assert_eq!(table.read(&key, 3), Some(value));
+        assert_eq!((table.read(&key, 2), table.add(6, 1, 6, 4)), (None, Err(TlvError::Full)));
+        table.add(6, 1, 6, 0).unwrap();
+        table.write(&mut key, 6, &Value::zero(124));
+        assert_eq!(table.read(&key, 6), Some(Value::default()));
+    }
+
+    #[test]
+    fn raw_options_find_their_places_and_back() {
+        let table = two();
+        let wire = [0xff, 0xff, 0, 1, 0, 0, 0, 0xb, 0xff, 0xff, 1, 2, 1, 2, 3, 4, 5, 6, 7, 8];
+        let mut tunnel = raw(&wire);
+        assert_eq!(table.map(&mut tunnel), Ok(()));
+        assert_eq!((tunnel.opt_present, tunnel.flags), (1 << 7 | 1, tnl_flags::KEY));
+        assert_eq!(table.wire(&tunnel), wire);
+        // Another order, and one that nobody knows.
+        let other = [1, 2, 3, 0, 0xff, 0xff, 0, 1, 0, 0, 0, 0xb];
+        let mut tunnel = raw(&other);
+        assert_eq!(table.map(&mut tunnel), Ok(()));
+        assert_eq!((tunnel.opt_present, table.wire(&tunnel)), (1, wire[..8].to_vec()));
+    }
+
+    #[test]
+    fn options_that_must_be_understood_are() {
+        let table = two();
+        for wire in [&[1, 2, 0x83, 0][..], &[0xff, 0xff, 0, 0], &[0xff, 0xff, 0, 1, 0], &[0xff]] {
+            assert_eq!(table.map(&mut raw(wire)), Err(BadOptions));
+        }
+    }
+
+    #[test]
+    fn masks_are_of_the_options_that_came() {
+        let table = two();
+        let tunnel = raw(&[1, 2, 3, 1, 9, 9, 9, 9, 0xff, 0xff, 0, 1, 0, 0, 0, 0xb]);
+        let mut mask = Mask::default();
+        table.mask(&mut mask, 0, &Value::from_u64(0xf, 4));
+        let mut mask = mask.0.tunnel;
+        table.unmap_mask(&mut mask, &tunnel);
+        assert_eq!(
+            mask.opts[..16],
+            [0xff, 0xff, 0xff, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x1f, 0, 0, 0, 0xf]
+        );
+        let mut none = Key::default().tunnel;
+        table.unmap_mask(&mut none, &tunnel);
+        assert_eq!((none.opts[..16].to_vec(), none.opt_present), (vec![0; 16], 0xff));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_options_can_be_looked_at(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let (table, tunnel) = (two(), raw(&bytes));
+            let mut mapped = tunnel;
+            let mut mask = Mask::exact().0.tunnel;
+            table.unmap_mask(&mut mask, &tunnel);
+            if table.map(&mut mapped).is_ok() {
+                let mut again = raw(&table.wire(&mapped));
+                proptest::prop_assert_eq!(table.map(&mut again), Ok(()));
+                proptest::prop_assert!(again == mapped);
+            }
+        }
+    }
 }

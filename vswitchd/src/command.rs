@@ -47,7 +47,8 @@ const FAIRNESS: Command<Switch> = Command::new("upcall/fairness-show", "[dp]", 0
     shown(reval::fairness::Fairness::of(&s.world.backers, r.opt(0))?, r)
 });
 
-const BRIDGE: [Command<Switch>; 10] = [
+const BRIDGE: [Command<Switch>; 11] = [
+    Command::new("tnl/ports/show", "", 0, 0, |s, _| Ok(s.bridges.tnl_ports_show().into())),
     Command::new("bridge/reconnect", "[bridge]", 0, 1, |s, r| {
         let now = s.now();
         if let Some(name) = r.opt(0) {

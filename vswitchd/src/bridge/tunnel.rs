@@ -167,4 +167,20 @@ impl Bridges {
             shared.delete_unused(&*datapath, &used);
         }
     }
+
+    /// `tnl/ports/show`: the ports that userspace datapaths take tunnels' packets by, and how many tunnels share each.
+    pub fn tnl_ports_show(&self) -> String {
+        let mut counts: BTreeMap<(String, DpPort), usize> = BTreeMap::new();
+        let native = self.bridges.values().filter(|bridge| bridge.datapath.features().tnl_push_pop);
+        for iface in native.flat_map(|bridge| bridge.ifaces()).filter(|iface| iface.tunnel.is_some()) {
+            *counts.entry((iface.device.datapath_port(), iface.odp)).or_default() += 1;
+        }
+        let mut out = "Listening ports:\n".to_owned();
+        for ((name, port), count) in counts {
+            // SRv6 listens for both IPv4 and IPv6 within.
+            let protocols = if name.starts_with("srv6") { 2 } else { 1 };
+            out += &format!("{name} ({port}) ref_cnt={count}\n").repeat(protocols);
+        }
+        out
+    }
 }
