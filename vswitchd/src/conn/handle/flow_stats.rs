@@ -45,6 +45,7 @@ impl Request<'_> {
     /// Goes on with a long answer. Gives whether there is none, or none any more.
     pub fn go_on(&mut self) -> bool {
         let now = self.now;
+        let _matches = flow::tlv::enter(self.switch.tables().tlvs());
         loop {
             let link = self.link();
             let dead = link.rconn.vconn.as_ref().is_none_or(|vconn| vconn.is_ended());
