@@ -9,7 +9,6 @@
 //! * [`probe`]: what the kernel can do.
 //! * [`fair`]: which upcalls a handler answers when there are more than it can.
 //! * [`handler`]: the threads that answer them.
-//! * [`internal`]: devices of internal ports.
 //! * [`nfnetlink`], [`ct`], [`ct_limit`]: the connection tracker.
 //! * [`tunnel`]: the links that carry tunnels' packets.
 //! * [`Kernel`]: all of it as a [`Datapath`].
@@ -29,7 +28,6 @@ mod requests;
 mod probe;
 pub mod fair;
 mod handler;
-pub mod internal;
 pub mod nfnetlink;
 pub mod ct;
 mod ct_limit;
@@ -41,7 +39,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 
 use ::flow::id::{DpMeter, DpPort};
-use ::flow::odp::OdpSupport;
 use ::flow::time::Clock;
 use sys::errno::Errno;
 
@@ -137,7 +134,7 @@ impl Kernel {
             families: genl.families,
             dp: found.ifindex,
             clock: Arc::clone(&setup.clock),
-            support: support(&features),
+            support: features.odp_support(),
             vlan_limit: AtomicUsize::new(1),
             handler: Mutex::default(),
             malformed: AtomicU64::new(0),
@@ -401,23 +398,6 @@ impl Kernel {
 impl From<Vport> for PortInfo {
     fn from(port: Vport) -> Self {
         Self { number: port.number, name: port.name, kind: port.kind.text().to_owned() }
-    }
-}
-
-/// What flows of a datapath can match.
-fn support(features: &Features) -> OdpSupport {
-    OdpSupport {
-        max_vlan_headers: features.max_vlan_headers,
-        max_mpls_depth: features.max_mpls_depth,
-        recirc: features.recirc,
-        ct_state: features.ct_state,
-        ct_zone: features.ct_zone,
-        ct_mark: features.ct_mark,
-        ct_label: features.ct_label,
-        ct_state_nat: features.ct_state_nat,
-        ct_orig_tuple: features.ct_orig_tuple,
-        ct_orig_tuple6: features.ct_orig_tuple6,
-        nd_ext: features.nd_ext,
     }
 }
 

@@ -30,6 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ::flow::id::{DpMeter, DpPort, Ufid};
+use ::flow::odp::OdpSupport;
 use serde::Serialize;
 
 pub use error::Error;
@@ -137,6 +138,25 @@ pub struct Cache {
     pub name: &'static str,
     /// In entries.
     pub size: u32,
+}
+
+impl Features {
+    /// What flows can match.
+    pub fn odp_support(&self) -> OdpSupport {
+        OdpSupport {
+            max_vlan_headers: self.max_vlan_headers,
+            max_mpls_depth: self.max_mpls_depth,
+            recirc: self.recirc,
+            ct_state: self.ct_state,
+            ct_zone: self.ct_zone,
+            ct_mark: self.ct_mark,
+            ct_label: self.ct_label,
+            ct_state_nat: self.ct_state_nat,
+            ct_orig_tuple: self.ct_orig_tuple,
+            ct_orig_tuple6: self.ct_orig_tuple6,
+            nd_ext: self.nd_ext,
+        }
+    }
 }
 
 /// One band of a meter. OVS's userspace datapath knows the drop type only.

@@ -18,7 +18,6 @@ use flow::key::EthAddr;
 use sys::errno::Errno;
 
 use crate::Error;
-use crate::kernel::internal::Internal;
 use crate::linux::monitor::Versions;
 use crate::linux::tc::Shaper;
 use crate::user::port::Io;
@@ -317,7 +316,7 @@ impl Netdevs {
         let netdevs = Self::default();
         netdevs.register("system", System::open);
         netdevs.register("tap", TapDevice::open);
-        netdevs.register("internal", Internal::open);
+        netdevs.register("internal", System::internal);
         netdevs.register("patch", Patch::open);
         for kind in tunnel::KINDS {
             netdevs.register(kind.name, tunnel::Tunnel::open);

@@ -8,7 +8,7 @@ use flow::action::{Action, Userspace};
 use flow::cookie::{CookieKind, SlowReasons, UserCookie};
 use flow::id::{DpMeter, DpPort, OfPort, RecircId, Ufid};
 use flow::key::{Key, Mask};
-use flow::odp::{Fitness, OdpSupport};
+use flow::odp::Fitness;
 use flow::time::Instant;
 use flow::wildcards;
 
@@ -16,23 +16,6 @@ use crate::backer::{Backer, Note, PacketIn};
 use crate::reval::{self, Kept, raw_key, significant};
 use crate::xlate::snapshot::Sampled;
 use crate::xlate::{Bridge, BridgeId, Input, Output, Snapshot, Stats, effect, translate};
-
-/// What a datapath can match.
-pub(crate) fn odp_support(features: &datapath::Features) -> OdpSupport {
-    OdpSupport {
-        max_vlan_headers: features.max_vlan_headers,
-        max_mpls_depth: features.max_mpls_depth,
-        recirc: features.recirc,
-        ct_state: features.ct_state,
-        ct_zone: features.ct_zone,
-        ct_mark: features.ct_mark,
-        ct_label: features.ct_label,
-        ct_state_nat: features.ct_state_nat,
-        ct_orig_tuple: features.ct_orig_tuple,
-        ct_orig_tuple6: features.ct_orig_tuple6,
-        nd_ext: features.nd_ext,
-    }
-}
 
 /// The action that hands a flow's packets to userspace because of `slow`.
 pub(crate) fn slow_path(
@@ -264,43 +247,5 @@ impl Handler for Backer {
 
     fn purged(&self, pmd: PmdId) {
         self.flows.forget_worker(pmd);
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    /// What the userspace datapath can do.
-    pub fn features() -> datapath::Features {
-        datapath::Features {
-            masked_set_action: true,
-            tnl_push_pop: true,
-            ufid: true,
-            trunc: true,
-            clone: true,
-            sample_nesting: 10,
-            ct_eventmask: true,
-            ct_clear: true,
-            max_hash_alg: 1,
-            check_pkt_len: true,
-            ct_timeout: true,
-            explicit_drop_action: true,
-            lb_output_action: true,
-            ct_zero_snat: true,
-            add_mpls: true,
-            psample: false,
-            max_vlan_headers: 2,
-            max_mpls_depth: 3,
-            recirc: true,
-            ct_state: true,
-            ct_zone: true,
-            ct_mark: true,
-            ct_label: true,
-            ct_state_nat: true,
-            ct_orig_tuple: true,
-            ct_orig_tuple6: true,
-            nd_ext: true,
-            conntrack: true,
-            meters: true,
-        }
     }
 }

@@ -14,7 +14,7 @@ use flow::time::Instant;
 use super::Flows;
 use super::ukey::{Kept, Life, State, Ukey};
 use crate::backer::Backer;
-use crate::upcall::{odp_support, slow_path};
+use crate::upcall::slow_path;
 use crate::xlate::{Snapshot, Stats};
 
 /// Packet counts above this may have wrapped round when they are smaller the next time.
@@ -259,7 +259,7 @@ fn params<'a>(
 }
 
 fn support(snapshot: &Snapshot) -> OdpSupport {
-    snapshot.features.as_deref().map_or(OdpSupport::ALL, odp_support)
+    snapshot.features.as_deref().map_or(OdpSupport::ALL, datapath::Features::odp_support)
 }
 
 /// A key's attributes as this datapath has them.

@@ -150,7 +150,7 @@ proptest! {
     fn masks_are_sound(noise in proptest::collection::vec(any::<u8>(), 16), field in 0..VARIED.len()) {
         let ofproto = ofproto();
         let bridge = Arc::new(bridge(&ofproto));
-        let snapshot = Snapshot::new([Arc::clone(&bridge)], Arc::new(crate::upcall::tests::features()), 1);
+        let snapshot = Snapshot::new([Arc::clone(&bridge)], Arc::new(datapath::user::engine::features()), 1);
         let recirc = RecircIds::default();
         let field = VARIED[field];
         for case in include_str!("testdata/traces.txt").split("$ ").skip(1) {
@@ -172,7 +172,7 @@ proptest! {
 fn traces_are_word_for_word_those_of_ovs() {
     let ofproto = ofproto();
     let bridge = Arc::new(bridge(&ofproto));
-    let features = crate::upcall::tests::features();
+    let features = datapath::user::engine::features();
     let snapshot = Snapshot::new([Arc::clone(&bridge)], Arc::new(features), 1);
     let recirc = RecircIds::default();
     let mut wrong = String::new();

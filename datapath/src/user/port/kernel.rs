@@ -237,91 +237,108 @@ fn link_of(settings: &Settings) -> Link {
     }
 }
 
-/// A `system` interface: one that others made.
-pub struct System(Interface);
+/// An interface of the kernel's that ports may be made of.
+pub struct System {
+    interface: Interface,
+    kind: &'static str,
+}
 
 impl System {
-    /// Opens an interface that exists.
-    pub fn open(devices: &Netdevs, name: &str, _kind: &'static str) -> Result<Arc<dyn Netdev>, Error> {
-        Ok(Arc::new(Self(Interface::open(devices, name)?)))
+    /// Opens a `system` interface: one that others made, and that exists.
+    pub fn open(devices: &Netdevs, name: &str, kind: &'static str) -> Result<Arc<dyn Netdev>, Error> {
+        Ok(Arc::new(Self { interface: Interface::open(devices, name)?, kind }))
+    }
+
+    /// Opens the device of an `internal` port of the kernel's datapath, whether it is there yet or not: the kernel makes it
+    /// with the port and takes it away with it, so before and after there is none, and settings wait.
+    pub fn internal(devices: &Netdevs, name: &str, kind: &'static str) -> Result<Arc<dyn Netdev>, Error> {
+        Ok(Arc::new(Self { interface: Interface::new(devices, name)?, kind }))
+    }
+
+    /// Whether the engine can send and receive by it.
+    fn is_ours(&self) -> bool {
+        self.kind == "system"
     }
 }
 
 impl Netdev for System {
     fn name(&self) -> &str {
-        &self.0.name
+        &self.interface.name
     }
 
     fn kind(&self) -> &'static str {
-        "system"
+        self.kind
     }
 
     fn is_pmd(&self) -> bool {
-        true
+        self.is_ours()
     }
 
     fn mac(&self) -> Result<EthAddr, Error> {
-        Ok(self.0.state()?.mac)
+        Ok(self.interface.state()?.mac)
     }
 
     fn set_mac(&self, mac: EthAddr) -> Result<(), Error> {
-        self.0.set_mac(mac)
+        self.interface.set_mac(mac)
     }
 
     fn mtu(&self) -> Result<u16, Error> {
-        u16::try_from(self.0.state()?.mtu).or(Ok(u16::MAX))
+        u16::try_from(self.interface.state()?.mtu).or(Ok(u16::MAX))
     }
 
     fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
-        self.0.set_mtu(mtu)
+        self.interface.set_mtu(mtu)
     }
 
     fn ifindex(&self) -> Option<u32> {
-        self.0.index().ok()
+        self.interface.index().ok()
     }
 
     fn carrier(&self) -> bool {
-        self.0.carrier()
+        self.interface.carrier()
     }
 
     fn carrier_resets(&self) -> u64 {
-        self.0.carrier_resets()
+        self.interface.carrier_resets()
     }
 
     fn flags(&self) -> Result<Flags, Error> {
-        self.0.flags()
+        self.interface.flags()
     }
 
     fn update_flags(&self, off: Flags, on: Flags) -> Result<(), Error> {
-        self.0.update_flags(off, on)
+        self.interface.update_flags(off, on)
     }
 
     fn link(&self) -> Result<Link, Error> {
-        self.0.link()
+        self.interface.link()
     }
 
     fn counters(&self) -> Result<Counters, Error> {
-        self.0.counters()
+        self.interface.counters()
     }
 
     fn status(&self) -> Result<BTreeMap<String, String>, Error> {
-        self.0.status()
+        self.interface.status()
     }
 
     fn tx_offloads(&self) -> Option<TxOffloads> {
-        Some(TxOffloads { tcp_csum: true, udp_csum: true, tcp_seg: true })
+        self.is_ours().then_some(TxOffloads { tcp_csum: true, udp_csum: true, tcp_seg: true })
     }
 
     fn addresses(&self) -> Vec<Address> {
-        self.0.addresses()
+        self.interface.addresses()
     }
 
     fn shaper(&self) -> Option<&Shaper> {
-        Some(self.0.shaper())
+        Some(self.interface.shaper())
     }
 
     fn io(&self) -> Result<Arc<dyn Io>, Error> {
-        let state = self.0.state()?;
+        if !self.is_ours() {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        let state = self.interface.state()?;
         if state.flags & flag::LOOPBACK != 0 {
             return Err(Errno::EINVAL.into());
         }
@@ -329,7 +346,7 @@ impl Netdev for System {
     }
 
     fn change_seq(&self) -> u64 {
-        self.0.change_seq()
+        self.interface.change_seq()
     }
 }
 
