@@ -22,9 +22,9 @@ use sys::errno::Errno;
 
 use crate::backer::Backer;
 use crate::ofproto::Ofproto;
-use crate::upcall::tests::features;
 use crate::xlate::mac::MacTable;
 use crate::xlate::snapshot::{Bridge, BridgeId, Bundle, BundleId, Port, PriorityTags, Snapshot, VlanMode};
+use datapath::user::engine::features;
 
 #[derive(Default)]
 struct Hand(Mutex<Instant>);
