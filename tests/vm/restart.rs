@@ -46,8 +46,29 @@ impl Pings {
         let on_their_way = (sent - last) % 65536;
         eprintln!("{sent} sent, {received} received, {on_their_way} on their way");
         assert!(on_their_way < 200, "replies stopped: {summary}");
-        assert_eq!(sent - received, on_their_way, "lost packets: {summary}");
+        assert_eq!(
+            sent - received,
+            on_their_way,
+            "lost packets: {summary}\nmissing: {}\n-- the log:\n{}",
+            gaps(replies),
+            world.switch.log()
+        );
     }
+}
+
+/// Which sequence numbers have no reply, of those that ping told.
+fn gaps(replies: &str) -> String {
+    let mut numbers: Vec<u64> = replies
+        .lines()
+        .filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    let gaps: Vec<String> = numbers
+        .windows(2)
+        .filter(|pair| pair[1] > pair[0] + 1)
+        .map(|pair| format!("{}-{}", pair[0] + 1, pair[1] - 1))
+        .collect();
+    gaps.join(" ")
 }
 
 fn two_hosts(world: &World) {

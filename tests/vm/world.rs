@@ -65,11 +65,11 @@ impl World {
         ran.stdout
     }
 
-    /// Runs a shell script to its end, or for 90 seconds.
+    /// Runs a shell script to its end, or for four minutes.
     pub fn try_sh(&self, script: &str) -> Ran {
         let start = Instant::now();
         let child = self.shell(script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let ran = finish(child.expect("bash can be started"), Duration::from_secs(90));
+        let ran = finish(child.expect("bash can be started"), Duration::from_secs(240));
         if std::env::var_os("TURNOUT_VM_TIMES").is_some() {
             eprintln!("{:8.3} s  {script}", start.elapsed().as_secs_f32());
         }
