@@ -4,7 +4,7 @@
 //! ([`Netdev::datapath_port`]), and translation tells them apart by their [`Config`]: it finds the tunnel that a received
 //! packet's outer header means, and gives packets that are sent the outer header they shall have.
 //!
-//! The options are those of ovs-vswitchd.conf.db(5), "Tunnel Options"; [`options`] reads and writes them.
+//! The options are those of ovs-vswitchd.conf.db(5), "Tunnel Options".
 
 mod options;
 
