@@ -258,7 +258,7 @@ impl Outside for Place<'_> {
 
     fn flush_connections(&mut self, zone: Option<Zone>, which: Option<&CtMatch>) -> Result<(), OfError> {
         // Like OVS, the message has no answer that says that the datapath could not.
-        if let Err(error) = conntrack::flush::flush(&*self.meters.datapath, zone, which) {
+        if let Err(error) = conntrack::flush::flush(self.meters.datapath, zone, which) {
             tracing::debug!(target: "ct_dpif", "{}: flushing connections failed ({error})", self.meters.datapath.name());
         }
         Ok(())
