@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use flow::describe::match_to_string;
-use flow::field::NoNames;
+use flow::field::{NoNames, Place};
 use flow::id::OfPort;
 use flow::mini::{FullMatch, Match};
 use openflow::action::learn::{Destination, Source, require};
@@ -57,6 +57,8 @@ impl Ctx<'_> {
     fn learned_flow(&self, a: &Learn) -> FlowMod {
         let mut matching = FullMatch::default();
         let mut actions = Vec::new();
+        // Options of tunnels that the actions use.
+        let mut options = 0;
         if (a.fin_idle_timeout, a.fin_hard_timeout) != (0, 0) {
             actions.push(OfAction::FinTimeout(FinTimeout {
                 idle: a.fin_idle_timeout,
@@ -75,6 +77,9 @@ impl Ctx<'_> {
                     }
                 }
                 Destination::Load(sub) => {
+                    if let Place::TunMetadata(index) = sub.field.info().place {
+                        options |= 1 << index;
+                    }
                     actions.push(OfAction::SetField(Box::new(SetField::load(sub, &bits))))
                 }
                 Destination::Output => {
@@ -88,6 +93,7 @@ impl Ctx<'_> {
             }
         }
         FlowMod {
+            tlvs_used: options,
             command: FlowCommand::ModifyStrict,
             table_id: a.table,
             priority: a.priority,
