@@ -66,7 +66,7 @@ const TABLES: &[&[Test]] = &[
 const PARTS: &[&[Test]] = &[netlink::PARTS];
 
 /// The longest that a test may take. Emulated processors are slow, and the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(480);
+const LIMIT: Duration = Duration::from_secs(900);
 
 struct Options {
     smoke: bool,
