@@ -3,13 +3,13 @@
 //! A tour, in the order to read it:
 //!
 //! * [`genl`]: the families, their headers, events.
-//! * [`dp`], [`vport`], [`flow`], [`packet`], [`meter`]: one file a family.
-//! * [`open`], [`cpus`]: what both sides agree on at first, and how many handlers that means.
-//! * [`operate`], [`requests`]: operations in batches and alone.
-//! * [`probe`]: what the kernel can do.
+//! * [`dp`], [`vport`], `flow`, `packet`, `meter`: one file a family.
+//! * `open`, `cpus`: what both sides agree on at first, and how many handlers that means.
+//! * `operate`, `requests`: operations in batches and alone.
+//! * `probe`: what the kernel can do.
 //! * [`fair`]: which upcalls a handler answers when there are more than it can.
-//! * [`handler`]: the threads that answer them.
-//! * [`nfnetlink`], [`ct`], [`ct_limit`]: the connection tracker.
+//! * `handler`: the threads that answer them.
+//! * [`nfnetlink`], [`ct`], `ct_limit`: the connection tracker.
 //! * [`tunnel`]: the links that carry tunnels' packets.
 //! * [`Kernel`]: all of it as a [`Datapath`].
 //!

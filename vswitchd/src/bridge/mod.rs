@@ -23,7 +23,7 @@ pub mod tables;
 pub mod remote;
 pub mod sflow;
 pub mod tunnel;
-mod ct;
+pub mod ct;
 pub mod qos;
 mod fail_open;
 pub mod snapshot;

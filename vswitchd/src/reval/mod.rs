@@ -8,10 +8,10 @@
 //!
 //! Passes are made by threads ([`threads`]), `revalidator1` and up, that share one dump. The datapath of tests (`dummy`) is
 //! polled by `main`, between whose commands nothing may be left undone: there `main` makes the passes, in steps
-//! ([`Flows::run`]). Either way a pass is the same ([`pass`]): what the dump shows is looked at ([`look`]); then what it did not
+//! (`Flows::run`). Either way a pass is the same (`pass`): what the dump shows is looked at (`look`); then what it did not
 //! show is swept.
 //!
-//! Flows that were there before us are taken over, not flushed: [`adopt`].
+//! Flows that were there before us are taken over, not flushed: `adopt`.
 
 pub mod ukey;
 mod look;
