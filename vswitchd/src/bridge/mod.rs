@@ -116,6 +116,8 @@ pub struct Iface {
     own_mtu: bool,
     /// The device's [`change_seq`](datapath::netdev::Netdev::change_seq) that the rest of the switch knows.
     seen: u64,
+    /// The one that the database knows.
+    told: u64,
     /// What translation knows of the port's configuration.
     published: (PortConfig, bool),
 }
@@ -182,7 +184,10 @@ pub struct Bridges {
     flights: Vec<Flight>,
     stats_at: Instant,
     stats_interval: Duration,
+    /// The status of every device is to be written.
     status_due: bool,
+    /// The status of devices that changed is to be written.
+    devices_moved: bool,
     /// Interfaces of the database that could not be made.
     missing: std::collections::BTreeSet<String>,
     vlan_limit: u8,
@@ -230,6 +235,7 @@ impl Bridges {
             stats_at: Instant::ZERO,
             stats_interval: STATS_INTERVAL,
             status_due: false,
+            devices_moved: false,
             missing: Default::default(),
             vlan_limit: 1,
             features: BTreeMap::new(),
@@ -259,7 +265,9 @@ impl Bridges {
         if !idl.has_lock() || !idl.has_ever_connected() {
             return Instant::NEVER;
         }
-        if self.retry || self.seqno != Some(idl.change_seqno()) {
+        // What the database is being told is not yet what it says: the next result must not be held against that.
+        let told = !self.flights.iter().any(|flight| flight.configuration);
+        if self.retry && told || self.seqno != Some(idl.change_seqno()) {
             self.seqno = Some(idl.change_seqno());
             self.retry = false;
             let mut txn = Txn::new();
@@ -348,7 +356,6 @@ impl Bridges {
     /// Links of the kernel changed: what could not be made for lack of one is tried again.
     pub fn links_changed(&mut self, links: &[LinkNews]) {
         self.retry |= links.iter().any(|link| link.index.is_some() && self.missing.contains(&*link.name));
-        self.status_due = true;
     }
 
     /// The devices that interfaces are.

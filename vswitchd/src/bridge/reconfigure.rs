@@ -529,6 +529,7 @@ impl Bridge {
             shaped: None,
             own_mtu,
             seen: device.change_seq(),
+            told: 0,
             published: Default::default(),
             device,
         })

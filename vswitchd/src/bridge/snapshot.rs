@@ -91,7 +91,7 @@ impl Bridges {
             changed |= bridge.poll_devices(now);
         }
         if changed {
-            self.status_due = true;
+            self.devices_moved = true;
             self.publish(outside);
         }
     }

@@ -186,12 +186,18 @@ impl Bridges {
         if self.in_flight() {
             return;
         }
-        if std::mem::take(&mut self.status_due) {
+        let all = std::mem::take(&mut self.status_due);
+        if std::mem::take(&mut self.devices_moved) || all {
             let mut txn = Txn::new();
-            for bridge in self.bridges.values() {
+            for bridge in self.bridges.values_mut() {
                 txn.set("Bridge", bridge.uuid, "datapath_version", bridge.datapath.version());
-                for iface in bridge.ifaces() {
-                    device(&mut txn, iface, &bridge.kind);
+                let kind = bridge.kind.clone();
+                for iface in bridge.ifaces_mut() {
+                    let seq = iface.device.change_seq();
+                    // What a tunnel says depends on routes, too.
+                    if std::mem::replace(&mut iface.told, seq) != seq || all || iface.tunnel.is_some() {
+                        device(&mut txn, iface, &kind);
+                    }
                 }
             }
             self.take_off(idl, &txn, false);

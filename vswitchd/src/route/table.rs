@@ -37,11 +37,16 @@ impl Level {
     }
 }
 
+/// A route with the number of its entry, by which lists are ordered.
+type Entered = (u64, Route);
+
+/// Routes of one level, by network and mark.
+type Routes = BTreeMap<(IpAddr, u32), Entered>;
+
 /// A routing table.
 #[derive(Default)]
 pub struct Table {
-    /// Each route with the number of its entry, by which lists are ordered.
-    levels: BTreeMap<Level, BTreeMap<(IpAddr, u32), (u64, Route)>>,
+    levels: BTreeMap<Level, Routes>,
     entered: u64,
 }
 
@@ -88,7 +93,7 @@ impl Table {
     /// All routes in the order of lists: by prefix length, those that a user's route stands for first; within one, as they
     /// came.
     pub fn list(&self) -> Vec<&Route> {
-        let mut groups: BTreeMap<u16, (u16, Vec<&(u64, Route)>)> = BTreeMap::new();
+        let mut groups: BTreeMap<u16, (u16, Vec<&Entered>)> = BTreeMap::new();
         for (level, routes) in &self.levels {
             let group = groups.entry(level.mapped_prefix()).or_default();
             group.0 = group.0.max(level.rank);
