@@ -363,7 +363,7 @@ impl Flows {
     /// Draws a pass's conclusions.
     fn finish(&self, backer: &Backer, pass: &Pass) {
         self.foreign.finish(backer, pass);
-        let (seen, took) = (pass.seen(), pass.took());
+        let (seen, took) = (pass.seen(), pass.took() / self.threads.len().max(1) as u32);
         let mut state = self.state();
         self.adapt(seen, took, state.settings.flow_limit);
         (state.last_pass, state.last_seq, state.duration) = (Some(pass.began), pass.seq, took);

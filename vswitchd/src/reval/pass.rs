@@ -67,7 +67,7 @@ impl Pass {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// How long threads worked.
+    /// How long threads worked, all together.
     pub fn took(&self) -> Duration {
         Duration::from_nanos(self.took.load(Ordering::Relaxed))
     }
