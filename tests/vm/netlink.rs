@@ -79,6 +79,8 @@ fn session(world: &World) {
     let mut dump = world.spawn("tcpdump -i nlmon0 -w requests.pcap -U -B 32768 -s 262144", "tcpdump.txt");
     world.until("tcpdump listens", || world.read("tcpdump.txt").contains("listening on"));
     world.switch.start_database();
+    // No flow ends because the machine is slow.
+    world.sh("ovs-vsctl --no-wait set open_vswitch . other_config:max-idle=100000000");
     world.switch.start_switch(&[]);
     for (name, script) in STEPS {
         world.sh(&format!("ip link set dev lo alias 'step {name}'"));
@@ -98,7 +100,8 @@ fn session(world: &World) {
     }
 }
 
-/// Steps of a record, in order, with their requests.
+/// Steps of a record, in order, with their requests; these sorted, for several threads make them. The first step has none
+/// about flows and meters: there is no port yet, so that they only find out what the kernel can.
 fn steps(record: &str) -> Vec<(&str, Vec<&str>)> {
     let mut steps: Vec<(&str, Vec<&str>)> = Vec::new();
     for line in record.lines() {
@@ -108,6 +111,12 @@ fn steps(record: &str) -> Vec<(&str, Vec<&str>)> {
             // Before the first step, both find out what the kernel can.
             (None, None) => {}
         }
+    }
+    for (name, requests) in &mut steps {
+        if *name == STEPS[0].0 {
+            requests.retain(|line| !line.starts_with("flow ") && !line.starts_with("meter "));
+        }
+        requests.sort_unstable();
     }
     steps
 }
@@ -130,7 +139,7 @@ fn same_requests(world: &World) {
             let missing = theirs.iter().filter(|line| !ours.contains(line)).map(|line| format!("- {line}\n"));
             let extra = ours.iter().filter(|line| !theirs.contains(line)).map(|line| format!("+ {line}\n"));
             let lines: String = missing.chain(extra).collect();
-            let order = if lines.is_empty() { "  the same in another order or number\n" } else { "" };
+            let order = if lines.is_empty() { "  the same in another number\n" } else { "" };
             differences.push_str(&format!("{name}:\n{lines}{order}"));
         }
     }
