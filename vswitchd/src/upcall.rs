@@ -13,7 +13,7 @@ use flow::time::Instant;
 use flow::wildcards;
 
 use crate::backer::{Backer, Note, PacketIn};
-use crate::reval::{self, Kept, raw_key, significant};
+use crate::reval::{Kept, New, raw_key, significant};
 use crate::xlate::snapshot::Sampled;
 use crate::xlate::{Bridge, BridgeId, Input, Output, Snapshot, Stats, effect, translate};
 
@@ -128,9 +128,20 @@ impl Backer {
         if may_install {
             let raw = upcall.raw.cloned().unwrap_or_else(|| raw_key(&snapshot, upcall.key, &mask));
             let kept = Kept { effects: result.effects, recircs: result.recircs };
-            let significant = significant(&snapshot, upcall.key, &mask);
-            let (name, actions) = ((upcall.ufid, upcall.pmd), installed.as_slice().into());
-            let new = reval::asked(name, raw, upcall.key, recirc, significant, actions, kept, (seq, now));
+            let new = New {
+                ufid: upcall.ufid,
+                has_ufid: true,
+                pmd: upcall.pmd,
+                raw,
+                raw_mask: None,
+                key: upcall.key,
+                recirc,
+                mask: significant(&snapshot, upcall.key, &mask),
+                actions: installed.as_slice().into(),
+                kept,
+                seq: Some(seq),
+                created: now,
+            };
             // A worker of the userspace datapath asks for a flow only if it has none.
             may_install = self.flows.enter(new, upcall.raw.is_none());
         }

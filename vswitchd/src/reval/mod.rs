@@ -24,7 +24,7 @@ pub mod command;
 mod tests;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use daemon::coverage::{Counter, Coverage};
@@ -33,13 +33,13 @@ use flow::id::Ufid;
 use flow::time::Instant;
 
 pub(crate) use look::{raw_key, significant};
-pub use ukey::{Kept, Ukey};
+pub use ukey::{Kept, New, Ukey};
 
 use crate::backer::Backer;
 use adopt::Foreign;
 use look::{Batch, Look};
 use pass::Pass;
-use ukey::{Life, New, Ukeys};
+use ukey::{Life, Ukeys};
 
 /// Flows a datapath may have, as long as nothing is configured and dumps are quick.
 const DEFAULT_FLOW_LIMIT: usize = 200_000;
@@ -202,7 +202,7 @@ impl Flows {
     /// Whether another flow may be installed; counts it if not.
     pub(crate) fn has_room(&self) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
-        let room = self.ukeys.len() < limit;
+        let room = self.ukeys.count() < limit;
         if !room {
             self.refused.fetch_add(1, Ordering::Relaxed);
             self.tally(|c| &c.limit_hit, 1);
@@ -294,7 +294,7 @@ impl Flows {
 
     /// How many flows there are.
     pub(crate) fn len(&self) -> usize {
-        self.ukeys.len()
+        self.ukeys.count()
     }
 
     /// How many flows each of `threads` threads looks after.
@@ -306,7 +306,7 @@ impl Flows {
     pub fn figures(&self) -> Figures {
         let state = self.state();
         Figures {
-            current: self.ukeys.len(),
+            current: self.ukeys.count(),
             average: state.average,
             most: state.most,
             limit: self.limit.load(Ordering::Relaxed),
@@ -425,19 +425,4 @@ impl Flows {
             tracing::warn!(target: "ofproto_dpif_upcall", "failed to flush flows: {error}");
         }
     }
-}
-
-/// The ukey of a flow that `pmd` or a handler asks for.
-pub(crate) fn asked<'a>(
-    (ufid, pmd): (Ufid, PmdId),
-    raw: flow::odp::RawKey,
-    key: &'a flow::key::Key,
-    recirc: Option<crate::xlate::RecircRef>,
-    mask: flow::mini::Mini,
-    actions: Arc<[flow::action::Action]>,
-    kept: Kept,
-    (seq, created): (u64, Instant),
-) -> New<'a> {
-    let (has_ufid, raw_mask, seq) = (true, None, Some(seq));
-    New { ufid, has_ufid, pmd, raw, raw_mask, key, recirc, mask, actions, kept, seq, created }
 }

@@ -126,9 +126,12 @@ impl Ukey {
 
 type Name = (Ufid, PmdId);
 
+/// A part of all ukeys, with a lock of its own.
+type Shard = Mutex<HashMap<Name, Arc<Ukey>>>;
+
 /// All ukeys of a datapath.
 pub struct Ukeys {
-    shards: Box<[Mutex<HashMap<Name, Arc<Ukey>>>]>,
+    shards: Box<[Shard]>,
     hasher: RandomState,
     count: AtomicUsize,
 }
@@ -144,7 +147,7 @@ impl Default for Ukeys {
 }
 
 impl Ukeys {
-    fn lock(shard: &Mutex<HashMap<Name, Arc<Ukey>>>) -> MutexGuard<'_, HashMap<Name, Arc<Ukey>>> {
+    fn lock(shard: &Shard) -> MutexGuard<'_, HashMap<Name, Arc<Ukey>>> {
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -154,7 +157,7 @@ impl Ukeys {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
