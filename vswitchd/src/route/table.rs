@@ -43,9 +43,6 @@ type Entered = (u64, Route);
 /// Routes of one level, by network and mark.
 type Routes = BTreeMap<(IpAddr, u32), Entered>;
 
-/// A route with the number of its entry, by which lists are ordered.
-type Numbered = (u64, Route);
-
 /// A routing table.
 #[derive(Default)]
 pub struct Table {
