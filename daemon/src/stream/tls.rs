@@ -459,8 +459,8 @@ WAIgGr310BukTNDAF1SzvB5DOdqTZXfoagHK963gOdkOKHA=
         let (root, leaf) = (certificate(ROOT), certificate(LEAF));
         let mut chain = vec![leaf.clone()];
         assert_eq!(root_of(&chain), Err(Unfit::NotSelfSigned));
-        complete(&mut chain, &[leaf.clone()]);
-        assert_eq!(chain, [leaf.clone()]);
+        complete(&mut chain, std::slice::from_ref(&leaf));
+        assert_eq!(chain, std::slice::from_ref(&leaf));
         complete(&mut chain, &[leaf.clone(), root.clone()]);
         assert_eq!(chain, [leaf.clone(), root.clone()]);
         assert_eq!(root_of(&chain), Ok(&root));
