@@ -39,6 +39,8 @@ pub(super) struct Look<'a> {
     pub now: Instant,
     pub max_idle: Duration,
     pub kill_all: bool,
+    /// Flows whose packets are further apart than this go rather than being translated again, for passes are slow.
+    pub sparse: Option<Duration>,
 }
 
 /// A request to the datapath that a decision led to.
@@ -162,11 +164,19 @@ impl Look<'_> {
         let verdict = match state.seq {
             _ if self.kill_all || idle => Verdict::Delete,
             Some(seq) if seq == self.seq => Verdict::Keep,
+            _ if self.is_sparse(state, &stats) => Verdict::Delete,
             _ => self.translate_again(ukey, state),
         };
         // Packets so far did what the flow said then.
         self.push(flows, ukey, state, stats);
         self.carry_out(ukey, state, verdict, batch);
+    }
+
+    /// Whether a flow has too few packets to be worth a translation.
+    fn is_sparse(&self, state: &State, stats: &FlowStats) -> bool {
+        let (Some(least), Some(used)) = (self.sparse, state.stats.used) else { return false };
+        let packets = stats.packets.saturating_sub(state.stats.packets).max(1);
+        self.now.since(used).as_millis() / u128::from(packets) >= least.as_millis()
     }
 
     fn carry_out(&self, ukey: &Arc<Ukey>, state: &mut State, verdict: Verdict, batch: &mut Batch) {

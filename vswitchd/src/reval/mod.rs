@@ -62,6 +62,8 @@ pub struct Settings {
     pub flow_limit: usize,
     pub max_idle: Duration,
     pub max_revalidator: Duration,
+    /// When passes are slow, flows with fewer packets a second than this go instead of being translated again; 0 for none.
+    pub min_pps: u64,
     /// Threads for upcalls and for revalidation that are asked for.
     pub handlers: Option<usize>,
     pub revalidators: Option<usize>,
@@ -73,6 +75,7 @@ impl Default for Settings {
             flow_limit: DEFAULT_FLOW_LIMIT,
             max_idle: Duration::from_secs(10),
             max_revalidator: Duration::from_millis(500),
+            min_pps: 5,
             handlers: None,
             revalidators: None,
         }
@@ -403,6 +406,7 @@ impl Flows {
             now: backer.clock.now(),
             max_idle: Duration::ZERO,
             kill_all: true,
+            sparse: None,
         };
         let mut batch = Batch::default();
         for ukey in self.ukeys.part(0, 1).flatten() {

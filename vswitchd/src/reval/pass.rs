@@ -36,6 +36,7 @@ pub(super) struct Pass {
     /// Nanoseconds of work.
     took: AtomicU64,
     terse: bool,
+    sparse: Option<Duration>,
     /// That everything is being deleted was said.
     warned: AtomicBool,
     /// The dump failed: what it did not show may be there.
@@ -47,10 +48,15 @@ impl Pass {
     pub fn begin(flows: &Flows, backer: &Backer, now: Instant) -> Self {
         let seq = backer.seq();
         let terse = backer.ufid();
+        let settings = flows.settings();
+        // Quick passes translate whatever there is.
+        let slow = flows.figures().duration >= settings.max_revalidator / 2;
+        let sparse = (slow && settings.min_pps > 0).then(|| Duration::from_millis(1000 / settings.min_pps));
         Self {
+            sparse,
             snapshot: backer.snapshot(),
             dump: Mutex::new(backer.datapath.flow_dump(terse)),
-            settings: flows.settings(),
+            settings,
             number: flows.passes.fetch_add(1, Ordering::Relaxed) + 1,
             seq,
             began: now,
@@ -99,6 +105,7 @@ impl Pass {
             now: backer.clock.now(),
             max_idle: if present > limit { CROWDED_IDLE } else { self.settings.max_idle },
             kill_all,
+            sparse: self.sparse,
         }
     }
 
