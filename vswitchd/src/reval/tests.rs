@@ -410,3 +410,18 @@ fn nothing_is_answered_before_the_switch_is_there() {
     let backer = Backer::new(list as Arc<dyn Datapath>, clock, true);
     assert!(!backer.is_working());
 }
+
+#[test]
+fn a_flow_that_is_right_stays_as_it_is() {
+    let rules =
+        ["ip,in_port=1 actions=move:NXM_OF_IP_SRC[]->NXM_NX_REG0[],resubmit(,1)", "table=1 actions=output:2"];
+    let setting = Setting::new(&rules, |_| ());
+    assert!(setting.miss(1));
+    setting.backer.installed(Ufid([1; 16]), PmdId::NONE, true);
+    setting.list.put(1, ROOT, vec![Action::Output(DpPort(2))]);
+    setting.list.count(1, 2, setting.clock.now());
+    assert_eq!((setting.pass(), setting.packets()), (vec![], vec![3, 3]));
+    setting.backer.changed();
+    setting.list.count(1, 3, setting.clock.now());
+    assert_eq!((setting.pass(), setting.packets()), (vec![], vec![4, 4]));
+}
