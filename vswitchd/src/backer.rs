@@ -142,6 +142,11 @@ impl Backer {
         self.flows.walk(self, now);
     }
 
+    /// Obeys settings from the database.
+    pub fn configure(&self, settings: crate::reval::Settings) {
+        self.flows.configure(settings);
+    }
+
     /// Sets how many flows the datapath may have, until that adapts.
     pub fn set_flow_limit(&self, limit: usize) {
         self.flows.set_limit(limit);

@@ -298,6 +298,8 @@ impl Setting {
     fn miss(&self, n: u8) -> bool {
         let mut key = Key { dl_src: [2, 0, 0, 0, 0, 1], in_port: 1, ..Key::default() };
         key.dl_type = 0x800.into();
+        (key.nw_proto, key.nw_ttl, key.nw_src, key.nw_dst) = (17, 64, 0x0a00_0001.into(), 0x0b00_0001.into());
+        (key.tp_src, key.tp_dst) = (1024.into(), 9.into());
         let snapshot = self.backer.snapshot();
         let raw = super::raw_key(&snapshot, &key, &flow::key::Mask::exact());
         let answer = self.backer.upcall(&Upcall {
@@ -413,15 +415,20 @@ fn nothing_is_answered_before_the_switch_is_there() {
 
 #[test]
 fn a_flow_that_is_right_stays_as_it_is() {
-    let rules =
-        ["ip,in_port=1 actions=move:NXM_OF_IP_SRC[]->NXM_NX_REG0[],resubmit(,1)", "table=1 actions=output:2"];
+    let rules = [
+        "table=0,priority=100,udp,in_port=1 actions=move:NXM_OF_IP_SRC[]->NXM_NX_REG0[],resubmit(,1)",
+        "table=1,priority=50,ip,nw_dst=11.0.0.0/8 actions=load:1->NXM_NX_REG1[],resubmit(,2)",
+        "table=1,priority=10,ipv6 actions=drop",
+        "table=2,priority=7,udp,reg1=1,tp_dst=9 actions=output:2",
+        "table=2,priority=5,tcp,tcp_flags=+syn actions=drop",
+    ];
     let setting = Setting::new(&rules, |_| ());
     assert!(setting.miss(1));
     setting.backer.installed(Ufid([1; 16]), PmdId::NONE, true);
     setting.list.put(1, ROOT, vec![Action::Output(DpPort(2))]);
     setting.list.count(1, 2, setting.clock.now());
-    assert_eq!((setting.pass(), setting.packets()), (vec![], vec![3, 3]));
+    assert_eq!((setting.pass(), setting.packets()), (vec![], vec![3, 3, 0]));
     setting.backer.changed();
     setting.list.count(1, 3, setting.clock.now());
-    assert_eq!((setting.pass(), setting.packets()), (vec![], vec![4, 4]));
+    assert_eq!((setting.pass(), setting.packets()), (vec![], vec![4, 4, 0]));
 }
