@@ -200,6 +200,8 @@ pub fn apart(name: &str, daemons: &str) -> Result<String, String> {
         .arg(me)
         .args(["--daemons", daemons, "--inside", name])
         .env("RUST_BACKTRACE", "0")
+        // The test's own; not /tmp, where the checkout may be.
+        .env("TMPDIR", "/run/vm-test")
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("unshare: {error}"))?;

@@ -46,7 +46,8 @@ impl World {
     pub fn bare(kit: &Kit) -> Self {
         let mut path = kit.dirs().iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
         let _ = write!(path, ":{}", std::env::var("PATH").unwrap_or_default());
-        let mounts = "mount -t tmpfs tmp /tmp; mount -t sysfs sysfs /sys; mkdir -p /run/netns
+        let mounts =
+            "mkdir -p $TMPDIR; mount -t tmpfs tmp $TMPDIR; mount -t sysfs sysfs /sys; mkdir -p /run/netns
             mount -t tmpfs netns /run/netns; ip link set lo up";
         let status = Command::new("bash").args(["-euc", mounts]).status().expect("bash can be started");
         assert!(status.success(), "the test's own mounts: {status}");

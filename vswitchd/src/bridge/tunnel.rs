@@ -71,6 +71,13 @@ impl Shared {
         device.joined_datapath(datapath.kind() == "system");
         let tunnel = of(&**device, odp);
         if tunnel.is_none_or(|tunnel| self.enlist(&tunnel)) {
+            if datapath.kind() == "netdev" {
+                tracing::warn!(
+                    target: "tunnel",
+                    "{}: packets sent to this tunnel are dropped, for the userspace datapath cannot encapsulate them yet",
+                    device.name()
+                );
+            }
             return Ok(odp);
         }
         let error = Errno::EEXIST;
