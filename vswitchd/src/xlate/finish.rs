@@ -46,6 +46,7 @@ pub fn translate(input: &Input<'_>) -> Output {
         recircs: ctx.recircs,
         error: ctx.error.filter(|error| !quiet.contains(error)),
         avoid_caching: ctx.avoid_caching,
+        unsure: ctx.unsure,
         effects: ctx.effects,
         trace: ctx.tree,
         recirculations: ctx.recirculations,

@@ -41,6 +41,7 @@ impl Ctx<'_> {
             self.report_subfield(dst);
         }
         if !success {
+            self.unsure = true;
             self.detail("Limit exceeded, learn failed");
             return;
         }
