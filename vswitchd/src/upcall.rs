@@ -139,7 +139,7 @@ impl Backer {
                 mask: significant(&snapshot, upcall.key, &mask),
                 actions: installed.as_slice().into(),
                 kept,
-                seq: (!result.unsure).then_some(seq),
+                seq: Some(seq),
                 created: now,
             };
             // A worker of the userspace datapath asks for a flow only if it has none.

@@ -75,8 +75,6 @@ pub(super) struct Ctx<'a> {
     pub recircs: Vec<RecircRef>,
     pub effects: Vec<Effect>,
     pub avoid_caching: bool,
-    /// See [`super::Output::unsure`].
-    pub unsure: bool,
     /// The port by which the packet came in, for recirculated packets to be found again.
     pub port: Option<(BridgeId, OfPort)>,
     pub tree: Option<Tree>,
@@ -140,7 +138,6 @@ impl<'a> Ctx<'a> {
             recircs: Vec::new(),
             effects: Vec::new(),
             avoid_caching: false,
-            unsure: false,
             port: None,
             tree: input.trace.then(Tree::default),
             place: Place::default(),

@@ -46,7 +46,6 @@ pub fn translate(input: &Input<'_>) -> Output {
         recircs: ctx.recircs,
         error: ctx.error.filter(|error| !quiet.contains(error)),
         avoid_caching: ctx.avoid_caching,
-        unsure: ctx.unsure,
         effects: ctx.effects,
         trace: ctx.tree,
         recirculations: ctx.recirculations,

@@ -41,7 +41,6 @@ impl Ctx<'_> {
             self.report_subfield(dst);
         }
         if !success {
-            self.unsure = true;
             self.detail("Limit exceeded, learn failed");
             return;
         }

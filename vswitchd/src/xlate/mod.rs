@@ -119,9 +119,6 @@ pub struct Output {
     pub error: Option<DropReason>,
     /// Whether the actions depend on something that the mask does not have, and must not be installed.
     pub avoid_caching: bool,
-    /// What this packet met may be otherwise for the next (a flow was not learned, for want of room): a flow made of this is to
-    /// be translated again soon.
-    pub unsure: bool,
     pub effects: Vec<Effect>,
     pub trace: Option<report::Tree>,
     /// Where a trace goes on.
