@@ -306,7 +306,8 @@ impl LinkState {
 }
 
 impl LinkStats {
-    fn parse(payload: &[u8]) -> Option<Self> {
+    /// From `struct rtnl_link_stats64`, of which newer kernels have more.
+    pub fn parse(payload: &[u8]) -> Option<Self> {
         let word = |n: usize| Some(u64::from_ne_bytes(*payload.get(n * 8..)?.first_chunk()?));
         Some(Self {
             rx_packets: word(0)?,

@@ -97,7 +97,7 @@ impl Link {
             IFLA_MASTER => self.master = attr.u32().ok(),
             IFLA_CARRIER => self.carrier = attr.u8() == Ok(1),
             IFLA_CARRIER_CHANGES => self.carrier_changes = attr.u32().unwrap_or_default(),
-            IFLA_STATS64 => self.stats = stats(attr.data),
+            IFLA_STATS64 => self.stats = LinkStats::parse(attr.data),
             IFLA_LINKINFO => {
                 for inner in attr.nested().map_while(Result::ok) {
                     let text = || inner.str().ok().map(str::to_owned);
@@ -112,31 +112,6 @@ impl Link {
             _ => {}
         }
     }
-}
-
-/// `struct rtnl_link_stats64`, of which newer kernels have more.
-fn stats(bytes: &[u8]) -> Option<LinkStats> {
-    let word = |n: usize| Some(u64::from_ne_bytes(*bytes.get(n * 8..)?.first_chunk()?));
-    Some(LinkStats {
-        rx_packets: word(0)?,
-        tx_packets: word(1)?,
-        rx_bytes: word(2)?,
-        tx_bytes: word(3)?,
-        rx_errors: word(4)?,
-        tx_errors: word(5)?,
-        rx_dropped: word(6)?,
-        tx_dropped: word(7)?,
-        multicast: word(8)?,
-        collisions: word(9)?,
-        rx_length_errors: word(10)?,
-        rx_over_errors: word(11)?,
-        rx_crc_errors: word(12)?,
-        rx_frame_errors: word(13)?,
-        rx_fifo_errors: word(14)?,
-        rx_missed_errors: word(15)?,
-        tx_aborted_errors: word(16)?,
-        tx_carrier_errors: word(17)?,
-    })
 }
 
 fn header(index: u32, flags: u32, change: u32) -> [u8; HEADER] {

@@ -72,6 +72,11 @@ fn number(details: &Details, key: &str) -> Option<u64> {
     details.get(key)?.trim().parse().ok()
 }
 
+/// A number above zero that may be left out; what is none, or is too great, counts as left out.
+fn positive(details: &Details, key: &str) -> Option<u32> {
+    number(details, key).and_then(|n| u32::try_from(n).ok()).filter(|value| *value > 0)
+}
+
 /// The class of a queue.
 const fn class_of(queue: u32) -> u32 {
     ROOT | (queue + 1)

@@ -2,7 +2,7 @@
 
 use flow::attr::{Attr, Writer};
 
-use super::{Details, Rows, number};
+use super::{Details, Rows, positive};
 
 const TCA_CODEL_TARGET: u16 = 1;
 const TCA_CODEL_LIMIT: u16 = 2;
@@ -22,12 +22,7 @@ pub struct Codel {
 impl Codel {
     /// What is not given, or zero, is 5 ms, 10240 packets, 100 ms.
     pub fn parse(details: &Details) -> Self {
-        let given = |key, default| {
-            number(details, key)
-                .and_then(|n| u32::try_from(n).ok())
-                .filter(|value| *value > 0)
-                .unwrap_or(default)
-        };
+        let given = |key, default| positive(details, key).unwrap_or(default);
         Self {
             target: given("target", 5000),
             limit: given("limit", 10240),

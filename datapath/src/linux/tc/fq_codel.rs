@@ -2,7 +2,7 @@
 
 use flow::attr::{Attr, Writer};
 
-use super::{Details, Rows, number};
+use super::{Details, Rows, positive};
 
 const TCA_FQ_CODEL_TARGET: u16 = 1;
 const TCA_FQ_CODEL_LIMIT: u16 = 2;
@@ -28,12 +28,7 @@ pub struct FqCodel {
 impl FqCodel {
     /// What is not given, or zero, is 5 ms, 10240 packets, 1 s, 1024 queues, 1514 bytes.
     pub fn parse(details: &Details) -> Self {
-        let given = |key, default| {
-            number(details, key)
-                .and_then(|n| u32::try_from(n).ok())
-                .filter(|value| *value > 0)
-                .unwrap_or(default)
-        };
+        let given = |key, default| positive(details, key).unwrap_or(default);
         Self {
             target: given("target", 5000),
             limit: given("limit", 10240),

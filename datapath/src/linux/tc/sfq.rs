@@ -2,7 +2,7 @@
 
 use flow::attr::Attr;
 
-use super::{Details, Facts, Rows, number};
+use super::{Details, Facts, Rows, positive};
 
 /// How often flows are dealt out anew, unless told.
 const DEFAULT_PERTURB: u32 = 10;
@@ -19,7 +19,7 @@ pub struct Sfq {
 impl Sfq {
     /// The quantum is one frame unless told.
     pub fn parse(details: &Details, facts: &Facts) -> Self {
-        let given = |key| number(details, key).and_then(|n| u32::try_from(n).ok()).filter(|value| *value > 0);
+        let given = |key| positive(details, key);
         Self {
             quantum: given("quantum").or(facts.mtu).unwrap_or(0),
             perturb: given("perturb").unwrap_or(DEFAULT_PERTURB),
