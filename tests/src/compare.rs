@@ -4,7 +4,7 @@
 //! 3.1 and 3.7.1 stands in `interop/since-3.1`, one row a difference: text of the peer, text of ours, and the cause.
 
 use std::fs;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::scenario::Step;
 
@@ -101,54 +101,76 @@ struct Row {
     peer: String,
     /// What stands there in ours; empty where ours has no such line.
     ours: String,
+    used: AtomicBool,
 }
 
-fn known() -> &'static [Row] {
-    static KNOWN: OnceLock<Vec<Row>> = OnceLock::new();
-    KNOWN.get_or_init(|| {
+/// The rows of `interop/since-3.1` that a suite may meet; none beside a peer of our own release.
+#[derive(Debug)]
+pub struct Known {
+    rows: Vec<Row>,
+}
+
+impl Known {
+    /// The rows of `suite`.
+    pub fn of(suite: &str) -> Self {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/since-3.1");
         let text = fs::read_to_string(path).expect("interop/since-3.1 is part of the checkout");
-        text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#')).map(row).collect()
-    })
+        let lines = text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#'));
+        let is_older = crate::kit::Kit::peer_is_older();
+        Self { rows: lines.filter_map(|line| row(line, suite)).filter(|_| is_older).collect() }
+    }
+
+    /// Rows that made no difference since; each is a row too many.
+    pub fn unused(&self) -> String {
+        let unused = self.rows.iter().filter(|row| !row.used.load(Ordering::Relaxed));
+        unused.map(|row| format!("nothing needs: {:?} became {:?}\n", row.peer, row.ours)).collect()
+    }
+
+    /// The differences between two transcripts of one scenario, as text; empty where there are none.
+    pub fn differences(&self, name: &str, peer: &[Step], ours: &[Step]) -> String {
+        let mut out = String::new();
+        for (theirs, mine) in peer.iter().zip(ours) {
+            if theirs.command != mine.command || !self.same(&theirs.output, &mine.output) {
+                out.push_str(&format!("== {name}: {}\n", theirs.command));
+                theirs.output.lines().for_each(|l| out.push_str(&format!("-{l}\n")));
+                mine.output.lines().for_each(|l| out.push_str(&format!("+{l}\n")));
+            }
+        }
+        if peer.len() != ours.len() {
+            out.push_str(&format!("== {name}: {} steps beside {}\n", peer.len(), ours.len()));
+        }
+        out
+    }
+
+    /// Whether two outputs are equal, but for the rows.
+    fn same(&self, peer: &str, ours: &str) -> bool {
+        // Replaced on both sides: the tools of one release talk to the daemons of the other here.
+        let [mut peer, mut ours] = [peer, ours].map(str::to_owned);
+        for row in &self.rows {
+            if peer == ours {
+                break;
+            }
+            let next = [&peer, &ours].map(|text| row.apply(text));
+            if next != [&*peer, &*ours] {
+                row.used.store(true, Ordering::Relaxed);
+            }
+            [peer, ours] = next;
+        }
+        peer == ours
+    }
 }
 
-fn row(line: &str) -> Row {
+/// A row, if it is one of the suite.
+fn row(line: &str, suite: &str) -> Option<Row> {
     let mut cells = line.split('\t').filter(|cell| !cell.is_empty());
-    let (Some(peer), Some(ours), Some(_cause)) = (cells.next(), cells.next(), cells.next()) else {
-        panic!("interop/since-3.1: a row is PEER<tab>OURS<tab>CAUSE: {line}");
+    let (Some(suites), Some(peer), Some(ours), Some(_cause)) =
+        (cells.next(), cells.next(), cells.next(), cells.next())
+    else {
+        panic!("interop/since-3.1: a row is SUITES<tab>PEER<tab>OURS<tab>CAUSE: {line}");
     };
     let text = |cell: &str| if cell == "-" { String::new() } else { cell.replace("\\n", "\n") };
-    Row { peer: text(peer), ours: text(ours) }
-}
-
-/// The differences between two transcripts of one scenario, as text; empty where there are none.
-pub fn differences(name: &str, peer: &[Step], ours: &[Step]) -> String {
-    let mut out = String::new();
-    for (theirs, mine) in peer.iter().zip(ours) {
-        if theirs.command != mine.command || !same(&theirs.output, &mine.output) {
-            out.push_str(&format!("== {name}: {}\n", theirs.command));
-            theirs.output.lines().for_each(|l| out.push_str(&format!("-{l}\n")));
-            mine.output.lines().for_each(|l| out.push_str(&format!("+{l}\n")));
-        }
-    }
-    if peer.len() != ours.len() {
-        out.push_str(&format!("== {name}: {} steps beside {}\n", peer.len(), ours.len()));
-    }
-    out
-}
-
-/// Whether two outputs are equal, but for rows of `interop/since-3.1` when the peer is the older release.
-pub fn same(peer: &str, ours: &str) -> bool {
-    if peer == ours {
-        return true;
-    }
-    if !crate::kit::Kit::peer_is_older() {
-        return false;
-    }
-    // Replaced on both sides: the tools of one release talk to the daemons of the other here.
-    let [peer, ours] =
-        [peer, ours].map(|text| known().iter().fold(text.to_owned(), |text, row| row.apply(&text)));
-    peer == ours
+    let row = Row { peer: text(peer), ours: text(ours), used: AtomicBool::new(false) };
+    suites.split(' ').any(|name| name == suite).then_some(row)
 }
 
 impl Row {
@@ -211,7 +233,9 @@ mod tests {
 
     #[test]
     fn rows_replace_on_either_side() {
-        let row = row("(xid=0x<hex>)\t(xid)\ttransaction ids are counted otherwise");
+        let line = "x y\t(xid=0x<hex>)\t(xid)\ttransaction ids are counted otherwise";
+        assert!(row(line, "z").is_none());
+        let row = row(line, "y").expect("the row is one of y");
         assert_eq!(row.apply("a (xid=0x1f): b (xid=0x2): (xid=0x3"), "a (xid): b (xid): (xid=0x3");
     }
 }

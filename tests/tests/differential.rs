@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use tests::compare::differences;
+use tests::compare::Known;
 use tests::kit::Kit;
 use tests::scenario::Scenario;
 
@@ -19,6 +19,7 @@ fn check(group: &str) {
     assert!(!files.is_empty(), "no scenario in {group}");
     let wanted = std::env::var("TURNOUT_SCENARIO").ok();
     let (peer, ours) = (Kit::peer(), Kit::ours());
+    let known = Known::of(group);
     let failures = Mutex::new(Vec::new());
     let rest = Mutex::new(files.into_iter());
     let next = || rest.lock().expect("no holder panics").next();
@@ -29,7 +30,7 @@ fn check(group: &str) {
                 while let Some(file) = next() {
                     let scenario = Scenario::read(&file);
                     if wanted.as_ref().is_none_or(|name| *name == scenario.name) {
-                        let found = difference(&scenario, &peer, &ours);
+                        let found = difference(&scenario, &peer, &ours, &known);
                         failures.lock().expect("no holder panics").extend(found);
                     }
                 }
@@ -38,19 +39,20 @@ fn check(group: &str) {
     });
     let failures = failures.into_inner().expect("no holder panics");
     assert!(failures.is_empty(), "{} scenarios differ\n{}", failures.len(), failures.concat());
+    assert!(wanted.is_some() || known.unused().is_empty(), "{}", known.unused());
 }
 
 /// Scenarios of one group played at the same time.
 const AT_A_TIME: usize = 3;
 
 /// How the two switches' transcripts differ, if they do.
-fn difference(scenario: &Scenario, peer: &Kit, ours: &Kit) -> Option<String> {
+fn difference(scenario: &Scenario, peer: &Kit, ours: &Kit, known: &Known) -> Option<String> {
     let (theirs, mine) = std::thread::scope(|scope| {
         let theirs = scope.spawn(|| scenario.play(peer, peer));
         let mine = scenario.play(peer, ours);
         (theirs.join().expect("the peer plays the scenario"), mine)
     });
-    Some(differences(&scenario.name, &theirs, &mine)).filter(|text| !text.is_empty())
+    Some(known.differences(&scenario.name, &theirs, &mine)).filter(|text| !text.is_empty())
 }
 
 macro_rules! groups {

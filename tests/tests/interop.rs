@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tests::compare::differences;
+use tests::compare::Known;
 use tests::kit::Kit;
 use tests::scenario::{Scenario, Step};
 
@@ -11,23 +11,25 @@ fn play(clients: &Kit, daemons: &Kit) -> Vec<Step> {
     Scenario::read(&path).play(clients, daemons)
 }
 
+/// The peer with itself, held against the session of these two.
+fn check(suite: &str, clients: &Kit, daemons: &Kit) {
+    let (peer, known) = (Kit::peer(), Known::of(suite));
+    let text = known.differences(suite, &play(&peer, &peer), &play(clients, daemons));
+    assert!(text.is_empty(), "{text}");
+    assert!(known.unused().is_empty(), "{}", known.unused());
+}
+
 #[test]
 fn their_clients_on_our_daemons() {
-    let (peer, ours) = (Kit::peer(), Kit::ours());
-    let text = differences("their clients, our daemons", &play(&peer, &peer), &play(&peer, &ours));
-    assert!(text.is_empty(), "{text}");
+    check("their-clients", &Kit::peer(), &Kit::ours());
 }
 
 #[test]
 fn our_clients_on_their_daemons() {
-    let (peer, ours) = (Kit::peer(), Kit::ours());
-    let text = differences("our clients, their daemons", &play(&peer, &peer), &play(&ours, &peer));
-    assert!(text.is_empty(), "{text}");
+    check("our-clients", &Kit::ours(), &Kit::peer());
 }
 
 #[test]
 fn our_clients_on_our_daemons() {
-    let (peer, ours) = (Kit::peer(), Kit::ours());
-    let text = differences("our clients, our daemons", &play(&peer, &peer), &play(&ours, &ours));
-    assert!(text.is_empty(), "{text}");
+    check("ours", &Kit::ours(), &Kit::ours());
 }
