@@ -18,7 +18,7 @@ mod meters;
 mod monitor;
 mod offline;
 mod packets;
-mod pcap;
+pub mod pcap;
 mod sort;
 mod switch;
 mod sync;

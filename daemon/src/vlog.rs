@@ -9,7 +9,7 @@
 //! Numbers count per thread, as OVS's do. Lines of threads other than the main one read `module(thread)`.
 
 mod modules;
-mod pattern;
+pub mod pattern;
 mod rate;
 mod syslog;
 

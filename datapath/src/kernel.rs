@@ -10,6 +10,7 @@
 //! * [`fair`]: which upcalls a handler answers when there are more than it can.
 //! * `handler`: the threads that answer them.
 //! * [`nfnetlink`], [`ct`], `ct_limit`: the connection tracker.
+//! * [`told`]: everything that the kernel says, from bytes.
 //! * [`tunnel`]: the links that carry tunnels' packets.
 //! * [`Kernel`]: all of it as a [`Datapath`].
 //!
@@ -31,6 +32,7 @@ mod handler;
 pub mod nfnetlink;
 pub mod ct;
 mod ct_limit;
+pub mod told;
 pub mod tunnel;
 
 use std::collections::BTreeMap;

@@ -516,8 +516,8 @@ pub struct DumpState {
     pub interrupted: bool,
 }
 
-/// Matches the messages of a datagram with the requests from `base` up.
-fn settle(datagram: &[u8], base: u32, settled: &mut [bool], tell: &mut dyn FnMut(usize, Outcome<'_>)) {
+/// Matches the messages of a datagram with the requests from `base` up, of which those in `settled` had their answer.
+pub fn settle(datagram: &[u8], base: u32, settled: &mut [bool], tell: &mut dyn FnMut(usize, Outcome<'_>)) {
     for message in Messages::new(datagram) {
         let message = match message {
             Ok(message) => message,

@@ -44,6 +44,11 @@ impl Frames {
             tracing::warn!(target: "pcap", "{name}: failed to open pcap file for reading ({reason})");
             PcapError::Open(reason)
         })?;
+        Self::new(bytes)
+    }
+
+    /// The frames of a file's content.
+    pub fn new(bytes: Vec<u8>) -> Result<Self, PcapError> {
         if bytes.len() < HEADER {
             let reason = end_of_file();
             tracing::warn!(target: "pcap", "failed to read pcap header: {reason}");

@@ -54,6 +54,16 @@ fn read<T>(
     }
 }
 
+/// Reads a connection.
+pub(super) fn entry(message: &Message<'_>) -> Option<Entry> {
+    read(message, Subsystem::Conntrack, |answer| codec::entry(answer.attrs, answer.family))
+}
+
+/// Reads an expectation.
+pub(super) fn expectation(message: &Message<'_>) -> Option<Expectation> {
+    read(message, Subsystem::Expectations, |answer| codec::expectation(answer.attrs, answer.family))
+}
+
 /// A request for all connections, or for those of a zone: older kernels give all of them then, too.
 fn dump_request(zone: Option<Zone>) -> Request {
     let mut request = Request::new(Subsystem::Conntrack, command::GET);
@@ -134,9 +144,7 @@ impl KernelConntrack {
 
 impl Conntrack for KernelConntrack {
     fn dump(&self, zone: Option<Zone>) -> Result<Walk<'_, Entry>, Error> {
-        let dump = Client::connect()?.dump(&dump_request(zone), |message| {
-            read(&message, Subsystem::Conntrack, |answer| codec::entry(answer.attrs, answer.family))
-        })?;
+        let dump = Client::connect()?.dump(&dump_request(zone), |message| entry(&message))?;
         Ok(Box::new(dump.filter(move |entry| match (entry, zone) {
             (Ok(entry), Some(zone)) => entry.zone == zone,
             _ => true,
@@ -145,9 +153,7 @@ impl Conntrack for KernelConntrack {
 
     fn expectations(&self, zone: Option<Zone>) -> Result<Walk<'_, Expectation>, Error> {
         let request = Request::new(Subsystem::Expectations, command::GET);
-        let dump = Client::connect()?.dump(&request, |message| {
-            read(&message, Subsystem::Expectations, |answer| codec::expectation(answer.attrs, answer.family))
-        })?;
+        let dump = Client::connect()?.dump(&request, |message| expectation(&message))?;
         Ok(Box::new(dump.filter(move |expectation| match (expectation, zone) {
             (Ok(expectation), Some(zone)) => expectation.zone == zone,
             _ => true,

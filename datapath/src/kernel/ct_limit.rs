@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::genl::{Family, Genl, required};
 use crate::Error;
 use crate::conntrack::{LimitZone, ZoneLimit};
+use crate::netlink::Message;
 
 /// Commands (`OVS_CT_LIMIT_CMD_*`).
 mod command {
@@ -61,6 +62,12 @@ fn read(attr: Attr<'_>) -> Vec<ZoneLimit> {
     raw.filter_map(Raw::read).collect()
 }
 
+/// Reads a reply.
+pub(super) fn decode(family: Family, message: &Message<'_>) -> Result<Vec<ZoneLimit>, Error> {
+    let (_, _, attrs) = family.open(message)?;
+    Ok(read(required(attrs.find(ZONE_LIMIT), ZONE_LIMIT, attrs)?))
+}
+
 fn change(genl: &Genl, family: Family, command: u8, limits: &[Raw]) -> Result<(), Error> {
     for limits in limits.chunks(MAX_ZONES) {
         genl.ask(family, (command, 0), 0, |attrs| put(attrs, limits), |_| Ok(()))?;
@@ -88,10 +95,7 @@ pub(super) fn get(genl: &Genl, family: Family, zones: &[LimitZone]) -> Result<Ve
                 put(attrs, raw);
             }
         };
-        let found = genl.ask(family, (command::GET, 0), 0, fill, |message| {
-            let (_, _, attrs) = family.open(message)?;
-            Ok(read(required(attrs.find(ZONE_LIMIT), ZONE_LIMIT, attrs)?))
-        })?;
+        let found = genl.ask(family, (command::GET, 0), 0, fill, |message| decode(family, message))?;
         limits.extend(found);
         Ok::<_, Error>(())
     };

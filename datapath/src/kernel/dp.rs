@@ -132,7 +132,8 @@ fn ask(genl: &Genl, command: u8, request: &Request<'_>) -> Result<Dp, Error> {
     )
 }
 
-fn decode(family: Family, message: &Message<'_>) -> Result<Dp, Error> {
+/// Reads a datapath.
+pub(super) fn decode(family: Family, message: &Message<'_>) -> Result<Dp, Error> {
     let (_, ifindex, attrs) = family.open(message)?;
     let found = collect::<{ attr::N }>(attrs)?;
     let at = |kind: u16| found[usize::from(kind)];

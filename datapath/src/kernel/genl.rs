@@ -369,6 +369,16 @@ impl Drop for Events {
     }
 }
 
+/// What an event says, whose payload begins with `struct ovs_header`: nothing if it is not of a port of datapath `dp`, else
+/// the port's name if that can be read.
+pub(super) fn changed_port(dp: u32, command: u8, payload: &[u8]) -> Option<Option<&str>> {
+    let (owner, attrs) = payload.split_first_chunk::<4>()?;
+    let changes = matches!(command, vport::cmd::NEW | vport::cmd::DEL | vport::cmd::SET);
+    let ours = u32::from_ne_bytes(*owner) == dp;
+    let name = || Attrs::new(attrs).find(vport::attr::NAME).and_then(|name| name.str().ok());
+    (ours && changes).then(name)
+}
+
 struct Listener {
     families: Families,
     dp: u32,
@@ -433,15 +443,10 @@ impl Listener {
         }
     }
 
-    /// An event: its payload begins with `struct ovs_header`.
     fn heard(&self, command: u8, payload: &[u8]) {
-        let Some((dp, attrs)) = payload.split_first_chunk::<4>() else { return };
-        let changes = matches!(command, vport::cmd::NEW | vport::cmd::DEL | vport::cmd::SET);
-        if u32::from_ne_bytes(*dp) != self.dp || !changes {
-            return;
+        if let Some(name) = changed_port(self.dp, command, payload) {
+            self.note(name);
         }
-        let name = Attrs::new(attrs).find(vport::attr::NAME).and_then(|name| name.str().ok());
-        self.note(name);
     }
 
     /// A port changed, or, without a name, any may have.

@@ -234,7 +234,7 @@ struct Thread<'a> {
 }
 
 /// An upcall that was answered.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     upcall: packet::Incoming<'a>,
     key: Key,
     raw: RawKey,
@@ -428,7 +428,11 @@ fn keep(spare: &mut Vec<Vec<u8>>, bytes: Vec<u8>) {
 }
 
 /// Reads an upcall and lets the switch answer it; `None` if there is nothing to do.
-fn answer<'a>(context: &Context, handler: &dyn Handler, bytes: &'a [u8]) -> Result<Option<Job<'a>>, Error> {
+pub(super) fn answer<'a>(
+    context: &Context,
+    handler: &dyn Handler,
+    bytes: &'a [u8],
+) -> Result<Option<Job<'a>>, Error> {
     let Some(message) = Messages::new(bytes).next() else { return Ok(None) };
     let incoming = packet::decode(context.families.packet, &message?)?;
     if incoming.dp != context.dp {
@@ -472,7 +476,7 @@ fn answer<'a>(context: &Context, handler: &dyn Handler, bytes: &'a [u8]) -> Resu
 }
 
 impl Job<'_> {
-    fn put(&self) -> Option<FlowPut<'_>> {
+    pub(super) fn put(&self) -> Option<FlowPut<'_>> {
         let (mask, actions) = self.install.as_ref()?;
         Some(FlowPut {
             flags: PutFlags::CREATE,
@@ -484,7 +488,7 @@ impl Job<'_> {
         })
     }
 
-    fn execution(&self) -> Option<Execute<'_>> {
+    pub(super) fn execution(&self) -> Option<Execute<'_>> {
         (!self.execute.is_empty()).then_some(Execute {
             packet: self.upcall.packet,
             key: &self.key,

@@ -16,7 +16,7 @@ mod cmd {
     pub const GET: u8 = 4;
 }
 
-mod attr {
+pub(super) mod attr {
     pub const ID: u16 = 1;
     pub const KBPS: u16 = 2;
     pub const STATS: u16 = 3;
@@ -142,7 +142,7 @@ fn other_meter() {
     tracing::info!(target: "dpif_netlink", rl = "1,5", "Kernel returned a different meter id than requested");
 }
 
-fn id(found: &[Option<Attr<'_>>; attr::N]) -> Result<Option<DpMeter>, Error> {
+pub(super) fn id(found: &[Option<Attr<'_>>; attr::N]) -> Result<Option<DpMeter>, Error> {
     Ok(found[usize::from(attr::ID)].map(|attr| attr.u32()).transpose()?.map(DpMeter))
 }
 
@@ -162,7 +162,7 @@ fn encode(meter: DpMeter, config: &MeterConfig, attrs: &mut Writer) {
     });
 }
 
-fn decode_features(
+pub(super) fn decode_features(
     found: &[Option<Attr<'_>>; attr::N],
     message: &Message<'_>,
 ) -> Result<MeterFeatures, Error> {
@@ -175,7 +175,7 @@ fn decode_features(
     })
 }
 
-fn decode_stats(found: &[Option<Attr<'_>>; attr::N]) -> Result<MeterStats, Error> {
+pub(super) fn decode_stats(found: &[Option<Attr<'_>>; attr::N]) -> Result<MeterStats, Error> {
     let at = |kind: u16| found[usize::from(kind)];
     let Some(stats) = at(attr::STATS) else { return Ok(MeterStats::default()) };
     let [packets, bytes] = words(&stats)?;

@@ -136,10 +136,12 @@ struct Installed {
 }
 
 /// A class as the kernel tells it.
-struct Told {
-    handle: u32,
-    class: Option<Class>,
-    stats: QueueStats,
+#[derive(Clone, PartialEq, Debug)]
+pub struct Told {
+    pub handle: u32,
+    /// `None` for a class of another kind.
+    pub class: Option<Class>,
+    pub stats: QueueStats,
 }
 
 /// Traffic control of one device.
@@ -468,7 +470,7 @@ impl Work<'_> {
 }
 
 /// What a queueing discipline is, from the payload of an `RTM_NEWQDISC`.
-fn parse_qdisc(payload: &[u8], psched: Psched) -> Option<Root> {
+pub fn parse_qdisc(payload: &[u8], psched: Psched) -> Option<Root> {
     let (_, tail) = payload.split_at_checked(HEADER)?;
     let attrs = Attrs::new_at(tail, HEADER);
     let kind = attrs.find(TCA_KIND)?.str().ok().and_then(Kind::of_linux)?;
@@ -480,7 +482,7 @@ fn parse_qdisc(payload: &[u8], psched: Psched) -> Option<Root> {
 }
 
 /// A class, from the payload of an `RTM_NEWTCLASS`, as one of a discipline of `kind`.
-fn parse_class(payload: &[u8], kind: Kind, psched: Psched) -> Option<Told> {
+pub fn parse_class(payload: &[u8], kind: Kind, psched: Psched) -> Option<Told> {
     let (head, tail) = payload.split_at_checked(HEADER)?;
     let handle = u32::from_ne_bytes(*head.get(8..)?.first_chunk()?);
     let attrs = Attrs::new_at(tail, HEADER);

@@ -25,9 +25,9 @@ const COMPACT_FROM: u64 = 10 * 1024 * 1024;
 
 /// Reads records one by one.
 #[derive(Debug)]
-pub struct Reader {
+pub struct Reader<R = BufReader<File>> {
     name: String,
-    input: BufReader<File>,
+    input: R,
     offset: u64,
 }
 
@@ -36,7 +36,14 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let file = File::open(path).map_err(|error| Error::io(&error, format!("{name}: open failed")))?;
-        Ok(Self { name, input: BufReader::with_capacity(1 << 16, file), offset: 0 })
+        Ok(Self::new(&name, BufReader::with_capacity(1 << 16, file)))
+    }
+}
+
+impl<R: BufRead> Reader<R> {
+    /// Reads a journal that errors call `name`.
+    pub fn new(name: &str, input: R) -> Self {
+        Self { name: name.to_owned(), input, offset: 0 }
     }
 
     /// Where the next record begins.

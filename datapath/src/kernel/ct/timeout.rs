@@ -146,7 +146,8 @@ fn read(attrs: Attrs<'_>) -> Result<(String, Vec<(Timeout, u32)>), AttrError> {
     Ok((need(attr::NAME)?.str()?.to_owned(), timeouts))
 }
 
-fn decode(message: Message<'_>) -> Option<(u32, Vec<(Timeout, u32)>)> {
+/// Reads a policy of ours: its number and those timeouts that this part of it has.
+pub fn decode(message: Message<'_>) -> Option<(u32, Vec<(Timeout, u32)>)> {
     let policy = open(&message, Subsystem::Timeouts).and_then(|answer| Ok(read(answer.attrs)?));
     match policy {
         Ok((name, timeouts)) => id_of(&name).map(|id| (id, timeouts)),
