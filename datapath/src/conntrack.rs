@@ -1,16 +1,40 @@
-//! Connection tracking as a datapath offers it: one trait for the kernel's tracker and for one in userspace.
+//! Connection tracking as a datapath offers it: one trait for the kernel's tracker and for the one in userspace.
 //!
 //! * [`entry`]: a tracked connection, an expectation, and their text.
 //! * [`timeout`]: policies of how long states last.
 //! * [`flush`]: forgetting connections, partial matches included.
 //! * [`Conntrack`]: what a tracker does; [`Reassembly`]: what one that reassembles fragments itself does.
+//!
+//! The userspace tracker, in packet order:
+//!
+//! * [`key`]: what a connection is found by, once for each direction.
+//! * [`parse`]: what is read of a frame.
+//! * [`tcp`], [`verdict`]: what packets mean to their connections.
+//! * [`conn`], [`table`]: connections, and one shard of them.
+//! * [`nat`]: addresses and ports to translate to.
+//! * [`tracked`]: what a packet carries on.
+//! * [`tracker`]: the tracker itself; [`sweep`]: expiry; [`userspace`]: the tracker as a [`Conntrack`].
 
 pub mod entry;
 pub mod timeout;
 pub mod flush;
+pub mod key;
+pub mod parse;
+pub mod tcp;
+pub mod verdict;
+pub mod conn;
+pub mod table;
+pub mod nat;
+pub mod tracked;
+pub mod tracker;
+pub mod sweep;
+pub mod userspace;
+#[cfg(test)]
+mod tests;
 
 pub use entry::{Entry, Expectation, Tuple};
 pub use timeout::TimeoutPolicy;
+pub use tracker::Tracker;
 
 use crate::Error;
 use ::flow::id::Zone;
