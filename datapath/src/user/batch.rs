@@ -3,6 +3,7 @@
 //! A [`Packet`] is one cache line of what is known of a frame besides its bytes; the bytes lie in the worker's [`Pool`].
 //! Its offsets are kept true by whoever pushes or pops headers.
 
+use crate::conntrack::tracked::Tracked;
 use flow::extract::Layout;
 use flow::key::Key;
 use flow::packet::Buffer as Bytes;
@@ -88,8 +89,10 @@ pub struct Meta {
     pub packet_type: u32,
     /// Receive hash, 0 for none.
     pub hash: u32,
-    /// Tunnel and connection-tracking fields; `None` while all of them are zero.
+    /// A key with the tunnel's fields; `None` while all of them are zero.
     pub more: Option<Box<Key>>,
+    /// What connection tracking said; `None` for nothing.
+    pub ct: Option<Box<Tracked>>,
 }
 
 impl Meta {
@@ -100,18 +103,7 @@ impl Meta {
 
     /// The metadata fields of a key.
     pub fn from_key(key: &Key) -> Self {
-        let mut more = Key { tunnel: key.tunnel, ..Key::default() };
-        more.ct_state = key.ct_state;
-        more.ct_nw_proto = key.ct_nw_proto;
-        more.ct_zone = key.ct_zone;
-        more.ct_mark = key.ct_mark;
-        more.ct_label = key.ct_label;
-        more.ct_nw_src = key.ct_nw_src;
-        more.ct_nw_dst = key.ct_nw_dst;
-        more.ct_ipv6_src = key.ct_ipv6_src;
-        more.ct_ipv6_dst = key.ct_ipv6_dst;
-        more.ct_tp_src = key.ct_tp_src;
-        more.ct_tp_dst = key.ct_tp_dst;
+        let more = Key { tunnel: key.tunnel, ..Key::default() };
         Self {
             in_port: key.in_port,
             recirc_id: key.recirc_id,
@@ -121,6 +113,7 @@ impl Meta {
             packet_type: key.packet_type.get(),
             hash: 0,
             more: (more != Key::default()).then(|| Box::new(more)),
+            ct: Tracked::of_key(key).map(Box::new),
         }
     }
 
@@ -133,13 +126,18 @@ impl Meta {
         key.skb_priority = self.skb_priority;
         key.pkt_mark = self.pkt_mark;
         key.packet_type = self.packet_type.into();
+        if let Some(ct) = &self.ct {
+            ct.write(&mut key);
+        }
         key
     }
 
     /// Whether nothing is set but the port and the recirculation id.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        (self.dp_hash | self.skb_priority | self.pkt_mark | self.packet_type) == 0 && self.more.is_none()
+        (self.dp_hash | self.skb_priority | self.pkt_mark | self.packet_type) == 0
+            && self.more.is_none()
+            && self.ct.is_none()
     }
 }
 

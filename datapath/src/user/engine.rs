@@ -16,6 +16,8 @@ use super::node::meter::{MAX_BANDS, MAX_METERS, Meter};
 use super::pmd::{Pmd, Queue};
 use super::ports::{MAX_PORTS, Port, PortMap};
 use super::worker::{Bond, Cell, Shared, Stats, Worker};
+use crate::conntrack::sweep::Cleaner;
+use crate::conntrack::{Conntrack, Tracker};
 use crate::flow::{Dump, Execute, Flow, FlowDel, FlowGet, FlowPut, FlowStats};
 use crate::netdev::{Flags, Netdev, Netdevs};
 use crate::upcall::Handler;
@@ -55,6 +57,8 @@ pub struct Engine {
     state: Mutex<State>,
     waker: Mutex<Option<Waker>>,
     seq: AtomicU64,
+    /// Sweeps the tracker as long as the engine lives.
+    _cleaner: Cleaner,
 }
 
 /// What changes only under the lock.
@@ -102,7 +106,7 @@ pub fn features() -> Features {
         ct_orig_tuple: true,
         ct_orig_tuple6: true,
         nd_ext: true,
-        conntrack: false,
+        conntrack: true,
         meters: true,
     }
 }
@@ -117,9 +121,12 @@ impl Engine {
     /// # Errors
     /// Why the port's device cannot be made.
     pub fn new(setup: Setup, devices: &Netdevs) -> Result<Self, Error> {
+        let tracker = Arc::new(Tracker::new(Arc::clone(&setup.clock), setup.seed));
+        let cleaner = Cleaner::start(&tracker)?;
         let shared = Arc::new(Shared {
             name: setup.name,
             clock: setup.clock,
+            tracker,
             ports: ArcSwap::default(),
             handler: RwLock::new(None),
             meters: ArcSwap::default(),
@@ -140,6 +147,7 @@ impl Engine {
             state: Mutex::new(State { cache_inserts: true, ..State::default() }),
             waker: Mutex::new(None),
             seq: AtomicU64::new(1),
+            _cleaner: cleaner,
         };
         let own = devices.open(&engine.shared.name, engine.port_open_type("internal"))?;
         engine.port_add(&own, Some(DpPort::LOCAL))?;
@@ -605,6 +613,10 @@ impl Datapath for Engine {
         let result = super::table::execute(&self.main, execute);
         log::execute(&self.log_name(), execute, &result);
         result
+    }
+
+    fn conntrack(&self) -> Option<&dyn Conntrack> {
+        Some(&*self.shared.tracker)
     }
 
     fn meter_features(&self) -> MeterFeatures {

@@ -45,13 +45,15 @@ nodes! {
     /// Upcalls.
     Miss, "miss" => [Act];
     /// Groups packets by program and runs the programs.
-    Act, "act" => [Tx, Set, Vlan, Mpls, Encap, Meter, Sample, Recirc, Userspace];
+    Act, "act" => [Tx, Set, Vlan, Mpls, Encap, Ct, Meter, Sample, Recirc, Userspace];
     /// Header fields and metadata.
     Set, "set" => [Act];
     Vlan, "vlan" => [Act];
     Mpls, "mpls" => [Act];
     /// Ethernet and NSH headers.
     Encap, "encap" => [Act];
+    /// Connection tracking.
+    Ct, "ct" => [Act];
     Meter, "meter" => [Act];
     /// Sample, clone and check_pkt_len: actions within actions.
     Sample, "sample" => [Act];

@@ -8,6 +8,7 @@ pub mod miss;
 pub mod act;
 pub mod set;
 pub mod header;
+pub mod ct;
 pub mod meter;
 pub mod sample;
 pub mod recirc;

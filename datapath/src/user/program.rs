@@ -4,15 +4,18 @@
 
 use std::sync::Arc;
 
-use flow::action::{Action, Userspace};
+use flow::action::{Action, Ct, Userspace};
 use flow::attr::Writer;
 use flow::drop::DropReason;
 use flow::id::{DpMeter, DpPort, RecircId};
 use flow::key::{EthAddr, Key};
+use flow::odp::convert::label_from_odp;
 use flow::odp::{KeyAttr, NshKey, RawKey, key_to_flow};
 use flow::packet::{SetArp, SetIpv4, SetIpv6, SetNd, nsh_header};
 
 use crate::Error;
+use crate::conntrack::nat::Nat;
+use crate::conntrack::tracker::Action as CtAction;
 
 /// Actions within actions, at most so deep.
 const MAX_NESTING: usize = 16;
@@ -71,6 +74,7 @@ pub enum Op {
     },
     /// What to do with packets whose TTL has run out.
     DecTtl(Program),
+    Ct(Box<CtAction>),
     CtClear,
     Drop(DropReason),
 }
@@ -168,6 +172,7 @@ impl Op {
             | Self::Recirc(_)
             | Self::Hash { .. }
             | Self::DecTtl(_)
+            | Self::Ct(_)
             | Self::CtClear => true,
         }
     }
@@ -208,11 +213,34 @@ fn op(action: &Action, depth: usize, all: &Arc<[Action]>) -> Result<Op, Error> {
         Action::DecTtl(actions) => Op::DecTtl(nested(actions)?),
         Action::CtClear => Op::CtClear,
         Action::Drop(reason) => Op::Drop(*reason),
-        Action::Ct(_) => return Err(Error::Unsupported("connection tracking")),
+        Action::Ct(action) => Op::Ct(Box::new(ct(action)?)),
         Action::Psample { .. } => return Err(Error::Unsupported("psample")),
         Action::TunnelPush(_) => return Err(Error::Unsupported("tnl_push")),
         Action::TunnelPop(_) => return Err(Error::Unsupported("tnl_pop")),
         Action::Unknown(..) => return Err(Error::Unsupported("an unknown action")),
+    })
+}
+
+fn ct(action: &Ct) -> Result<CtAction, Error> {
+    if action.helper.is_some() {
+        return Err(Error::Unsupported("ct() with a helper"));
+    }
+    if action.timeout.is_some() {
+        return Err(Error::Unsupported("ct() with a timeout policy"));
+    }
+    let commit = action.commit || action.force;
+    if !commit && action.nat.as_ref().is_some_and(|nat| nat.kind.is_some()) {
+        tracing::warn!(target: "dpif_netdev", rl = "5,5", "NAT specified without commit.");
+    }
+    let label = |label: [u8; 16]| u128::from_be_bytes(label_from_odp(label));
+    // The event mask is for listeners, which there are none of here.
+    Ok(CtAction {
+        zone: action.zone.unwrap_or_default(),
+        commit,
+        force: action.force,
+        mark: action.mark,
+        label: action.labels.map(|(value, mask)| (label(value), label(mask))),
+        nat: action.nat.as_ref().map(Nat::new),
     })
 }
 

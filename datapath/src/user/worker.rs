@@ -24,6 +24,8 @@ use super::node::{act, cache, classify, meter::Meter, miss, parse};
 use super::ports::PortMap;
 use super::program::Program;
 use super::vector::Vector;
+use crate::conntrack::Tracker;
+use crate::conntrack::tracker::Passage;
 use crate::upcall::Handler;
 use crate::{Error, PmdId};
 
@@ -48,6 +50,7 @@ pub struct Shared {
     pub handler: RwLock<Option<Arc<dyn Handler>>>,
     pub meters: ArcSwap<BTreeMap<u32, Arc<Mutex<Meter>>>>,
     pub bonds: ArcSwap<BTreeMap<u32, Arc<Bond>>>,
+    pub tracker: Arc<Tracker>,
 }
 
 /// Counters of a worker.
@@ -133,6 +136,8 @@ pub struct Worker {
     /// Whether the exact-match cache learns.
     pub cache_inserts: bool,
     pub groups: act::Groups,
+    /// Room for packets in the tracker.
+    pub passages: Vec<Passage>,
     /// Which transmit queue of every port is ours.
     pub tx_queue: usize,
     random: u64,
@@ -155,6 +160,7 @@ impl Worker {
             vlan_limit: flow::key::MAX_VLANS as u8,
             cache_inserts: true,
             groups: act::Groups::default(),
+            passages: Vec::new(),
             tx_queue,
             random: seed | 1,
             depth: 0,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use flow::drop::DatapathDrop;
 use sys::cpu;
 
-use super::{header, meter, recirc, sample, set, tx, userspace};
+use super::{ct, header, meter, recirc, sample, set, tx, userspace};
 use crate::user::batch::Packet;
 use crate::user::graph::{Node, NodeId};
 use crate::user::program::{Op, Program};
@@ -115,7 +115,8 @@ pub fn execute(worker: &mut Worker, program: &Program, packets: &mut [Packet], m
                 sample::nested(worker, less_equal, last, packets, &short);
             }
             Op::DecTtl(expired) => kept = Some(set::decrement_ttl(worker, expired, packets, members)),
-            Op::CtClear => set::clear_conntrack(packets, members),
+            Op::Ct(action) => ct::track(worker, action, packets, members),
+            Op::CtClear => ct::clear(packets, members),
             Op::Drop(reason) => {
                 worker.stats.reason(*reason, members.len());
                 return;
@@ -136,7 +137,8 @@ const fn node_of(op: &Op) -> NodeId {
     match op {
         Op::Output(_) | Op::LbOutput(_) => NodeId::Tx,
         Op::Userspace(_) => NodeId::Userspace,
-        Op::Set(_) | Op::Trunc(_) | Op::Hash { .. } | Op::DecTtl(_) | Op::CtClear => NodeId::Set,
+        Op::Set(_) | Op::Trunc(_) | Op::Hash { .. } | Op::DecTtl(_) => NodeId::Set,
+        Op::Ct(_) | Op::CtClear => NodeId::Ct,
         Op::PushVlan { .. } | Op::PopVlan => NodeId::Vlan,
         Op::PushMpls { .. } | Op::PopMpls(_) => NodeId::Mpls,
         Op::PushEth { .. } | Op::PopEth | Op::PushNsh(_) | Op::PopNsh => NodeId::Encap,

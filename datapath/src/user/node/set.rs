@@ -35,7 +35,14 @@ fn mix(to: &mut u32, value: u32, mask: u32) {
     *to = *to & !mask | value & mask;
 }
 
-fn header(worker: &mut Worker, field: &Set, packet: &mut Packet) {
+/// Sets a header field of a packet.
+pub fn header(worker: &mut Worker, field: &Set, packet: &mut Packet) {
+    if let (Some(ct), Set::Ipv4(_) | Set::Ipv6(_) | Set::Ports { .. } | Set::Icmp { .. }) =
+        (&mut packet.meta.ct, field)
+    {
+        // The packet may not belong to that connection any more.
+        ct.known = None;
+    }
     let layout = packet.layout;
     let partial = packet.offload.needs_csum;
     match field {
@@ -174,17 +181,4 @@ pub fn decrement_ttl(
         sample::on_copies(worker, expired, packets, &gone);
     }
     kept
-}
-
-/// Forgets what connection tracking said.
-pub fn clear_conntrack(packets: &mut [Packet], members: &[u16]) {
-    for &at in members {
-        let meta = &mut packets[usize::from(at)].meta;
-        if let Some(more) = meta.more.take() {
-            let tunnel = more.tunnel;
-            if tunnel.is_set() {
-                meta.more = Some(Box::new(flow::key::Key { tunnel, ..flow::key::Key::default() }));
-            }
-        }
-    }
 }
