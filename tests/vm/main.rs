@@ -16,10 +16,12 @@ mod tunnels;
 mod conntrack;
 mod shaping;
 mod watching;
+mod pings;
 mod restart;
 mod record;
 mod netlink;
 
+use std::net::Ipv4Addr;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -75,6 +77,10 @@ struct Options {
     daemons: String,
     /// The one test to run in this process: how the runner calls itself.
     inside: Option<String>,
+    /// Only to send pings there.
+    pings: Option<Ipv4Addr>,
+    /// Only to answer them.
+    answers: bool,
     filters: Vec<String>,
 }
 
@@ -86,6 +92,14 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let only = options.pings.map(pings::send).or_else(|| options.answers.then(pings::answer));
+    if let Some(Err(error)) = &only {
+        eprintln!("vm-tests: {error}");
+        return ExitCode::FAILURE;
+    }
+    if only.is_some() {
+        return ExitCode::SUCCESS;
+    }
     if let Some(name) = &options.inside {
         return run_inside(name, &options);
     }
@@ -114,8 +128,16 @@ fn main() -> ExitCode {
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let daemons = std::env::var("TURNOUT_VM_DAEMONS").unwrap_or_else(|_| "ours".into());
-    let mut options =
-        Options { smoke: false, list: false, jobs: 2, daemons, inside: None, filters: Vec::new() };
+    let mut options = Options {
+        smoke: false,
+        list: false,
+        jobs: 2,
+        daemons,
+        inside: None,
+        pings: None,
+        answers: false,
+        filters: Vec::new(),
+    };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
@@ -124,6 +146,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--jobs" => options.jobs = value()?.parse().map_err(|_| "--jobs needs a number")?,
             "--daemons" => options.daemons = value()?,
             "--inside" => options.inside = Some(value()?),
+            "--answers" => options.answers = true,
+            "--pings" => options.pings = Some(value()?.parse().map_err(|_| "--pings needs an address")?),
             _ if arg.starts_with('-') => return Err(format!("unknown option {arg}")),
             _ => options.filters.push(arg),
         }
@@ -154,7 +178,11 @@ fn run_all(tests: &[&Test], options: &Options) -> ExitCode {
                     let output = apart(test.name, &options.daemons);
                     let seconds = start.elapsed().as_secs_f32();
                     match output {
-                        Ok(_) => println!("ok      {seconds:6.1} s  {}", test.name),
+                        Ok(said) => {
+                            let figures: String =
+                                said.lines().map(|line| format!("\n          {line}")).collect();
+                            println!("ok      {seconds:6.1} s  {}{figures}", test.name);
+                        }
                         Err(output) => {
                             println!("FAILED  {seconds:6.1} s  {}\n{}\n", test.name, output.trim_end());
                             failed.lock().expect("no holder panics").push(test.name);

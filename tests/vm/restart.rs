@@ -1,10 +1,10 @@
 //! Restarts under a ping of a thousand packets a second, none of which may be lost; and what `ovs-ctl` does.
 
-use std::process::Command;
 use std::time::Duration;
 
 use crate::Test;
-use crate::world::{Running, World, ip};
+use crate::pings::Pings;
+use crate::world::{World, ip};
 
 pub const TESTS: &[Test] = &[
     Test::smoke("restart::killed_standalone", killed_standalone),
@@ -16,60 +16,6 @@ pub const TESTS: &[Test] = &[
     Test::bare("restart::force_reload_kmod", force_reload_kmod),
     Test::new("restart::vanished_bridges_and_ports", vanished_bridges_and_ports),
 ];
-
-/// A thousand pings a second from host a to host b.
-struct Pings(Running);
-
-impl Pings {
-    fn start(world: &World) -> Self {
-        world.ping("a", &ip(2));
-        let pings = Self(world.spawn(&format!("ip netns exec a ping -n -i 0.001 {}", ip(2)), "pings.txt"));
-        world.until("replies come", || world.read("pings.txt").lines().count() > 500);
-        pings
-    }
-
-    /// Ends them; every packet was answered, but for those on their way at that moment.
-    fn none_lost(mut self, world: &World) {
-        std::thread::sleep(Duration::from_secs(2));
-        let _ = Command::new("kill").args(["-INT", &self.0.0.id().to_string()]).status();
-        world.until("ping ends", || matches!(self.0.0.try_wait(), Ok(Some(_))));
-        let text = world.read("pings.txt");
-        let (replies, summary) = text.split_once("ping statistics").expect("ping sums up");
-        let mut words = summary.lines().nth(1).unwrap_or_default().split_whitespace();
-        let sent: u64 = words.next().and_then(|word| word.parse().ok()).expect("ping tells what it sent");
-        let received: u64 = words.nth(2).and_then(|word| word.parse().ok()).expect("and what it received");
-        let last: u64 = replies
-            .lines()
-            .rev()
-            .find_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok())
-            .expect("a reply came");
-        let on_their_way = (sent - last) % 65536;
-        eprintln!("{sent} sent, {received} received, {on_their_way} on their way");
-        assert!(on_their_way < 200, "replies stopped: {summary}");
-        assert_eq!(
-            sent - received,
-            on_their_way,
-            "lost packets: {summary}\nmissing: {}\n-- the log:\n{}",
-            gaps(replies),
-            world.switch.log()
-        );
-    }
-}
-
-/// Which sequence numbers have no reply, of those that ping told.
-fn gaps(replies: &str) -> String {
-    let mut numbers: Vec<u64> = replies
-        .lines()
-        .filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    let gaps: Vec<String> = numbers
-        .windows(2)
-        .filter(|pair| pair[1] > pair[0] + 1)
-        .map(|pair| format!("{}-{}", pair[0] + 1, pair[1] - 1))
-        .collect();
-    gaps.join(" ")
-}
 
 fn two_hosts(world: &World) {
     world.bridge("br0");
@@ -88,7 +34,9 @@ fn killed_standalone(world: &World) {
     two_hosts(world);
     let pings = Pings::start(world);
     kill(world);
+    pings.note("killed");
     world.switch.start_switch(&[]);
+    pings.note("started");
     world.sh("ovs-vsctl --timeout=60 add-port br0 later -- set interface later type=internal");
     world.settle();
     pings.none_lost(world);
@@ -129,12 +77,17 @@ fn killed_and_restored(world: &World, flows: &str) {
     let pings = Pings::start(world);
     world.sh("ovs-vsctl --no-wait set open_vswitch . other_config:flow-restore-wait=true");
     kill(world);
+    pings.note("killed");
     world.switch.start_switch(&[]);
+    pings.note("started");
     std::thread::sleep(Duration::from_secs(3));
     world.sh("ovs-ofctl -O OpenFlow15 --bundle replace-flows br0 flows");
+    pings.note("flows restored");
     world.sh("ovs-vsctl --no-wait --if-exists remove open_vswitch . other_config flow-restore-wait=true");
+    pings.note("the wait is over");
     std::thread::sleep(Duration::from_secs(3));
     world.settle();
+    pings.note("settled");
     pings.none_lost(world);
     // And the switch still decides.
     world.sh("ovs-ofctl del-flows br0");
@@ -191,6 +144,7 @@ fn upgrade_by_ovs_ctl(world: &World) {
     let before = world.sh("cat ovs-vswitchd.pid ovsdb-server.pid");
     world.sh("for program in inst/sbin/*; do cp $program new; mv -f new $program; done");
     let said = world.sh(&format!("{ctl} ctl --system-id=random restart"));
+    pings.note("restarted");
     assert!(said.contains("Saving flows") && said.contains("Restoring saved flows"), "{said}");
     let after = world.sh("cat ovs-vswitchd.pid ovsdb-server.pid");
     assert!(before.lines().zip(after.lines()).all(|(old, new)| old != new), "{before}{after}");
@@ -233,7 +187,7 @@ fn ovs_ctl(world: &World) {
     let saved = world.sh(&format!("{ctl} inst/share/scripts/ovs-save save-flows br0"));
     assert!(saved.contains("replace-flows br0"), "{saved}");
     world.sh(&format!("ovs-ofctl del-flows br0; cat > saved.sh << 'END'\n{saved}\nEND\nsh -e saved.sh"));
-    assert!(world.sh("ovs-ofctl dump-flows br0").contains("igmp actions=drop"));
+    assert!(world.sh("ovs-ofctl dump-flows br0").contains("priority=3,ip,nw_proto=2 actions=drop"));
     world.sh(&format!("{ctl} ctl load-kmod; ctl version | grep -q ovsdb-server"));
     world.sh("ovs-vsctl add-port br0 gone -- set interface gone type=internal -- set port gone other_config:transient=true");
     world.sh(&format!("{ctl} ctl delete-transient-ports"));

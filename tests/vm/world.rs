@@ -79,10 +79,17 @@ impl World {
 
     /// Runs a shell script until the handle is dropped; its output goes to `file` of the sandbox.
     pub fn spawn(&self, script: &str, file: &str) -> Running {
+        self.spawn_with(script, file, Stdio::null())
+    }
+
+    /// As [`Self::spawn`], with something to read.
+    pub fn spawn_with(&self, script: &str, file: &str, input: Stdio) -> Running {
         let out = std::fs::File::create(self.switch.file(file)).expect("the sandbox is writable");
         let err = out.try_clone().expect("a descriptor is free");
         let script = format!("exec {script}");
-        Running(self.shell(&script).stdout(out).stderr(err).spawn().expect("bash can be started"))
+        Running(
+            self.shell(&script).stdin(input).stdout(out).stderr(err).spawn().expect("bash can be started"),
+        )
     }
 
     /// What is in `file` of the sandbox so far.
