@@ -8,6 +8,9 @@
 //! Such a flow, an *orphan*, is right as long as a flow leads to it that nobody replaced. Once the flows without recirculation
 //! were changed to lead to ids of ours, the next pass deletes the orphans to which none of them leads, be it by way of other
 //! orphans. The ids are kept from being given out meanwhile ([`Foreign::survey`]).
+//!
+//! A dump of a datapath that changes may pass over a flow. So what the first one showed counts ([`Heir`]) until a pass has taken
+//! the flow over, or several in a row did not show it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,23 +28,33 @@ use sys::errno::Errno;
 
 use super::Flows;
 use super::look::Look;
-use super::pass::{BATCH, Pass};
+use super::pass::{BATCH, MISSED_DUMPS, Pass};
 use super::ukey::{Kept, Life, New, Ukey};
 use crate::backer::Backer;
 
 /// An orphan goes after this time, whoever leads to it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A flow of recirculated packets whose id is not ours.
-struct Orphan {
+/// A flow of an earlier process that was not taken over yet: an orphan, or one without recirculation.
+struct Heir {
+    /// Its own id; 0 without recirculation.
     id: RecircId,
     /// Ids to which it leads.
     leads_to: Vec<RecircId>,
-    since: Instant,
+    /// When a pass first showed it.
+    since: Option<Instant>,
     /// The pass that last showed it.
     seen: u64,
+    /// Passes since.
+    missed: u32,
     /// Nothing leads to it any more.
     released: bool,
+}
+
+impl Heir {
+    fn new(id: RecircId, leads_to: Vec<RecircId>) -> Self {
+        Self { id, leads_to, since: None, seen: 0, missed: 0, released: false }
+    }
 }
 
 /// What becomes of a flow that nobody of us asked for.
@@ -54,12 +67,14 @@ pub(super) enum Adoption {
     Left,
 }
 
-/// Orphans by name.
+type Heirs = HashMap<(Ufid, PmdId), Heir>;
+
+/// Flows of an earlier process by name.
 #[derive(Default)]
-pub(super) struct Foreign(Mutex<HashMap<(Ufid, PmdId), Orphan>>);
+pub(super) struct Foreign(Mutex<Heirs>);
 
 impl Foreign {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Ufid, PmdId), Orphan>> {
+    fn lock(&self) -> MutexGuard<'_, Heirs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -76,8 +91,13 @@ impl Foreign {
             for flow in &shown {
                 let mut ids = Vec::new();
                 leads_to(&flow.actions, &mut ids);
-                ids.extend(odp::key_to_flow(&flow.key).ok().map(|(key, _)| RecircId(key.recirc_id)));
-                ids.into_iter().for_each(|id| backer.recirc.reserve(id));
+                ids.iter().for_each(|id| backer.recirc.reserve(*id));
+                let Ok((key, _)) = odp::key_to_flow(&flow.key) else { continue };
+                let id = RecircId(key.recirc_id);
+                backer.recirc.reserve(id);
+                if id.0 != 0 || !ids.is_empty() {
+                    self.lock().insert((flow.ufid, flow.pmd), Heir::new(id, ids));
+                }
             }
         }
     }
@@ -85,9 +105,10 @@ impl Foreign {
     /// Makes a flow ours, if it can be.
     pub fn adopt(&self, look: &Look<'_>, flows: &Flows, flow: &Flow) -> Adoption {
         let name = (flow.ufid, flow.pmd);
-        if let Some(orphan) = self.lock().get_mut(&name) {
-            orphan.seen = look.pass;
-            if !orphan.released && look.now.since(orphan.since) < PATIENCE {
+        if let Some(heir) = self.lock().get_mut(&name) {
+            heir.seen = look.pass;
+            let since = *heir.since.get_or_insert(look.now);
+            if heir.id.0 != 0 && !heir.released && look.now.since(since) < PATIENCE {
                 return Adoption::Left;
             }
         }
@@ -112,15 +133,18 @@ impl Foreign {
         // Kernels do not tell of it, and always look at it.
         mask.0.packet_type = u32::MAX.into();
         let id = RecircId(key.recirc_id);
-        if id.0 != 0 && look.backer.recirc.find(id).is_none() && !self.lock().contains_key(&name) {
+        let known = self.lock().contains_key(&name);
+        if id.0 != 0 && !known && look.backer.recirc.find(id).is_none() {
             let mut ids = Vec::new();
             leads_to(&full.actions, &mut ids);
-            let orphan = Orphan { id, leads_to: ids, since: look.now, seen: look.pass, released: false };
-            self.lock().insert(name, orphan);
+            let heir = Heir { since: Some(look.now), seen: look.pass, ..Heir::new(id, ids) };
+            self.lock().insert(name, heir);
             return Adoption::Left;
         }
-        let doomed = self.lock().remove(&name).is_some();
-        self.enter(look, flows, full, &key, Mini::new(&mask.0), doomed)
+        let adoption = self.enter(look, flows, full, &key, Mini::new(&mask.0), known && id.0 != 0);
+        // Not before it is among the flows whose ways are followed.
+        self.lock().remove(&name);
+        adoption
     }
 
     fn enter(
@@ -156,16 +180,20 @@ impl Foreign {
 
     /// After a pass: finds out to which orphans nothing leads any more.
     pub fn finish(&self, backer: &Backer, pass: &Pass) {
-        let mut orphans = self.lock();
+        let mut heirs = self.lock();
         if !pass.is_complete() {
             return;
         }
-        orphans.retain(|_, orphan| orphan.seen == pass.number);
-        if orphans.is_empty() {
+        heirs.retain(|_, heir| {
+            heir.missed = if heir.seen == pass.number { 0 } else { heir.missed + 1 };
+            heir.missed < MISSED_DUMPS
+        });
+        if heirs.is_empty() {
             return backer.recirc.release_reserved();
         }
         let mut reached = HashSet::new();
-        let mut ids = Vec::new();
+        let roots = heirs.values().filter(|heir| heir.id.0 == 0);
+        let mut ids: Vec<RecircId> = roots.flat_map(|heir| heir.leads_to.iter().copied()).collect();
         for ukey in backer.flows.ukeys.part(0, 1).flatten() {
             let state = ukey.state();
             match state.life {
@@ -177,12 +205,12 @@ impl Foreign {
         }
         while let Some(id) = ids.pop() {
             if reached.insert(id) {
-                let further = orphans.values().filter(|orphan| orphan.id == id);
-                ids.extend(further.flat_map(|orphan| orphan.leads_to.iter().copied()));
+                let further = heirs.values().filter(|heir| heir.id == id);
+                ids.extend(further.flat_map(|heir| heir.leads_to.iter().copied()));
             }
         }
-        for orphan in orphans.values_mut() {
-            orphan.released = !reached.contains(&orphan.id);
+        for heir in heirs.values_mut() {
+            heir.released = !reached.contains(&heir.id);
         }
     }
 }

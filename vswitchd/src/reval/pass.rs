@@ -22,7 +22,7 @@ pub(super) const BATCH: usize = 64;
 /// How long flows live that nobody uses, when there are too many.
 const CROWDED_IDLE: Duration = Duration::from_millis(100);
 /// A flow that this many dumps in a row did not show is gone.
-const MISSED_DUMPS: u32 = 4;
+pub(super) const MISSED_DUMPS: u32 = 4;
 
 /// A pass that has begun.
 pub(super) struct Pass {

@@ -1,5 +1,6 @@
 //! Passes over a datapath that is a list of flows, which remembers what it was asked.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use openflow::msg::flow_mod::FlowCommand;
 use openflow::msg::port::PortConfig;
 use openflow::names::Names;
 use openflow::parse::flow::{Purpose, flow_mod};
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use sys::errno::Errno;
 
 use crate::backer::Backer;
@@ -51,6 +54,36 @@ impl Clock for Hand {
 struct Inside {
     flows: Vec<Flow>,
     said: Vec<String>,
+    /// Flows that dumps pass over, by number; and those that refuse a change.
+    hidden: u16,
+    stubborn: u16,
+    /// Flows that were deleted while others led to them.
+    cut_off: Vec<u8>,
+}
+
+impl Inside {
+    /// The recirculation ids to which flows lead, from those without one on.
+    fn reached(&self) -> HashSet<u32> {
+        let (mut reached, mut from) = (HashSet::from([0]), vec![0]);
+        while let Some(id) = from.pop() {
+            for flow in self.flows.iter().filter(|flow| recirc_of(flow) == id) {
+                let further = flow.actions.iter().filter_map(|action| match action {
+                    Action::Recirc(id) => Some(id.0),
+                    _ => None,
+                });
+                from.extend(further.filter(|id| reached.insert(*id)));
+            }
+        }
+        reached
+    }
+}
+
+fn recirc_of(flow: &Flow) -> u32 {
+    odp::key_to_flow(&flow.key).unwrap().0.recirc_id
+}
+
+fn is_in(set: u16, ufid: Ufid) -> bool {
+    set >> ufid.0[0] & 1 != 0
 }
 
 struct List {
@@ -168,6 +201,9 @@ impl Datapath for List {
         let verb = if put.flags.contains(PutFlags::CREATE) { "create" } else { "modify" };
         let actions = format::actions(put.actions, &NoNames);
         inside.said.push(format!("{verb} {} {actions}", ufid.0[0]));
+        if is_in(inside.stubborn, ufid) {
+            return Err(Errno::EINVAL.into());
+        }
         let flow = inside.flows.iter_mut().find(|flow| flow.ufid == ufid).ok_or(Errno::ENOENT)?;
         flow.actions = put.actions.into();
         Ok(None)
@@ -178,6 +214,9 @@ impl Datapath for List {
         let ufid = del.ufid.unwrap();
         inside.said.push(format!("delete {}", ufid.0[0]));
         let at = inside.flows.iter().position(|flow| flow.ufid == ufid).ok_or(Errno::ENOENT)?;
+        if recirc_of(&inside.flows[at]) != 0 && inside.reached().contains(&recirc_of(&inside.flows[at])) {
+            inside.cut_off.push(ufid.0[0]);
+        }
         Ok(inside.flows.remove(at).stats)
     }
 
@@ -187,7 +226,9 @@ impl Datapath for List {
     }
 
     fn flow_dump(&self, terse: bool) -> Box<dyn Dump> {
-        Box::new(Walk(self.inside().flows.clone().into_iter(), terse))
+        let inside = self.inside();
+        let shown = inside.flows.iter().filter(|flow| !is_in(inside.hidden, flow.ufid));
+        Box::new(Walk(shown.cloned().collect::<Vec<_>>().into_iter(), terse))
     }
 
     fn flow_flush(&self) -> Result<(), Error> {
@@ -379,6 +420,76 @@ fn orphans_stay_while_a_flow_leads_to_them() {
     // Each leads to the other, and nobody to them.
     assert_eq!(setting.pass(), Vec::<String>::new());
     assert_eq!(setting.pass(), ["delete 1", "delete 2"]);
+}
+
+/// Actions that recirculate to each of these ids.
+fn to_ids(ids: &[u32]) -> Vec<Action> {
+    ids.iter().map(|id| Action::Recirc(RecircId(*id))).collect()
+}
+
+#[test]
+fn a_flow_that_a_dump_passes_over_keeps_its_orphans() {
+    let second = "recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)";
+    let rules = ["ip,in_port=1 actions=ct(table=1)", "table=1,ip actions=output:2"];
+    let setting = Setting::new(&rules, |list| {
+        list.put(1, second, vec![Action::Output(DpPort(2))]);
+        list.put(2, ROOT, to_ids(&[5]));
+    });
+    setting.list.inside().hidden = 1 << 2;
+    for _ in 0..3 {
+        assert_eq!(setting.pass(), Vec::<String>::new());
+    }
+    setting.list.inside().hidden = 0;
+    assert_eq!(setting.pass(), ["modify 2 ct,recirc(0x1)"]);
+    assert_eq!(setting.pass(), ["delete 1"]);
+}
+
+#[test]
+fn a_flow_that_is_not_there_keeps_no_orphans() {
+    let second = "recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)";
+    let setting = Setting::new(&["ip,in_port=1 actions=ct(table=1)"], |list| {
+        list.put(1, second, vec![Action::Output(DpPort(2))]);
+        list.put(2, ROOT, to_ids(&[5]));
+    });
+    setting.list.inside().flows.pop();
+    let said: Vec<_> = (0..5).map(|_| setting.pass()).collect();
+    assert_eq!(said, [vec![], vec![], vec![], vec![], vec!["delete 1".to_owned()]]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// Whatever flows an earlier process left, whatever dumps pass over and whatever refuses to change: no flow is deleted
+    /// to which another leads, and in the end none is left that is not ours.
+    #[test]
+    fn no_way_is_cut_off(
+        roots in vec(vec(5..9_u32, 0..3), 1..5),
+        orphans in vec((5..9_u32, vec(5..9_u32, 0..3)), 0..8),
+        hidden in vec(any::<u16>(), 3),
+        stubborn in any::<u16>(),
+    ) {
+        let rules = ["ip,in_port=1 actions=ct(table=1)", "table=1,ip actions=output:2"];
+        let setting = Setting::new(&rules, |list| {
+            let all = roots.iter().map(|to| (&0, to)).chain(orphans.iter().map(|(id, to)| (id, to)));
+            for (n, (id, to)) in (0..).zip(all) {
+                let key = format!("recirc_id({id:#x}),in_port(1),eth(),eth_type(0x0800),ipv4(src=10.0.0.{n},frag=no)");
+                list.put(n, &key, to_ids(to));
+            }
+        });
+        setting.list.inside().stubborn = stubborn;
+        for hidden in hidden {
+            setting.list.inside().hidden = hidden;
+            setting.pass();
+        }
+        setting.list.inside().hidden = 0;
+        for _ in 0..6 {
+            setting.pass();
+        }
+        let inside = setting.list.inside();
+        prop_assert_eq!(&inside.cut_off, &[0_u8; 0]);
+        prop_assert!(inside.flows.iter().all(|flow| recirc_of(flow) == 0 && *flow.actions != *to_ids(&[5])));
+        prop_assert!((5..9).all(|id| !setting.backer.recirc.is_reserved(RecircId(id))));
+    }
 }
 
 #[test]
