@@ -73,6 +73,8 @@ pub struct Common {
     pub tls: tls::Settings,
     /// `--unixctl`.
     pub unixctl: Option<String>,
+    /// `--no-self-confinement`: Unix sockets of others may be anywhere.
+    pub unconfined: bool,
 }
 
 /// A command line, read.
@@ -221,7 +223,8 @@ fn apply(id: Shared, value: Option<String>, program: &str, dirs: &Dirs, log: &Lo
     let given = value.clone().unwrap_or_default();
     let file = || Some(PathBuf::from(&given));
     match id {
-        Shared::Help | Shared::List | Shared::NoSelfConfinement => {}
+        Shared::Help | Shared::List => {}
+        Shared::NoSelfConfinement => common.unconfined = true,
         Shared::Version => {
             println!("{}", version_line(program));
             println!("Turnout {}", env!("CARGO_PKG_VERSION"));

@@ -197,13 +197,16 @@ fn ovs_ctl(world: &World) {
         assert!(!ran.stderr.is_empty(), "{wrong}: {}", ran.text());
     }
     world.sh(&format!("{ctl} ctl stop"));
-    world.sh(&format!("{ctl} ctl --system-id=random --delete-bridges start"));
+    world.sh(&format!("{ctl} ctl --system-id=random --delete-bridges --no-self-confinement start"));
     assert_eq!(world.sh("ovs-vsctl list-br"), "");
     let id = world.sh("cat openvswitch/system-id.conf");
     assert_eq!(
         world.sh("ovs-vsctl get open_vswitch . external_ids:system-id").trim().trim_matches('"'),
         id.trim()
     );
+    // A socket that a confined switch does not make.
+    world.sh("mkdir elsewhere; ovs-vsctl add-br br1 -- set-controller br1 punix:$PWD/elsewhere/socket");
+    world.until("the controllers' socket is there", || world.switch.file("elsewhere/socket").exists());
 }
 
 fn force_reload_kmod(world: &World) {

@@ -44,6 +44,8 @@ pub struct Config {
     pub disable_system_route: bool,
     /// `--dummy-numa`: cores that workers believe in, with their NUMA nodes.
     pub dummy_numa: Option<Vec<(u32, u32)>>,
+    /// `--no-self-confinement`: controllers may be at any Unix socket.
+    pub unconfined: bool,
     /// `--embedded-db`.
     pub embedded_db: Option<PathBuf>,
 }
@@ -117,6 +119,7 @@ impl Switch {
         let mut world =
             World::new(Arc::new(clock.clone()), config.dummy, config.disable_system, network.clone(), bell);
         world.believe_in(config.dummy_numa.clone());
+        world.conns.confined = !config.unconfined;
         world.watch_network(!config.disable_system_route);
         world.counters = crate::reval::Counters::new(&mut services.coverage);
         let mut idl = Idl::new(ovsdb::vswitch::schema());

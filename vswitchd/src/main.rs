@@ -88,6 +88,7 @@ fn main() -> ExitCode {
         [remote] => remote.clone(),
         _ => fatal(NAME, "at most one non-option argument accepted; use --help for usage"),
     };
+    config.unconfined = started.common().unconfined;
     started.access_datapath();
     started.run(move |body| {
         // After the fork: locked memory is not inherited.

@@ -100,6 +100,8 @@ pub struct Conns {
     meters: BTreeMap<String, BTreeSet<u32>>,
     /// Whether actions for debugging are accepted.
     pub debug: bool,
+    /// Whether the database may name only Unix sockets of the run directory.
+    pub confined: bool,
     /// How long a bundle may stay as it is.
     bundle_idle: Duration,
 }
@@ -152,6 +154,7 @@ impl Conns {
             receiver,
             meters: BTreeMap::new(),
             debug: false,
+            confined: true,
             bundle_idle: handle::bundle::IDLE,
         }
     }
@@ -161,7 +164,9 @@ impl Conns {
         let name = &bridge.name.clone();
         let socket = |kind| format!("punix:{}/{name}.{kind}", self.network.run_dir.display());
         let mut all = connections.clone();
-        all.remotes.retain(|remote| is_safe(name, &remote.target, &self.network.run_dir));
+        if self.confined {
+            all.remotes.retain(|remote| is_safe(name, &remote.target, &self.network.run_dir));
+        }
         all.remotes.insert(0, management(socket("mgmt"), connections.queue_size));
         let snoop = socket("snoop");
         let fresh = || Plugged {
