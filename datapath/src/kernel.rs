@@ -104,7 +104,7 @@ pub struct Kernel {
     context: Arc<Context>,
     state: Mutex<State>,
     events: Option<Events>,
-    /// Whether meters are broken, once somebody asked.
+    /// Whether meters are broken, once somebody asked; a switch asks at once.
     meters: OnceLock<bool>,
     conntrack: ct::KernelConntrack,
     /// Whether the kernel counts upcalls by port: [`NO`], [`YES`], or not known yet.
@@ -146,7 +146,7 @@ impl Kernel {
         let leftovers = leftovers.into_iter().filter(|port| port.number != DpPort::LOCAL);
         let leftovers = leftovers.map(|port| (port.number, PortInfo::from(port))).collect();
         let state = State { handlers: None, wanted: 1, receiving: true, devices: BTreeMap::new(), leftovers };
-        Ok(Self {
+        let kernel = Self {
             requests,
             features,
             user_features: found.features,
@@ -158,7 +158,11 @@ impl Kernel {
             meters: OnceLock::new(),
             conntrack: ct::KernelConntrack::new(genl),
             counts_upcalls: AtomicU8::new(0),
-        })
+        };
+        if setup.serve {
+            kernel.meters();
+        }
+        Ok(kernel)
     }
 
     /// Names of the kernel's datapaths.
@@ -503,14 +507,7 @@ impl Datapath for Kernel {
         let link = self.tunnel_port(port);
         let deleted = vport::delete(&self.requests.genl, self.requests.dp, port);
         let deleted = deleted.and_then(|()| link.map_or(Ok(()), |name| tunnel::delete(&name)));
-        let mut state = lock(&self.state);
-        let device = state.devices.remove(&port);
-        state.leftovers.remove(&port);
-        if let Some(handlers) = &state.handlers {
-            handlers.remove_port(port);
-        }
-        drop(state);
-        drop(device);
+        self.port_lost(port);
         match &deleted {
             Ok(()) => {
                 tracing::debug!(target: "dpif", rl = "600,600", "{}: port_del({port})", self.say());
@@ -569,6 +566,17 @@ impl Datapath for Kernel {
 
     fn port_changes(&self) -> PortChanges {
         self.events.as_ref().map_or(PortChanges::None, Events::take)
+    }
+
+    fn port_lost(&self, port: DpPort) {
+        let mut state = lock(&self.state);
+        let device = state.devices.remove(&port);
+        state.leftovers.remove(&port);
+        if let Some(handlers) = &state.handlers {
+            handlers.remove_port(port);
+        }
+        drop(state);
+        drop(device);
     }
 
     fn port_pid(&self, port: DpPort) -> u32 {

@@ -307,6 +307,9 @@ pub trait Datapath: Send + Sync {
     /// What happened to ports since the last call.
     fn port_changes(&self) -> PortChanges;
 
+    /// Somebody else took a port out: lets go of its device and of what else was kept for it.
+    fn port_lost(&self, _port: DpPort) {}
+
     /// The netlink pid that a userspace action should name for packets that came in by `port`; 0 in userspace.
     fn port_pid(&self, _port: DpPort) -> u32 {
         0

@@ -17,6 +17,7 @@ use flow::key::Key;
 use flow::time::{Clock, Instant};
 
 use crate::reval::Flows;
+use crate::reval::command::undisturbed;
 use crate::tunnel;
 use crate::xlate::snapshot::Port;
 use crate::xlate::{Bridge, BridgeId, Deferred, Frozen, RecircIds, Snapshot};
@@ -110,9 +111,13 @@ impl Backer {
     /// Answers upcalls from now on, and looks after flows. Not before what the datapath is to do is known: it would
     /// be told to do something else.
     pub fn begin(&self) {
-        if self.working.swap(true, Ordering::AcqRel) {
-            return;
+        if !self.working.swap(true, Ordering::AcqRel) {
+            self.listen();
         }
+    }
+
+    /// Has the datapath tell of upcalls. They are not answered before [`Backer::begin`].
+    pub fn listen(&self) {
         if let Err(error) = self.datapath.set_receiving(true) {
             tracing::error!(
                 target: "ofproto_dpif",
@@ -129,6 +134,11 @@ impl Backer {
     /// Ends the threads. What is in the datapath stays.
     pub fn stop(&self) {
         self.flows.threads.stop();
+    }
+
+    /// Deletes every flow, when no pass is under way.
+    pub fn flush(&self) {
+        undisturbed(self, |flows| flows.flush(self));
     }
 
     /// Has a pass over the flows made, and calls `done` when one that begins from now on has ended. Only where there are

@@ -198,6 +198,9 @@ impl World {
         backer.wake_by(&self.waker);
         backer.flows.configure(self.settings);
         backer.flows.count_with(self.counters.clone());
+        if !self.restoring {
+            backer.listen();
+        }
         self.backers.0.insert(kind.to_owned(), backer);
     }
 }
@@ -223,6 +226,12 @@ impl Outside for World {
         };
         self.back(kind, Arc::clone(&datapath));
         Ok(datapath)
+    }
+
+    fn flush(&mut self, kind: &str) {
+        if let Some(backer) = self.backers.0.get(kind) {
+            backer.flush();
+        }
     }
 
     fn close_datapath(&mut self, kind: &str, keep: bool) {

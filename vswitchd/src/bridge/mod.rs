@@ -62,6 +62,9 @@ pub trait Outside {
     /// If there is no such type, or what making it gave.
     fn open_datapath(&mut self, kind: &str) -> Result<Arc<dyn Datapath>, Error>;
 
+    /// Deletes every flow of the datapath of a type, counting their packets: a bridge goes.
+    fn flush(&mut self, _kind: &str) {}
+
     /// The last bridge of a type is gone. With `keep`, what the datapath does goes on without us.
     fn close_datapath(&mut self, kind: &str, keep: bool);
 
@@ -188,6 +191,8 @@ pub struct Bridges {
     status_due: bool,
     /// The status of devices that changed is to be written.
     devices_moved: bool,
+    /// Links that changed since ports were last looked for, and whether they vanished.
+    touched: BTreeMap<String, bool>,
     /// Interfaces of the database that could not be made.
     missing: std::collections::BTreeSet<String>,
     vlan_limit: u8,
@@ -236,6 +241,7 @@ impl Bridges {
             stats_interval: STATS_INTERVAL,
             status_due: false,
             devices_moved: false,
+            touched: BTreeMap::new(),
             missing: Default::default(),
             vlan_limit: 1,
             features: BTreeMap::new(),
@@ -353,9 +359,11 @@ impl Bridges {
         self.bridges.values_mut()
     }
 
-    /// Links of the kernel changed: what could not be made for lack of one is tried again.
+    /// Links of the kernel changed: what could not be made for lack of one is tried again, and ports of the kernel's datapath
+    /// may have gone with theirs.
     pub fn links_changed(&mut self, links: &[LinkNews]) {
         self.retry |= links.iter().any(|link| link.index.is_some() && self.missing.contains(&*link.name));
+        self.touched.extend(links.iter().map(|link| (link.name.to_string(), link.index.is_none())));
     }
 
     /// The devices that interfaces are.

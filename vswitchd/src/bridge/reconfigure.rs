@@ -8,13 +8,14 @@ use std::sync::atomic::AtomicBool;
 use datapath::netdev::{self, Netdev};
 use datapath::{Datapath, Error};
 use flow::field::parse_mac;
+use flow::hash;
 use flow::id::{DpPort, OfPort};
 use flow::key::EthAddr;
 use flow::time::Instant;
 use ovsdb::idl::{Idl, Record, Txn};
 use ovsdb::value::{Atom, Datum};
 
-use super::order::ByHash;
+use super::order::{ByHash, Chains};
 use super::{Believed, Bridge, Bridges, Iface, Outside, Port, bundle, device, qos, status, tunnel};
 use crate::ofproto::Ofproto;
 use crate::xlate::mac::MacTable;
@@ -174,11 +175,14 @@ impl Bridges {
         outside.disconnect(name);
         let Some(mut bridge) = self.bridges.remove(name) else { return };
         let keep = keep && bridge.datapath.outlives_us();
+        if !keep {
+            outside.flush(&bridge.kind);
+        }
         if let Some(shared) = self.tunnels.get_mut(&bridge.kind) {
             bridge.ifaces().filter_map(|iface| iface.tunnel.as_ref()).for_each(|tunnel| shared.leave(tunnel));
         }
-        let ports = bridge.ports.names().filter(|_| !keep);
-        for name in ports.map(str::to_owned).collect::<Vec<_>>() {
+        let ports = if keep { Vec::new() } else { bridge.ports_by_number() };
+        for name in ports {
             bridge.remove_port(&name, now);
         }
         if !self.bridges.values().any(|other| other.kind == bridge.kind) {
@@ -380,6 +384,19 @@ impl Bridge {
             row.and_then(|row| row.requested()) == Some(iface.ofp)
         };
         self.ifaces().filter(takes).filter(|iface| !asked(iface)).map(|iface| iface.name.clone()).collect()
+    }
+
+    /// Names of all ports, in the order of OVS's table by OpenFlow number.
+    fn ports_by_number(&self) -> Vec<String> {
+        let mut ports: Vec<&Port> = self.ports.iter().collect();
+        ports.sort_by_key(|port| self.bundles.iter().position(|id| *id == port.bundle.id));
+        let mut all = Chains::default();
+        for port in ports {
+            for iface in &port.ifaces {
+                all.insert(hash::int(iface.ofp.0.into(), 0), port.name.clone());
+            }
+        }
+        all.iter().cloned().collect()
     }
 
     fn remove_iface(&mut self, name: &str, now: Instant) {

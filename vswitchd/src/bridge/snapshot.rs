@@ -61,8 +61,10 @@ impl Bridges {
         places
     }
 
-    /// Lets go of ports that somebody else took out of a datapath; the next configuration brings them back.
+    /// Lets go of ports that somebody else took out of a datapath, or whose links are gone. The next configuration brings
+    /// them back, or tells why not; for the kernel's datapath it is due now, for the kernel announces the link of such a port.
     fn look_for_lost_ports(&mut self, now: Instant) -> bool {
+        let touched = std::mem::take(&mut self.touched);
         let mut looked = BTreeSet::new();
         let mut moved = BTreeSet::new();
         for bridge in self.bridges.values() {
@@ -71,15 +73,18 @@ impl Bridges {
             }
         }
         let mut lost = false;
-        for bridge in self.bridges.values_mut().filter(|bridge| moved.contains(&bridge.kind)) {
-            let gone: Vec<OfPort> = bridge
-                .ifaces()
-                .filter(|iface| iface.odp != DpPort::NONE && bridge.ofproto.port(iface.ofp).is_some())
-                .filter(|iface| bridge.datapath.port_by_name(&iface.device.datapath_port()).is_err())
-                .map(|iface| iface.ofp)
-                .collect();
+        for bridge in self.bridges.values_mut() {
+            let gone = bridge.lost_ports(moved.contains(&bridge.kind), &touched);
             lost |= !gone.is_empty();
-            gone.into_iter().for_each(|number| bridge.ofproto.remove_port(number, now));
+            self.retry |= !gone.is_empty() && bridge.datapath.outlives_us();
+            for (number, port) in gone {
+                bridge.ofproto.remove_port(number, now);
+                // A link that has another name now is still a port.
+                match bridge.datapath.port_by_number(port) {
+                    Ok(_) => _ = bridge.datapath.port_del(port),
+                    Err(_) => bridge.datapath.port_lost(port),
+                }
+            }
         }
         lost
     }
@@ -98,6 +103,20 @@ impl Bridges {
 }
 
 impl Bridge {
+    /// Ports that are none of the datapath's any more, of all if `any` may be, else of those whose links were touched.
+    fn lost_ports(&self, any: bool, touched: &BTreeMap<String, bool>) -> Vec<(OfPort, DpPort)> {
+        let is_lost = |iface: &&Iface| {
+            let link = touched.get(iface.device.name()).filter(|_| self.datapath.outlives_us());
+            // The kernel takes such a port out a little later. An internal port stays where its device is.
+            let vanished = link == Some(&true) && iface.kind == "system";
+            let look = any || link.is_some();
+            vanished || look && self.datapath.port_by_name(&iface.device.datapath_port()).is_err()
+        };
+        let present = |iface: &&Iface| iface.odp != DpPort::NONE && self.ofproto.port(iface.ofp).is_some();
+        let lost = self.ifaces().filter(present).filter(is_lost);
+        lost.map(|iface| (iface.ofp, iface.odp)).collect()
+    }
+
     /// Whether anything is different from what was published.
     fn poll_devices(&mut self, now: Instant) -> bool {
         let moved: Vec<OfPort> = self

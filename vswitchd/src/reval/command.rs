@@ -123,7 +123,7 @@ fn show(backers: &Backers, _: &[&str], _: Instant) -> Result<String, String> {
 fn megaflows(backers: &Backers, on: bool) -> Result<String, String> {
     for backer in backers.0.values() {
         backer.set_megaflows(on);
-        undisturbed(backer, |flows| flows.flush(backer));
+        backer.flush();
     }
     Ok(if on { "megaflows enabled" } else { "megaflows disabled" }.to_owned())
 }
@@ -170,7 +170,7 @@ fn purge(backers: &Backers, _: &[&str], _: Instant) -> Result<String, String> {
 }
 
 /// Does something while no pass is under way.
-fn undisturbed(backer: &Backer, what: impl FnOnce(&Flows)) {
+pub(crate) fn undisturbed(backer: &Backer, what: impl FnOnce(&Flows)) {
     let threads = &backer.flows.threads;
     let was_paused = threads.is_paused();
     threads.pause(true);
