@@ -23,6 +23,22 @@ pub fn normalise(text: &str) -> String {
     out
 }
 
+/// Datapath flows with their conntrack fields behind the input port, where they are since 3.2; older releases begin with them.
+pub fn ct_behind_port(flows: &str) -> String {
+    let mut out = String::new();
+    for line in flows.lines() {
+        let parts = line
+            .split_once("recirc_id(")
+            .filter(|(ct, _)| ct.starts_with("ct_"))
+            .and_then(|(ct, rest)| Some((ct, rest, rest.find("in_port(")?)));
+        match parts.and_then(|(ct, rest, port)| Some((ct, rest, port + rest[port..].find("),")? + 2))) {
+            Some((ct, rest, end)) => out += &format!("recirc_id({}{ct}{}\n", &rest[..end], &rest[end..]),
+            None => out += &format!("{line}\n"),
+        }
+    }
+    out
+}
+
 /// Takes `LABELvalue, ` out.
 fn without_field(line: &str, label: &str) -> String {
     let Some(at) = line.find(label) else { return line.to_owned() };
@@ -214,6 +230,13 @@ fn without_lines(text: &str, with: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn older_flows_get_the_order_of_newer_ones() {
+        let old = "ct_state(+est),ct_mark(0x5),recirc_id(0x1),in_port(p2),eth_type(0x0800), packets:0\nx\n";
+        let new = "recirc_id(0x1),in_port(p2),ct_state(+est),ct_mark(0x5),eth_type(0x0800), packets:0\nx\n";
+        assert_eq!((ct_behind_port(old), ct_behind_port(new)), (new.to_owned(), new.to_owned()));
+    }
 
     #[test]
     fn what_differs_from_run_to_run_is_replaced() {

@@ -17,7 +17,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::compare::normalise;
+use crate::compare::{ct_behind_port, normalise};
 use crate::kit::Kit;
 use crate::sandbox::Sandbox;
 
@@ -143,7 +143,10 @@ impl Player<'_> {
 
     fn finish(&mut self) {
         let flows = self.tool("ovs-appctl", &["dpctl/dump-flows", "--names"]);
-        self.steps.push(Step { command: "datapath flows".into(), output: sorted(&normalise(&flows)) });
+        self.steps.push(Step {
+            command: "datapath flows".into(),
+            output: sorted(&ct_behind_port(&normalise(&flows))),
+        });
         for port in std::mem::take(&mut self.ports) {
             let bytes = fs::read(self.sandbox.file(&format!("{port}-tx.pcap"))).unwrap_or_default();
             self.steps.push(Step { command: format!("frames out of {port}"), output: frames(&bytes) });

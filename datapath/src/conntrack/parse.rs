@@ -306,7 +306,12 @@ mod tests {
             let mut key = Box::default();
             let layout = ::flow::extract::extract(&frame, &::flow::extract::Metadata::from_port(1), &mut key);
             for trusted in [false, true] {
-                let _ = parse(&frame, &layout, trusted);
+                let Some(Parsed { key: ours, inner: None, .. }) = parse(&frame, &layout, trusted) else { continue };
+                prop_assert_eq!(ours.proto, key.nw_proto);
+                if ours.has_ports() {
+                    let ports = (key.tp_src.get().into(), key.tp_dst.get().into());
+                    prop_assert_eq!((ours.src_l4, ours.dst_l4), ports);
+                }
             }
             // A layout of anything else is survived, too.
             let layout = Layout { l3: Some(14), l4: Some(34), ..Layout::default() };

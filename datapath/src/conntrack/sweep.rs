@@ -33,8 +33,7 @@ impl Tracker {
                 return false;
             }
             let slice = SLICE.min(budget);
-            // An empty shard costs a little, too.
-            budget -= slice.min(SLICE);
+            budget -= slice;
             let next = self.table(shard).sweep(sweep.slot, slice, |conn, dir| {
                 sweep.looked += usize::from(dir == Dir::Orig);
                 let over = !conn.is_live(now);

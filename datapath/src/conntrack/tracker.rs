@@ -183,7 +183,9 @@ impl Tracker {
     }
 
     fn put(&self, table: &mut Table, place: Place, dir: Dir, conn: &Arc<Conn>) {
-        if let Some(old) = table.put(place.hash, dir, Arc::clone(conn)) {
+        // What goes to itself has one key for both directions.
+        if let Some(old) = table.put(place.hash, dir, Arc::clone(conn)).filter(|old| !Arc::ptr_eq(old, conn))
+        {
             self.kill(&old);
         }
     }
@@ -265,9 +267,10 @@ impl<'a> Run<'a> {
 
     fn step(&self, packet: &mut Passage, held: &mut Held<'_>) -> Option<Apart> {
         let action = self.action;
-        if let Some(known) =
-            packet.tracked.known.take_if(|known| known.conn.orig.zone == action.zone.0 && !action.force)
-        {
+        let again = |known: &mut Known| {
+            known.conn.orig.zone == action.zone.0 && !action.force && known.conn.is_live(self.now)
+        };
+        if let Some(known) = packet.tracked.known.take_if(again) {
             self.again(packet, known);
             return None;
         }
@@ -483,7 +486,7 @@ impl<'a> Run<'a> {
         };
         let place = own.place(&tracker.seeds);
         let mut table = tracker.table(place.shard);
-        if self.find(&table, place, &own).is_some() {
+        if self.find(&table, place, &own).is_some_and(|(found, _)| !Arc::ptr_eq(found, &conn)) {
             // Another worker had a packet of the same connection at the same time.
             drop(table);
             tracker.table(reply.shard).remove(reply.hash, Dir::Reply, &conn);

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use arc_swap::ArcSwap;
 use flow::id::{DpMeter, DpPort};
 use flow::time::Clock;
 use sys::cpu;
@@ -123,15 +122,7 @@ impl Engine {
     pub fn new(setup: Setup, devices: &Netdevs) -> Result<Self, Error> {
         let tracker = Arc::new(Tracker::new(Arc::clone(&setup.clock), setup.seed));
         let cleaner = Cleaner::start(&tracker)?;
-        let shared = Arc::new(Shared {
-            name: setup.name,
-            clock: setup.clock,
-            tracker,
-            ports: ArcSwap::default(),
-            handler: RwLock::new(None),
-            meters: ArcSwap::default(),
-            bonds: ArcSwap::default(),
-        });
+        let shared = Arc::new(Shared::new(setup.name, setup.clock, tracker));
         let cores = setup
             .cores
             .unwrap_or_else(|| cpu::cores().into_iter().map(|core| (core, cpu::numa_of(core))).collect());

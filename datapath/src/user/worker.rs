@@ -53,6 +53,20 @@ pub struct Shared {
     pub tracker: Arc<Tracker>,
 }
 
+impl Shared {
+    pub fn new(name: String, clock: Arc<dyn Clock>, tracker: Arc<Tracker>) -> Self {
+        Self {
+            name,
+            clock,
+            ports: ArcSwap::default(),
+            handler: RwLock::new(None),
+            meters: ArcSwap::default(),
+            bonds: ArcSwap::default(),
+            tracker,
+        }
+    }
+}
+
 /// Counters of a worker.
 #[derive(Clone, Default)]
 pub struct Stats {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use datapath::conntrack::parse as conntrack;
 use flow::action::{self, Action, Userspace};
 use flow::attr::{Attrs, Writer};
 use flow::cookie::{CookieKind, SlowReasons, UserCookie};
@@ -113,6 +114,11 @@ fn frame(data: &[u8]) {
     assert!(usize::from(layout.l2_pad) <= bytes.len());
     let _ = key_to_string(&key, &NoFieldNames);
     keys_agree(&key);
+    for trusted in [false, true] {
+        if let Some(tracked) = conntrack::parse(bytes, &layout, trusted) {
+            assert!(tracked.inner.is_some() || tracked.key.proto == key.nw_proto);
+        }
+    }
 }
 
 /// A key that a packet can have survives its attributes. A frame that ends before its first MPLS label has none to tell, and

@@ -58,7 +58,10 @@ impl Frame {
                 (false, _) => pseudo4(key.src as u32, key.dst as u32, key.proto, len),
                 (true, _) => pseudo6(&key.src.to_be_bytes(), &key.dst.to_be_bytes(), key.proto, len),
             };
-            let sum = pseudo.bytes(&body).finish();
+            let sum = match pseudo.bytes(&body).finish() {
+                0 if key.proto == ip::UDP => 0xffff,
+                sum => sum,
+            };
             body[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         }
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
