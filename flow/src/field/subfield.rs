@@ -120,7 +120,8 @@ impl fmt::Display for Subfield {
         match self.n_bits {
             _ if self.is_whole() => f.write_str("[]"),
             1 => write!(f, "[{}]", self.ofs),
-            _ => write!(f, "[{}..{}]", self.ofs, self.ofs + self.n_bits - 1),
+            // Of no bits, which a message can say, the last is before the first.
+            _ => write!(f, "[{}..{}]", self.ofs, i32::from(self.ofs) + i32::from(self.n_bits) - 1),
         }
     }
 }
@@ -141,6 +142,8 @@ mod tests {
         ] {
             assert_eq!(Subfield::parse(text).map(|s| s.to_string()).as_deref(), Ok(out));
         }
+        let none = Subfield { field: Field::Reg0, ofs: 0, n_bits: 0 };
+        assert_eq!(none.to_string(), "NXM_NX_REG0[0..-1]");
     }
 
     #[test]
