@@ -93,8 +93,9 @@ impl Sample {
                 format::COUNTERS
             }
             Self::Unknown(kind, bytes) => {
-                body.fixed(bytes);
-                *kind
+                let mut writer = Writer::new();
+                writer.u32(*kind).opaque(bytes);
+                return writer.into_bytes();
             }
         };
         let mut writer = Writer::new();
