@@ -1,8 +1,9 @@
 //! Generic netlink families of the openvswitch module: their numbers, the headers of their messages, and events.
 //!
-//! Families are looked up, and events are heard, by the `genetlink` crate, whose connections live on a thread of their own
-//! with a runtime of its own, for [`crate::Datapath`]'s methods are plain calls from within the main runtime. Requests go by
-//! [`crate::netlink`], in batches where there are many.
+//! Events are heard by the `genetlink` crate, whose connections live on a thread of their own with a runtime of its own, for
+//! [`crate::Datapath`]'s methods are plain calls from within the main runtime. Requests go by [`crate::netlink`], in batches
+//! where there are many. (Families are looked up by us, too: that crate's reader of what is said of a family panics over an
+//! attribute that is cut.)
 //!
 //! Every message of these families begins with `struct genlmsghdr` and `struct ovs_header`; attributes follow
 //! (`linux/genetlink.h`, `linux/openvswitch.h`).
@@ -17,15 +18,13 @@ use std::time::Duration;
 use flow::attr::{Attr, AttrError, Attrs, Writer};
 use futures_util::{Stream, StreamExt};
 use genetlink::message::RawGenlMessage;
-use genetlink::{GenetlinkError, GenetlinkHandle};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_generic::GenlFamily;
 use sys::errno::Errno;
 use sys::netlink::{AsyncSocket, NETLINK_GENERIC};
 use tokio::sync::watch;
 
 use super::vport;
-use crate::netlink::{Batch, Client, Malformed, Message, Pool, flag};
+use crate::netlink::{Batch, Client, Malformed, Message, Outcome, Pool, flag};
 use crate::{Error, PortChanges};
 
 /// Bytes of the two headers.
@@ -100,72 +99,53 @@ pub struct Families {
     pub vport_group: u32,
 }
 
-macro_rules! families {
-    ($($marker:ident = $name:literal, $version:literal;)*) => {$(
-        /// Names the family for `genetlink`.
-        struct $marker;
+/// The family that tells of families (`linux/genetlink.h`): its number, its request, and attributes.
+mod controller {
+    pub const ID: u16 = 16;
+    /// Command and version, and two bytes of nothing.
+    pub const GET_FAMILY: [u8; 4] = [3, 1, 0, 0];
+    pub const FAMILY_ID: u16 = 1;
+    pub const FAMILY_NAME: u16 = 2;
+    pub const GROUPS: u16 = 7;
+    pub const GROUP_NAME: u16 = 1;
+    pub const GROUP_ID: u16 = 2;
+}
 
-        impl GenlFamily for $marker {
-            fn family_name() -> &'static str {
-                $name
-            }
-
-            fn command(&self) -> u8 {
-                0
-            }
-
-            fn version(&self) -> u8 {
-                $version
-            }
+/// Reads what the controller says of a family: its number, and that of the multicast group which has its name, if there is
+/// one.
+pub(super) fn read_family(message: &Message<'_>, name: &str) -> Result<(u16, Option<u32>), AttrError> {
+    let len = controller::GET_FAMILY.len();
+    let at = message.at + crate::netlink::HEADER + len;
+    let attrs = Attrs::new_at(message.payload.get(len..).unwrap_or_default(), at);
+    let id = required(attrs.find(controller::FAMILY_ID), controller::FAMILY_ID, attrs)?.u16()?;
+    for group in attrs.find(controller::GROUPS).iter().flat_map(Attr::nested) {
+        let group = group?.nested();
+        let named = group.find(controller::GROUP_NAME).map(|attr| attr.str()).transpose()?;
+        if named == Some(name) {
+            let number = required(group.find(controller::GROUP_ID), controller::GROUP_ID, group)?;
+            return Ok((id, Some(number.u32()?)));
         }
-    )*};
-}
-
-families! {
-    DatapathFamily = "ovs_datapath", 2;
-    VportFamily = "ovs_vport", 1;
-    FlowFamily = "ovs_flow", 1;
-    PacketFamily = "ovs_packet", 1;
-    MeterFamily = "ovs_meter", 1;
-    CtLimitFamily = "ovs_ct_limit", 1;
-}
-
-async fn family<F: GenlFamily>(
-    handle: &GenetlinkHandle,
-    version: u8,
-) -> Result<(Family, Option<u32>), Errno> {
-    let found = handle.resolve_family::<F>().await.map_err(|error| errno_of(&error))?;
-    let group = found.multicast_groups.get(F::family_name()).copied();
-    Ok((Family { id: found.id, version }, group))
-}
-
-fn errno_of(error: &GenetlinkError) -> Errno {
-    match error {
-        GenetlinkError::NetlinkError(error) => Errno(error.raw_os_error().unwrap_or(Errno::EIO.0)),
-        GenetlinkError::ProtocolError(_)
-        | GenetlinkError::DecodeError(_)
-        | GenetlinkError::AttributeNotFound(_)
-        | GenetlinkError::NoMessageReceived => Errno::EPROTO,
     }
+    Ok((id, None))
 }
 
-async fn find_families() -> Result<Families, Error> {
-    let (connection, handle, _) = genetlink::new_connection()?;
-    let connection = tokio::spawn(connection);
-    let found = find_with(&handle).await;
-    connection.abort();
-    found
-}
-
-async fn find_with(handle: &GenetlinkHandle) -> Result<Families, Error> {
-    let (datapath, _) = family::<DatapathFamily>(handle, 2).await?;
-    let (vport, group) = family::<VportFamily>(handle, 1).await?;
-    let (flow, _) = family::<FlowFamily>(handle, 1).await?;
-    let (packet, _) = family::<PacketFamily>(handle, 1).await?;
-    let meter = family::<MeterFamily>(handle, 1).await.ok().map(|(family, _)| family);
-    let ct_limit = family::<CtLimitFamily>(handle, 1).await.ok().map(|(family, _)| family);
-    let vport_group = group.ok_or(Errno::ENOENT)?;
-    Ok(Families { datapath, vport, flow, packet, meter, ct_limit, vport_group })
+/// Asks for a family by its name.
+fn family(client: &mut Client, name: &str, version: u8) -> Result<(Family, Option<u32>), Error> {
+    let mut batch = Batch::default();
+    batch.push(controller::ID, 0, &controller::GET_FAMILY, |attrs| {
+        attrs.put_str(controller::FAMILY_NAME, name);
+    });
+    let mut result = Err(Errno::EPROTO.into());
+    client.transact_batch(&mut batch, &mut |_, outcome| {
+        result = match outcome {
+            Outcome::Reply(message) => read_family(&message, name).map_err(Error::from),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            Outcome::Done => Err(Errno::EPROTO.into()),
+            Outcome::Unknown => Err(Errno::ENOBUFS.into()),
+        };
+    })?;
+    let (id, group) = result?;
+    Ok((Family { id, version }, group))
 }
 
 /// Runs `work` on a thread with a runtime of its own.
@@ -208,8 +188,15 @@ pub(super) fn tell(found: &Result<Families, Error>) {
 /// # Errors
 /// `ENOENT` if the openvswitch module is not there.
 pub fn lookup() -> Result<Families, Error> {
-    let thread = on_thread("genl_lookup", |runtime| runtime.block_on(find_families()))?;
-    thread.join().map_err(|_| Errno::EIO)??
+    let client = &mut Client::open(NETLINK_GENERIC)?;
+    let (datapath, _) = family(client, "ovs_datapath", 2)?;
+    let (vport, group) = family(client, "ovs_vport", 1)?;
+    let (flow, _) = family(client, "ovs_flow", 1)?;
+    let (packet, _) = family(client, "ovs_packet", 1)?;
+    let meter = family(client, "ovs_meter", 1).ok().map(|(family, _)| family);
+    let ct_limit = family(client, "ovs_ct_limit", 1).ok().map(|(family, _)| family);
+    let vport_group = group.ok_or(Errno::ENOENT)?;
+    Ok(Families { datapath, vport, flow, packet, meter, ct_limit, vport_group })
 }
 
 /// Requests to the families.
@@ -255,7 +242,6 @@ impl Genl {
         let mut read = Some(read);
         self.with(|client| {
             client.transact_batch(&mut batch, &mut |_, outcome| {
-                use crate::netlink::Outcome;
                 result = match outcome {
                     Outcome::Done => Ok(None),
                     Outcome::Reply(message) => match read.take() {
@@ -482,6 +468,41 @@ mod tests {
         assert_eq!(other.open(&message).err(), Some(Malformed::Unexpected { at: 0, kind: 30, command: 3 }));
         let short = Message { payload: &message.payload[..7], ..message };
         assert_eq!(family.open(&short).err(), Some(Malformed::Short { at: 0, want: 8, got: 7 }));
+    }
+
+    #[test]
+    fn families_are_looked_up() {
+        let client = &mut Client::open(NETLINK_GENERIC).unwrap();
+        let found = family(client, "nlctrl", 2);
+        assert_eq!(found, Ok((Family { id: controller::ID, version: 2 }, None)));
+        assert_eq!(family(client, "no such one", 1).unwrap_err().errno(), Errno::ENOENT);
+    }
+
+    #[test]
+    fn a_family_s_own_group_is_found_and_cut_ones_are_refused() {
+        let told = |fill: &dyn Fn(&mut Writer)| {
+            let mut batch = Batch::default();
+            batch.push(controller::ID, 0, &controller::GET_FAMILY, |attrs| {
+                attrs.put_u16(controller::FAMILY_ID, 28);
+                attrs.nest_flagged(controller::GROUPS, |groups| fill(groups));
+            });
+            let message = Messages::new(batch.bytes()).next().unwrap().unwrap();
+            read_family(&message, "ovs_vport")
+        };
+        let group = |groups: &mut Writer, name: &str, number: u32| {
+            groups.nest_flagged(1, |group| {
+                group.put_u32(controller::GROUP_ID, number);
+                group.put_str(controller::GROUP_NAME, name);
+            });
+        };
+        let two = told(&|groups| {
+            group(groups, "other", 4);
+            group(groups, "ovs_vport", 5);
+        });
+        assert_eq!(two, Ok((28, Some(5))));
+        assert_eq!(told(&|groups| group(groups, "other", 4)), Ok((28, None)));
+        let cut = told(&|groups| groups.put_coded(&[2, 0]));
+        assert_eq!(cut, Err(AttrError::BadLength { at: 32, len: 2 }));
     }
 
     #[test]

@@ -18,6 +18,11 @@ use crate::netlink::{Batch, Message};
 use crate::upcall::Handler;
 use crate::{Error, MeterFeatures, MeterStats};
 
+/// The number of the family of a name and that of its multicast group, as the controller of families tells them.
+pub fn family(message: &Message<'_>, name: &str) -> Result<(u16, Option<u32>), Error> {
+    Ok(genl::read_family(message, name)?)
+}
+
 /// A datapath, of family `ovs_datapath`.
 pub fn datapath(family: Family, message: &Message<'_>) -> Result<Dp, Error> {
     dp::decode(family, message)

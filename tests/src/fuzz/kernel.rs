@@ -18,9 +18,8 @@ use flow::odp::attrs::code;
 use flow::odp::{OdpSupport, RawKey};
 use flow::time::{Clock, Instant, WallTime};
 use flow::wildcards;
+use genetlink::message::RawGenlMessage;
 use netlink_packet_core::NetlinkMessage;
-use netlink_packet_generic::GenlMessage;
-use netlink_packet_generic::ctrl::GenlCtrl;
 
 use super::packets::{action_lists, frames, raw_flows};
 use super::{Target, choice, none};
@@ -123,17 +122,19 @@ fn netlink_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The crates that look families up read these.
+/// The first byte of 254 makes the rest a datagram for the crate that hears events.
 fn controller(data: &[u8]) {
     let Some((command, attrs)) = choice(data) else { return };
-    let message = if command == 255 {
-        attrs.to_vec()
-    } else {
-        let mut batch = Batch::default();
-        batch.push(16, 0, &[command as u8, 2, 0, 0], |writer| writer.put_coded(attrs));
-        batch.bytes().to_vec()
-    };
-    let _ = NetlinkMessage::<GenlMessage<GenlCtrl>>::deserialize(&message);
+    if command == 254 {
+        let _ = NetlinkMessage::<RawGenlMessage>::deserialize(attrs);
+        return;
+    }
+    let mut batch = Batch::default();
+    batch.push(16, 0, &[command as u8, 2, 0, 0], |writer| writer.put_coded(attrs));
+    for message in Messages::new(batch.bytes()).map_while(Result::ok) {
+        let _ = told::family(&message, "ovs_vport");
+        let _ = told::family(&Message { payload: attrs, ..message }, "ovs_vport");
+    }
 }
 
 fn controller_seeds() -> Vec<Vec<u8>> {
