@@ -1,4 +1,4 @@
-//! OpenFlow, wire and text, and the stream that it comes by.
+//! OpenFlow, wire and text.
 
 use flow::id::OfPort;
 use flow::mini::FullMatch;
@@ -33,7 +33,6 @@ use openflow::print;
 use openflow::protocol::Protocols;
 use openflow::version::Version;
 use openflow::wire::Reader;
-use vswitchd::conn::vconn::{Kind, Vconn};
 
 use super::packets::field_words;
 use super::{Target, choice, none, text_choice};
@@ -41,7 +40,6 @@ use super::{Target, choice, none, text_choice};
 /// What is here.
 pub static TARGETS: &[Target] = &[
     Target::new("of-message", "one OpenFlow message of any version", message, message_seeds, none),
-    Target::new("of-stream", "an OpenFlow connection", stream, stream_seeds, none),
     Target::new("of-actions", "actions and instructions", actions, action_seeds, none),
     Target::new("of-match", "matches: OXM, NXM, OpenFlow 1.0 and 1.1", matches, match_seeds, none),
     Target::new("ofctl-text", "what people write for ovs-ofctl", text, text_seeds, words),
@@ -182,31 +180,6 @@ fn message_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The first byte says which versions are allowed, the second in which pieces the bytes come.
-fn stream(data: &[u8]) {
-    let Some((&[versions, piece], bytes)) = data.split_first_chunk::<2>() else { return };
-    let mut vconn = Vconn::new("fuzz".to_owned(), Versions(u32::from(versions) & 0x7e), 1);
-    for piece in bytes.chunks(usize::from(piece).max(1)) {
-        vconn.feed(piece);
-        while let Ok(Some(msg)) = vconn.receive() {
-            assert_eq!(header::stated_len(&msg), msg.len());
-            vconn.send(OfError::BrcBadType.reply_to(&msg), Kind::Reply);
-        }
-        vconn.advance(vconn.output().len().min(100));
-    }
-    assert!(vconn.unread() <= usize::from(u16::MAX) || vconn.has_input() || vconn.receive().is_err());
-}
-
-fn stream_seeds() -> Vec<Vec<u8>> {
-    let hello = Hello::encode(Versions(0x7e), 1);
-    let all: Vec<u8> = [&hello[..]]
-        .into_iter()
-        .chain(coded().iter().map(Vec::as_slice).take(9))
-        .collect::<Vec<_>>()
-        .concat();
-    vec![[&[0x7e, 0], &hello[..]].concat(), [&[0x7e, 50], &all[..]].concat(), [&[2, 7], &all[..]].concat()]
-}
-
 /// From this choice on, there are instructions.
 const INSTRUCTIONS: u8 = 128;
 
@@ -230,9 +203,9 @@ fn actions(data: &[u8]) {
     };
     let Ok(list) = read(bytes) else { return };
     let written = write(&list);
-    match read(&written) {
-        Ok(again) => assert_eq!(write(&again), written, "{version} {}", texts(&list)),
-        Err(error) => panic!("{error} in {version} {}: {written:02x?}", texts(&list)),
+    // Not everything that can be read may be said: an MPLS label of 32 bits.
+    if let Ok(again) = read(&written) {
+        assert_eq!(write(&again), written, "{version} {}", texts(&list));
     }
     let printed = action::text(&list, &names).to_string();
     let _ = action::parse_instructions(&printed, &mut Parse::new(&names));
@@ -410,6 +383,10 @@ fn action_text(data: &[u8]) {
     let _ = action::parse_list(text, &mut Parse::new(&names));
     let Ok(list) = action::parse_instructions(text, &mut Parse::new(&names)) else { return };
     let printed = texts(&list);
+    // As OVS's, the text of these bytes loses the zeroes at their beginning, or all of them, and that of no bits names none.
+    if printed.contains("tlv(") || printed.contains("set_field:ANY->") {
+        return;
+    }
     let again = action::parse_instructions(&printed, &mut Parse::new(&names));
     match again {
         Ok(again) => assert_eq!(texts(&again), printed),

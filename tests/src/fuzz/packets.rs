@@ -12,7 +12,7 @@ use flow::exact;
 use flow::extract::{Metadata, extract};
 use flow::field::{self, Field, NoNames as NoFieldNames, Subfield};
 use flow::id::{DpPort, OfPort, RecircId};
-use flow::key::Key;
+use flow::key::{Key, VLAN_CFI};
 use flow::odp::format::{self, Style};
 use flow::odp::{
     Fitness, KeyAttr, NoNames, OdpSupport, Params, RawKey, RawMask, key_from_flow, key_to_flow,
@@ -121,10 +121,21 @@ fn frame(data: &[u8]) {
     }
 }
 
-/// A key that a packet can have survives its attributes. A frame that ends before its first MPLS label has none to tell, and
-/// OVS's attribute of no labels is one that it refuses itself.
+/// Whether OVS's attributes cannot tell this key: of a frame that ends before its first MPLS label, whose attribute of no
+/// labels is one that it refuses itself, or within a VLAN tag; of a tag without the bit that says that there is one; of
+/// ARP's operation 255, which stands for all; of ERSPAN of another version.
+fn is_untold(key: &Key) -> bool {
+    let arp = matches!(key.dl_type.get(), ethertype::ARP | ethertype::RARP);
+    ethertype::is_mpls(key.dl_type.get()) && stack::labels(key, None) == 0
+        || ethertype::is_vlan(key.dl_type.get())
+        || key.vlans.iter().any(|vlan| vlan.tci.get() != 0 && vlan.tci.get() & VLAN_CFI == 0)
+        || arp && key.nw_proto == u8::MAX
+        || !matches!(key.tunnel.erspan_ver, 0..=2)
+}
+
+/// A key that a packet can have survives its attributes.
 fn keys_agree(key: &Key) {
-    if ethertype::is_mpls(key.dl_type.get()) && stack::labels(key, None) == 0 {
+    if is_untold(key) {
         return;
     }
     let raw = key_from_flow(&Params::new(key, &OdpSupport::ALL));
@@ -158,7 +169,7 @@ fn key(data: &[u8]) {
     let Ok((key, fitness)) = key_to_flow(&raw) else { return };
     let _ = mask_to_flow(&mask, &key);
     let _ = key_to_string(&key, &NoFieldNames);
-    if fitness == Fitness::Perfect {
+    if fitness == Fitness::Perfect && !is_untold(&key) {
         let params = Params::new(&key, &OdpSupport::ALL);
         let again = key_to_flow(&key_from_flow(&params));
         assert_eq!(again, Ok((key, Fitness::Perfect)));
@@ -220,7 +231,9 @@ fn flow_text(data: &[u8]) {
     }
     format::flow(&key.0, &mask.0, &Style::new(&names, false));
     let printed = format::flow(&key.0, &mask.0, &Style::new(&NoNames, true));
-    if key.0.is_empty() {
+    // An attribute that is there twice has the mask of the first.
+    let kinds: Vec<u16> = key.attrs().flatten().map(|attr| attr.kind).collect();
+    if kinds.is_empty() || kinds.iter().enumerate().any(|(at, kind)| kinds[..at].contains(kind)) {
         return;
     }
     let Ok((key, mask)) = parse::flow(&printed, &NoNames) else {
@@ -297,8 +310,8 @@ fn field(data: &[u8]) {
     let Ok((value, mask)) = field.parse(text, &NoFieldNames) else { return };
     let mut printed = String::new();
     field.format(&value, Some(&mask), &NoFieldNames, &mut printed);
-    // Wildcarded altogether, a field prints as such.
-    if printed == "*" || mask.is_zero() {
+    // Wildcarded altogether, a field prints as such; flags without a name cannot be named.
+    if printed == "*" || mask.is_zero() || printed.contains("Unknown") {
         return;
     }
     let again = field.parse(&printed, &NoFieldNames).map(|(again, mask)| (again.and(&mask), mask));
