@@ -239,7 +239,12 @@ fn id(field: Field, version: u8) -> Option<&'static Oxm> {
 pub fn header32(field: Field) -> Option<u32> {
     let id = id(field, 0)?;
     (id.class != EXPERIMENTER)
-        .then(|| u32::from(id.class) << 16 | u32::from(id.field) << 9 | u32::from(field.info().n_bytes))
+        .then(|| u32::from(id.class) << 16 | u32::from(id.field) << 9 | n_bytes(field) as u32)
+}
+
+/// The bytes that a header says of a whole field: of a tunnel option, what the bridge maps.
+fn n_bytes(field: Field) -> usize {
+    tlv_index(field).and_then(flow::tlv::length).unwrap_or(field.n_bytes())
 }
 
 /// Writes a header for `n` bytes of value and perhaps as many of mask. Nothing for a field that has no id.
@@ -255,7 +260,7 @@ pub fn put_header_len(out: &mut Vec<u8>, field: Field, version: u8, masked: bool
 
 /// Writes the header of an unmasked field.
 pub fn put_header(out: &mut Vec<u8>, field: Field, version: u8) {
-    put_header_len(out, field, version, false, field.n_bytes());
+    put_header_len(out, field, version, false, n_bytes(field));
 }
 
 /// Writes an entry; a mask of all ones is left out.

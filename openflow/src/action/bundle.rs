@@ -116,6 +116,7 @@ fn decode_dst(load: bool, range: u16, dst: u32, cx: &mut Decode<'_>) -> Result<O
         warn!("bundle_load action requires at least 16 bit destination.");
         return Err(OfError::BacBadArgument);
     }
+    check_destination(&dst, oxm::n_bits(field, cx.lengths), None)?;
     Ok(Some(dst))
 }
 

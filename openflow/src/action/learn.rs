@@ -146,7 +146,7 @@ pub(super) fn decode(action: &[u8], form2: bool, cx: &mut Decode<'_>) -> Result<
         if !field.info().writable {
             return Err(OfError::BacBadSetArgument);
         }
-        learn.result_dst = Some(Subfield { field, ofs: result_ofs, n_bits: 1 });
+        learn.result_dst = Some(Subfield { field: cx.uses(field), ofs: result_ofs, n_bits: 1 });
     } else if result_ofs != 0 {
         return Err(OfError::BacBadArgument);
     }
@@ -197,7 +197,9 @@ fn decode_spec(header: u16, r: &mut Reader<'_>, cx: &mut Decode<'_>) -> Result<S
 
 fn decode_subfield(n_bits: u16, r: &mut Reader<'_>, cx: &mut Decode<'_>) -> Result<Subfield, OfError> {
     let field = oxm::field_of_header32(r.u32()?, cx.lengths)?;
-    Ok(Subfield { field: cx.uses(field), ofs: r.u16()?, n_bits })
+    let subfield = Subfield { field: cx.uses(field), ofs: r.u16()?, n_bits };
+    check_source(&subfield, oxm::n_bits(field, cx.lengths), None)?;
+    Ok(subfield)
 }
 
 fn put_subfield(subfield: &Subfield, out: &mut Vec<u8>) {

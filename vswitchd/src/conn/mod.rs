@@ -342,6 +342,7 @@ impl Conns {
     pub fn packet_in(&mut self, bridges: &mut Bridges, packet: &backer::PacketIn, now: Instant) {
         let Some(bridge) = bridges.by_id_mut(packet.bridge) else { return };
         if let Some(plugged) = self.plugged.get_mut(&bridge.name) {
+            let _options = flow::tlv::enter(bridge.ofproto.tables().tlvs());
             plugged.manager.packet_in(packet, now);
         }
     }
