@@ -527,10 +527,9 @@ impl Mode for OpenOptions {
 /// The layer that hands events to a [`Logger`].
 struct Vlog(Logger);
 
-/// What an event's fields say.
+/// What an event's fields say but for its message.
 #[derive(Default)]
 struct Fields {
-    message: String,
     rate: Option<u64>,
     burst: Option<u64>,
     /// The limit is the module's, not the statement's.
@@ -544,14 +543,13 @@ impl Visit for Fields {
         match field.name() {
             "rate" => self.rate = Some(value),
             "burst" => self.burst = Some(value),
-            _ => self.record_debug(field, &value),
+            _ => {}
         }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        match u64::try_from(value) {
-            Ok(value) if matches!(field.name(), "rate" | "burst") => self.record_u64(field, value),
-            _ => self.record_debug(field, &value),
+        if let Ok(value) = u64::try_from(value) {
+            self.record_u64(field, value);
         }
     }
 
@@ -562,22 +560,29 @@ impl Visit for Fields {
                 self.shared = true;
             }
             ("module", _) => self.module = index(value),
-            _ => self.record_debug(field, &value),
+            _ => {}
         }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         if field.name() == "emer" {
             self.emer = value;
-        } else {
-            self.record_debug(field, &value);
         }
     }
 
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+/// An event's message, with the fields that are not [`Fields`].
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.message, " {name}={value:?}"),
+            "message" => write!(self.0, "{value:?}"),
+            "rate" | "burst" | "rl" | "module" | "emer" => Ok(()),
+            name => write!(self.0, " {name}={value:?}"),
         };
     }
 }
@@ -626,7 +631,10 @@ impl<S: Subscriber> Layer<S> for Vlog {
                 Verdict::Log(None) => {}
             }
         }
-        self.0.write(module, level, &fields.message);
+        // Only now, for a message may cost much to make, and one that comes too often is not made.
+        let mut message = Message::default();
+        event.record(&mut message);
+        self.0.write(module, level, &message.0);
     }
 }
 

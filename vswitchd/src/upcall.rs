@@ -1,11 +1,14 @@
 //! Upcalls: what the datapath asks for a packet that no flow matches, and what actions hand to userspace.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use datapath::PmdId;
 use datapath::upcall::{Answer, Handler, Install, Kind, Upcall};
 use flow::action::{Action, Userspace};
 use flow::cookie::{CookieKind, SlowReasons, UserCookie};
+use flow::drop::DropReason;
 use flow::id::{DpMeter, DpPort, OfPort, RecircId, Ufid};
 use flow::key::{Key, Mask};
 use flow::odp::Fitness;
@@ -15,6 +18,7 @@ use flow::wildcards;
 use crate::backer::{Backer, Note, PacketIn};
 use crate::reval::{Kept, New, raw_key, significant};
 use crate::xlate::snapshot::Sampled;
+use crate::xlate::trace::Tracer;
 use crate::xlate::{Bridge, BridgeId, Input, Output, Snapshot, Stats, effect, translate};
 
 /// The action that hands a flow's packets to userspace because of `slow`.
@@ -108,6 +112,11 @@ impl Backer {
         let mut result = self.translate(&snapshot, bridge, in_port, upcall.key, Some(upcall.packet), now);
         if upcall.fitness == Fitness::TooLittle {
             result.slow |= SlowReasons::MATCH;
+        }
+        if let Some(DropReason::RecursionTooDeep | DropReason::TooManyResubmits) = result.error {
+            // Long, so one a minute. It is traced only if it is logged.
+            let trace = Failed { backer: self, snapshot: &snapshot, bridge, in_port, key: upcall.key, now };
+            tracing::warn!(target: "ofproto_dpif_upcall", rate = 1, burst = 1, "{trace}");
         }
         let stats = Stats {
             packets: 1,
@@ -233,6 +242,36 @@ impl Backer {
             continuation: continuation.then(|| Arc::clone(&frozen)),
             odp_port,
         })));
+    }
+}
+
+/// A packet whose translation went too deep: its trace is its text.
+struct Failed<'a> {
+    backer: &'a Backer,
+    snapshot: &'a Snapshot,
+    bridge: &'a Arc<Bridge>,
+    in_port: OfPort,
+    key: &'a Key,
+    now: Instant,
+}
+
+impl fmt::Display for Failed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tracer = Tracer {
+            snapshot: self.snapshot,
+            recirc: &self.backer.recirc,
+            bridge: self.bridge,
+            actions: None,
+            ct_states: VecDeque::new(),
+            names: false,
+            dp_names: BTreeMap::new(),
+            now: self.now,
+            pid: &|port| self.backer.datapath.port_pid(port),
+            execute: &mut |_, _, _| Ok(()),
+            act: &mut |_| (),
+        };
+        let key = Key { in_port: self.in_port.0.into(), ..*self.key };
+        f.write_str(tracer.run(&key, None).trim_end())
     }
 }
 
