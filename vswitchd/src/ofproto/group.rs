@@ -113,7 +113,7 @@ impl Group {
 }
 
 /// How a select group picks a bucket, and what is told of that.
-fn selection(props: &GroupProps, buckets: &[Bucket]) -> Selection {
+pub(super) fn selection(props: &GroupProps, buckets: &[Bucket]) -> Selection {
     let dp_hash = |algorithm, basis, limit| {
         let Some(buckets) = hash_table(buckets, limit) else {
             tracing::debug!(target: "ofproto_dpif", "Falling back to default hash method.");

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use flow::id::GroupId;
 use flow::time::Instant;
 use openflow::error::OfError;
 use openflow::msg::flow_removed::RemovedReason;
 use openflow::msg::group::{Bucket, GroupCommand, GroupMod, GroupProps, GroupType};
 
 use super::event::{Event, Requester};
-use super::group::{ALL_GROUPS, Group, MAX_GROUP};
+use super::group::{ALL_GROUPS, Group, MAX_GROUP, selection};
 use super::rule::Rule;
 use super::switch::Ofproto;
 use super::version::Version;
@@ -117,7 +118,8 @@ impl Ofproto {
             _ => op.request.buckets.clone(),
         };
         if kind == GroupType::Select {
-            tracing::debug!(target: "ofproto_dpif", "Constructing select group {group_id}");
+            tell_construction(group_id, &props, &op.request.buckets);
+            tracing::debug!(target: "ofproto_dpif", "Modifying select group {group_id}");
         }
         let mut group = Group::new(group_id, kind, props, buckets, op.version, now);
         group.created = old.created;
@@ -230,4 +232,11 @@ fn without(old: &[Bucket], which: u32) -> Result<Vec<Bucket>, OfError> {
         id => old.iter().position(|bucket| bucket.bucket_id == id).ok_or(OfError::GmfcUnknownBucket)?,
     };
     Ok(old.iter().enumerate().filter(|&(i, _)| i != skip).map(|(_, bucket)| bucket.clone()).collect())
+}
+/// Tells the log how buckets would be picked if there were only those of a request: OVS makes a group of them first.
+fn tell_construction(id: GroupId, props: &GroupProps, buckets: &[Bucket]) {
+    tracing::debug!(target: "ofproto_dpif", "Constructing select group {id}");
+    if tracing::enabled!(target: "ofproto_dpif", tracing::Level::DEBUG) {
+        let _ = selection(props, buckets);
+    }
 }
