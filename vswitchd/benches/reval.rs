@@ -226,7 +226,7 @@ fn snapshot(ofproto: &Ofproto, features: Features) -> Snapshot {
         id: BridgeId([7; 16]),
         name: "br0".to_owned(),
         tables: Arc::clone(ofproto.tables()),
-        macs: Arc::new(MacTable::new(|| ())),
+        macs: Arc::new(MacTable::new(Default::default(), || ())),
         ports: [1, 2].map(|n| (OfPort(n), port(n))).into(),
         bundles: vec![bundle(1), bundle(2)],
         mirrors: Vec::new(),

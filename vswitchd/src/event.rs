@@ -29,7 +29,7 @@ use crate::bridge::{Bridges, Outside};
 use crate::command;
 use crate::drops::Drops;
 use crate::world::World;
-use crate::xlate::Deferred;
+use crate::xlate::{Deferred, mac};
 
 /// What the command line says.
 #[derive(Default)]
@@ -126,7 +126,8 @@ impl Switch {
         Bridges::watch(&mut idl);
         idl.set_lock(Some("ovs_vswitchd"));
         let db = Session::new(network, &config.remote, clock.now());
-        let bridges = Bridges::new(Arc::clone(&world.netdevs));
+        let mut bridges = Bridges::new(Arc::clone(&world.netdevs));
+        bridges.learning = mac::Counters::new(&mut services.coverage);
         let drops = Drops::new(&mut services.coverage);
         Self { services, idl, db, bridges, world, clock, drops, announced: false, expire_at: Instant::ZERO }
     }

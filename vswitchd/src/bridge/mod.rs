@@ -47,7 +47,7 @@ use ovsdb::value::Uuid;
 
 use crate::ofproto::Ofproto;
 use crate::tunnel::TunnelPort;
-use crate::xlate::mac::MacTable;
+use crate::xlate::mac::{self, MacTable};
 use crate::xlate::snapshot::{Bundle, Mirror, PatchCounters, Snapshot};
 use crate::xlate::{BridgeId, BundleId};
 use order::ByHash;
@@ -202,6 +202,8 @@ pub struct Bridges {
     tracking: BTreeMap<String, ct::Tracking>,
     /// Something that translation reads was changed by hand.
     republish: bool,
+    /// Counts what happens to learned addresses.
+    pub learning: mac::Counters,
 }
 
 /// What is believed of a datapath.
@@ -247,6 +249,7 @@ impl Bridges {
             features: BTreeMap::new(),
             tracking: BTreeMap::new(),
             republish: false,
+            learning: mac::Counters::default(),
         }
     }
 

@@ -18,7 +18,7 @@ use ovsdb::value::{Atom, Datum};
 use super::order::{ByHash, Chains};
 use super::{Believed, Bridge, Bridges, Iface, Outside, Port, bundle, device, qos, status, tunnel};
 use crate::ofproto::Ofproto;
-use crate::xlate::mac::MacTable;
+use crate::xlate::mac::{self, MacTable};
 use crate::xlate::snapshot::PatchCounters;
 use crate::xlate::{BridgeId, BundleId};
 
@@ -160,7 +160,7 @@ impl Bridges {
                         .entry(kind.clone())
                         .or_insert_with(|| Believed::of(&*datapath, self.vlan_limit));
                     self.tunnels.entry(kind).or_insert_with(|| tunnel::Shared::of(&*datapath));
-                    let bridge = Bridge::new(name, *row, datapath, now);
+                    let bridge = Bridge::new(name, *row, datapath, self.learning.clone(), now);
                     self.bridges.insert(name.clone(), bridge);
                 }
                 Err(error) => {
@@ -270,8 +270,20 @@ fn wanted_ports<'a>(idl: &'a Idl, bridge: &'a str, row: Record<'a>) -> ByHash<Wa
     wanted
 }
 
+/// The numbers that interfaces ask for, by name.
+fn requests<'a>(idl: &'a Idl, wanted: &ByHash<Wanted<'a>>) -> BTreeMap<&'a str, OfPort> {
+    let ifaces = wanted.iter().flat_map(|port| port.ifaces(idl));
+    ifaces.filter_map(|iface| Some((iface.name, iface.requested()?))).collect()
+}
+
 impl Bridge {
-    fn new(name: &str, row: Record<'_>, datapath: Arc<dyn Datapath>, now: Instant) -> Self {
+    fn new(
+        name: &str,
+        row: Record<'_>,
+        datapath: Arc<dyn Datapath>,
+        learning: mac::Counters,
+        now: Instant,
+    ) -> Self {
         let ofproto = Ofproto::new(name, now);
         let tables = Arc::clone(ofproto.tables());
         Self {
@@ -279,7 +291,7 @@ impl Bridge {
             uuid: row.uuid(),
             id: BridgeId(row.uuid().0.to_be_bytes()),
             kind: kind_of(row).to_owned(),
-            macs: Arc::new(MacTable::new(move || tables.note_change())),
+            macs: Arc::new(MacTable::new(learning, move || tables.note_change())),
             ofproto,
             datapath,
             ports: ByHash::new(),
@@ -307,16 +319,17 @@ impl Bridge {
         now: Instant,
     ) {
         let mut doomed = BTreeSet::new();
+        let requests = requests(idl, wanted);
         for port in self.ports.iter() {
             let ifaces = wanted.get(&port.name).map(|wanted| wanted.ifaces(idl)).unwrap_or_default();
             for iface in &port.ifaces {
                 let wanted = ifaces.iter().find(|wanted| wanted.name == iface.name);
-                if !wanted.is_some_and(|wanted| self.can_stay(iface, *wanted)) {
+                if !wanted.is_some_and(|wanted| self.can_stay(iface, *wanted, &requests)) {
                     doomed.insert(iface.name.clone());
                 }
             }
         }
-        doomed.extend(self.victims(idl, wanted));
+        doomed.extend(self.victims(&requests));
         for name in doomed {
             if let Some(known) = self.iface(&name).and_then(|iface| iface.tunnel.as_ref()) {
                 tunnels.leave(known);
@@ -352,7 +365,7 @@ impl Bridge {
     }
 
     /// Whether an interface can be made what the database wants without making it anew.
-    fn can_stay(&self, iface: &Iface, wanted: WantedIface<'_>) -> bool {
+    fn can_stay(&self, iface: &Iface, wanted: WantedIface<'_>, requests: &BTreeMap<&str, OfPort>) -> bool {
         let lost = self.ofproto.port(iface.ofp).is_none();
         if lost
             || iface.kind != wanted.kind(&self.name)
@@ -360,30 +373,20 @@ impl Bridge {
         {
             return false;
         }
+        // One that asked for its number, too, keeps it.
+        let insists = |holder: &Iface| requests.get(&*holder.name) == Some(&holder.ofp);
         let requested = wanted.requested().filter(|&number| number != iface.ofp);
-        iface.ofp == OfPort::LOCAL || requested.is_none_or(|number| self.holder_insists(number))
-    }
-
-    /// Whether the interface that has the number asked for it, too.
-    fn holder_insists(&self, number: OfPort) -> bool {
-        self.ofproto.port(number).is_some() && self.ofproto.is_requested(number)
+        iface.ofp == OfPort::LOCAL
+            || requested.is_none_or(|number| self.ifaces().any(|other| other.ofp == number && insists(other)))
     }
 
     /// Interfaces that have to leave a number to one that asks for it.
-    fn victims(&self, idl: &Idl, wanted: &ByHash<Wanted<'_>>) -> Vec<String> {
-        let mut insisting = BTreeMap::new();
-        for iface in wanted.iter().flat_map(|port| port.ifaces(idl)) {
-            if let Some(number) = iface.requested() {
-                insisting.entry(number).or_insert(iface.name);
-            }
-        }
-        let takes = |iface: &&Iface| insisting.get(&iface.ofp).is_some_and(|&name| name != iface.name);
-        let asked = |iface: &&Iface| {
-            let row =
-                wanted.iter().flat_map(|port| port.ifaces(idl)).find(|wanted| wanted.name == iface.name);
-            row.and_then(|row| row.requested()) == Some(iface.ofp)
-        };
-        self.ifaces().filter(takes).filter(|iface| !asked(iface)).map(|iface| iface.name.clone()).collect()
+    fn victims(&self, requests: &BTreeMap<&str, OfPort>) -> Vec<String> {
+        let numbers: BTreeSet<_> = requests.values().collect();
+        let asked = |iface: &&Iface| requests.get(&*iface.name) == Some(&iface.ofp);
+        let victims =
+            self.ifaces().filter(|iface| numbers.contains(&iface.ofp)).filter(|iface| !asked(iface));
+        victims.map(|iface| iface.name.clone()).collect()
     }
 
     /// Names of all ports, in the order of OVS's table by OpenFlow number.

@@ -289,6 +289,21 @@ fn ports_come_and_go() {
 }
 
 #[test]
+fn a_port_that_no_longer_asks_for_its_number_leaves_it() {
+    let mut bed = Bed::new();
+    let ports = [("p1", json!({"type": "dummy", "ofport_request": 2})), ("p2", json!({"type": "dummy"}))];
+    bed.add_bridge("br0", json!({}), &ports);
+    bed.transact(json!([
+        {"op": "update", "table": "Interface", "where": [["name", "==", "p1"]],
+            "row": {"ofport_request": ["set", []]}},
+        {"op": "update", "table": "Interface", "where": [["name", "==", "p2"]], "row": {"ofport_request": 2}},
+    ]));
+    // 1 was in use a moment ago; a number that was not is as good.
+    let rows = bed.select("Interface", &["name", "ofport"]);
+    assert_eq!(rows, [json!({"name": "p1", "ofport": 3}), json!({"name": "p2", "ofport": 2})]);
+}
+
+#[test]
 fn patch_ports_know_each_other_and_secure_bridges_stay_empty() {
     let mut bed = Bed::new();
     let patch = |peer: &str| json!({"type": "patch", "options": ["map", [["peer", peer]]]});

@@ -90,11 +90,6 @@ impl Ofproto {
         }
     }
 
-    /// Whether some interface asked for a number.
-    pub fn is_requested(&self, number: OfPort) -> bool {
-        self.ports.numbers.requests.values().any(|&requested| requested == number.0)
-    }
-
     /// A number for a port that comes: [`OfPort::LOCAL`] for the bridge's own. `None` if all are in use.
     pub fn give_port_number(&mut self, name: &str, now: Instant) -> Option<OfPort> {
         if name == self.name() {

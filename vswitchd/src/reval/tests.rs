@@ -299,7 +299,7 @@ impl Setting {
             id: BridgeId([7; 16]),
             name: "br0".to_owned(),
             tables: Arc::clone(ofproto.tables()),
-            macs: Arc::new(MacTable::new(|| ())),
+            macs: Arc::new(MacTable::new(Default::default(), || ())),
             ports: [1, 2].map(|n| (OfPort(n), port(n))).into(),
             bundles: vec![bundle(1), bundle(2)],
             mirrors: Vec::new(),

@@ -7,7 +7,7 @@ use flow::proto::tcp;
 use flow::time::Instant;
 use openflow::msg::flow_mod::FlowMod;
 
-use super::mac::MacTable;
+use super::mac::{Learned, MacTable};
 use super::snapshot::{BridgeId, BundleId, PatchCounters};
 use crate::ofproto::{Group, Rule, Tables};
 use flow::id::TableId;
@@ -88,7 +88,9 @@ impl Effect {
             }
             Self::Group { group, bucket } => group.credit(*bucket, packets, bytes),
             Self::Mac { macs, bundle, mac, vlan, gratuitous, bonded } => {
-                macs.learn(*mac, *vlan, *bundle, *gratuitous, *bonded, stats.used);
+                if macs.learn(*mac, *vlan, *bundle, *gratuitous, *bonded, stats.used) == Learned::Static {
+                    macs.count_static();
+                }
             }
             Self::Patch { tx, rx } => {
                 if let Some(tx) = tx {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use daemon::coverage::{Counter, Coverage};
 use flow::key::EthAddr;
 use flow::time::Instant;
 
@@ -64,9 +65,46 @@ struct Inner {
     stats: Stats,
 }
 
+/// Events of the tables of all bridges that `coverage/show` shows.
+#[derive(Clone, Default, Debug)]
+pub struct Counters {
+    learned: Counter,
+    expired: Counter,
+    evicted: Counter,
+    moved: Counter,
+    /// A packet was from a static address, but came by another port.
+    static_none_move: Counter,
+}
+
+impl Counters {
+    /// Registers them.
+    pub fn new(coverage: &mut Coverage) -> Self {
+        let mut counter = |name: &str| coverage.counter(&format!("mac_learning_{name}"));
+        Self {
+            learned: counter("learned"),
+            expired: counter("expired"),
+            evicted: counter("evicted"),
+            moved: counter("moved"),
+            static_none_move: counter("static_none_move"),
+        }
+    }
+}
+
+/// What became of an address that a packet was from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Learned {
+    /// It is new, or was elsewhere.
+    Changed,
+    /// It was there, or is not to be learned.
+    Nothing,
+    /// It is a static one of another bundle.
+    Static,
+}
+
 /// A bridge's table of learned addresses. All methods may be called from any thread.
 pub struct MacTable {
     inner: Mutex<Inner>,
+    counters: Counters,
     /// Called when something changed that translations depend on.
     changed: Box<dyn Fn() + Send + Sync>,
 }
@@ -77,9 +115,9 @@ fn is_multicast(mac: EthAddr) -> bool {
 
 impl MacTable {
     /// An empty table. `changed` is called whenever a lookup's result may have become another.
-    pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn new(counters: Counters, changed: impl Fn() + Send + Sync + 'static) -> Self {
         let inner = Inner { aging: Duration::from_secs(DEFAULT_AGING), max: DEFAULT_MAX, ..Inner::default() };
-        Self { inner: Mutex::new(inner), changed: Box::new(changed) }
+        Self { inner: Mutex::new(inner), counters, changed: Box::new(changed) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -122,7 +160,7 @@ impl MacTable {
         self.lock().entries.get(&(vlan, mac)).is_some_and(|(entry, _)| entry.locked_until > now)
     }
 
-    /// Learns that `mac` is behind `bundle`. Returns whether it is new or was elsewhere.
+    /// Learns that `mac` is behind `bundle`.
     pub fn learn(
         &self,
         mac: EthAddr,
@@ -131,18 +169,22 @@ impl MacTable {
         gratuitous: bool,
         bonded: bool,
         now: Instant,
-    ) -> bool {
+    ) -> Learned {
         let mut inner = self.lock();
         if is_multicast(mac) || inner.no_learning.as_ref().is_some_and(|set| set.contains(vlan)) {
-            return false;
+            return Learned::Nothing;
         }
         let old = inner.entries.get(&(vlan, mac)).map(|(entry, _)| *entry);
-        if old.is_some_and(|old| old.is_static || (old.bundle != bundle && bonded && old.locked_until > now))
+        if let Some(old) = old
+            && old.is_static
         {
-            return false;
+            return if old.bundle == bundle { Learned::Nothing } else { Learned::Static };
         }
-        if old.is_none() && inner.entries.len() >= inner.max {
-            inner.evict();
+        if old.is_some_and(|old| old.bundle != bundle && bonded && old.locked_until > now) {
+            return Learned::Nothing;
+        }
+        if old.is_none() && inner.entries.len() >= inner.max && inner.evict() {
+            self.counters.evicted.inc();
         }
         let locked_until = match old {
             _ if gratuitous && !bonded => now + GRAT_ARP_LOCK,
@@ -154,10 +196,12 @@ impl MacTable {
         let changed = match old {
             None => {
                 inner.stats.learned += 1;
+                self.counters.learned.inc();
                 true
             }
             Some(old) if old.bundle != bundle => {
                 inner.stats.moved += 1;
+                self.counters.moved.inc();
                 true
             }
             Some(_) => false,
@@ -165,8 +209,15 @@ impl MacTable {
         drop(inner);
         if changed {
             (self.changed)();
+            Learned::Changed
+        } else {
+            Learned::Nothing
         }
-        changed
+    }
+
+    /// Counts that a packet was from a static address of another bundle.
+    pub fn count_static(&self) {
+        self.counters.static_none_move.inc();
     }
 
     /// Adds a static entry, or makes one of a learned one.
@@ -249,6 +300,7 @@ impl MacTable {
         for (vlan, mac) in overdue {
             inner.remove(mac, vlan);
             inner.stats.expired += 1;
+            self.counters.expired.inc();
             any = true;
         }
         drop(inner);
@@ -334,13 +386,14 @@ impl Inner {
 
     /// Forgets what was used least recently of a bundle that has the most entries: one bundle with many addresses must
     /// not make the switch forget those of the others.
-    fn evict(&mut self) {
+    fn evict(&mut self) -> bool {
         let fullest = self.shares.most();
         let victim = fullest.and_then(|bundle| self.each.get(&bundle)?.values().next().copied());
         if let Some((vlan, mac)) = victim {
             self.remove(mac, vlan);
             self.stats.evicted += 1;
         }
+        victim.is_some()
     }
 }
 
@@ -430,11 +483,11 @@ mod tests {
     fn addresses_are_learned_moved_and_forgotten() {
         let changes = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&changes);
-        let table = MacTable::new(move || _ = seen.fetch_add(1, Ordering::Relaxed));
+        let table = MacTable::new(Counters::default(), move || _ = seen.fetch_add(1, Ordering::Relaxed));
         let (a, b) = (BundleId(1), BundleId(2));
-        assert!(table.learn([2; 6], 5, a, false, false, at(0)));
-        assert!(!table.learn([2; 6], 5, a, false, false, at(10)));
-        assert!(table.learn([2; 6], 5, b, false, false, at(20)));
+        assert_eq!(table.learn([2; 6], 5, a, false, false, at(0)), Learned::Changed);
+        assert_eq!(table.learn([2; 6], 5, a, false, false, at(10)), Learned::Nothing);
+        assert_eq!(table.learn([2; 6], 5, b, false, false, at(20)), Learned::Changed);
         assert_eq!(table.lookup([2; 6], 5), Some(b));
         assert_eq!(table.lookup([2; 6], 6), None);
         assert_eq!(table.rows(at(25)), [Row { mac: [2; 6], vlan: 5, bundle: b, age: Some(5) }]);
@@ -449,7 +502,7 @@ mod tests {
 
     #[test]
     fn a_full_table_evicts_from_the_bundle_with_the_most() {
-        let table = MacTable::new(|| ());
+        let table = MacTable::new(Counters::default(), || ());
         table.configure(300, 10, None);
         for i in 0..10 {
             let at = at(u64::from(i));
@@ -468,7 +521,7 @@ mod tests {
 
     #[test]
     fn static_entries_stay_and_a_full_table_evicts() {
-        let table = MacTable::new(|| ());
+        let table = MacTable::new(Counters::default(), || ());
         table.configure(300, 10, None);
         assert!(table.add_static([2, 0, 0, 0, 0, 99], 0, BundleId(9)));
         for i in 0..12 {
@@ -476,7 +529,7 @@ mod tests {
         }
         assert_eq!(table.stats().1, 10);
         assert_eq!(table.stats().0.evicted, 3);
-        assert!(!table.learn([2, 0, 0, 0, 0, 99], 0, BundleId(1), false, false, at(1)));
+        assert_eq!(table.learn([2, 0, 0, 0, 0, 99], 0, BundleId(1), false, false, at(1)), Learned::Static);
         table.flush();
         assert_eq!(table.lookup([2, 0, 0, 0, 0, 99], 0), Some(BundleId(9)));
         assert!(table.remove_static([2, 0, 0, 0, 0, 99], 0));

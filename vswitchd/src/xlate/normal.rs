@@ -8,6 +8,7 @@ use flow::proto::{PT_ETH, arp, ethertype};
 
 use super::ctx::Ctx;
 use super::effect::Effect;
+use super::mac::Learned;
 use super::report::Kind;
 use super::snapshot::{Admission, Bundle, Port, PriorityTags, VlanMode};
 use super::vlan::Tags;
@@ -157,7 +158,7 @@ impl<'a> Ctx<'a> {
             && self.key.packet_type.get() == PT_ETH;
         if self.input.side_effects
             && layer2
-            && macs.learn(mac, vlan, bundle.id, gratuitous, bonded, self.input.now)
+            && macs.learn(mac, vlan, bundle.id, gratuitous, bonded, self.input.now) == Learned::Changed
         {
             let mut text = String::new();
             flow::field::Field::EthSrc.format(

@@ -62,7 +62,7 @@ fn bridge(ofproto: &Ofproto) -> Bridge {
         id: BridgeId([7; 16]),
         name: "br0".to_owned(),
         tables: Arc::clone(ofproto.tables()),
-        macs: Arc::new(MacTable::new(|| ())),
+        macs: Arc::new(MacTable::new(Default::default(), || ())),
         ports: ports.iter().map(|&(number, name, odp)| (OfPort(number), port(number, name, odp))).collect(),
         bundles: vec![
             bundle(65534, "br0", None),
