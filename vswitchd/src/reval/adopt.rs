@@ -191,9 +191,13 @@ impl Foreign {
         if heirs.is_empty() {
             return backer.recirc.release_reserved();
         }
+        let mut ways: HashMap<RecircId, Vec<RecircId>> = HashMap::new();
+        for heir in heirs.values() {
+            ways.entry(heir.id).or_default().extend(&heir.leads_to);
+        }
         let mut reached = HashSet::new();
-        let roots = heirs.values().filter(|heir| heir.id.0 == 0);
-        let mut ids: Vec<RecircId> = roots.flat_map(|heir| heir.leads_to.iter().copied()).collect();
+        // From flows without recirculation.
+        let mut ids = vec![RecircId(0)];
         for ukey in backer.flows.ukeys.part(0, 1).flatten() {
             let state = ukey.state();
             match state.life {
@@ -205,8 +209,7 @@ impl Foreign {
         }
         while let Some(id) = ids.pop() {
             if reached.insert(id) {
-                let further = heirs.values().filter(|heir| heir.id == id);
-                ids.extend(further.flat_map(|heir| heir.leads_to.iter().copied()));
+                ids.extend(ways.get(&id).into_iter().flatten());
             }
         }
         for heir in heirs.values_mut() {
