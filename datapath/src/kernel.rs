@@ -24,6 +24,7 @@ mod packet;
 mod meter;
 mod open;
 mod cpus;
+mod help;
 mod operate;
 mod requests;
 mod probe;

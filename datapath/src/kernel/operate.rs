@@ -4,9 +4,10 @@ use sys::errno::Errno;
 
 use super::flow::{decode, decode_stats, push_del, push_get, push_put, put_size};
 use super::genl::Families;
+use super::help;
 use super::packet::{execute_size, oversized, push_execute};
 use crate::Error;
-use crate::flow::{Flow, FlowGet, FlowStats, Op, OpDone, OpResult};
+use crate::flow::{Execute, Flow, FlowGet, FlowStats, Op, OpDone, OpResult};
 use crate::netlink::{Batch, Client, Message, Outcome};
 
 /// Bytes of a request without key and actions of unknown length.
@@ -45,6 +46,13 @@ impl Operator {
                 results[place] = Err(Errno::ENOBUFS.into());
                 continue;
             }
+            if let Op::Execute(execute) = op
+                && help::is_needed(execute.actions)
+            {
+                self.flush(client, (families, dp), ops, results);
+                results[place] = self.execute_in_parts(client, (families, dp), execute);
+                continue;
+            }
             if !self.batch.has_room(size(op)) {
                 self.flush(client, (families, dp), ops, results);
             }
@@ -52,6 +60,20 @@ impl Operator {
             self.places.push(place);
         }
         self.flush(client, (families, dp), ops, results);
+    }
+
+    /// Executes what the kernel would refuse whole.
+    fn execute_in_parts(
+        &mut self,
+        client: &mut Client,
+        on: (&Families, u32),
+        execute: &Execute<'_>,
+    ) -> OpResult {
+        let parts = help::parts(execute)?;
+        let ops = parts.iter().map(|part| Op::Execute(part.execute(execute))).collect::<Vec<_>>();
+        let mut results = Vec::new();
+        self.operate(client, on, &ops, false, &mut results);
+        results.into_iter().find(Result::is_err).unwrap_or(Ok(OpDone::Execute))
     }
 
     fn flush(&mut self, client: &mut Client, on: (&Families, u32), ops: &[Op<'_>], results: &mut [OpResult]) {

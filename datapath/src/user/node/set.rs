@@ -98,7 +98,7 @@ fn complement(worker: &mut Worker, packet: &Packet, partial: bool) {
 }
 
 /// The protocol behind extension headers, and whether a routing header with segments left is among them.
-fn ipv6_transport(frame: &[u8], layout: &Layout) -> (u8, bool) {
+pub(crate) fn ipv6_transport(frame: &[u8], layout: &Layout) -> (u8, bool) {
     let (Some(l3), Some(l4)) = (layout.l3, layout.l4) else { return (0, false) };
     let (mut at, end) = (usize::from(l3) + 40, usize::from(l4));
     let mut protocol = frame.get(usize::from(l3) + 6).copied().unwrap_or(0);
