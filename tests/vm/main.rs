@@ -68,7 +68,7 @@ const TABLES: &[&[Test]] = &[
 const PARTS: &[&[Test]] = &[netlink::PARTS];
 
 /// The longest that a test may take. Emulated processors are slow, and the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(1800);
 
 struct Options {
     smoke: bool,
