@@ -540,7 +540,7 @@ fn same_dumps_of_all_keys(world: &World) {
     let missing: Vec<&str> =
         theirs.lines().filter(|flow| !ours.lines().any(|other| other == *flow)).collect();
     assert!(missing.is_empty(), "{}\n{}", missing.join("\n"), refusals[1]);
-    assert!(theirs.lines().count() > 30, "{}", refusals[0]);
+    assert!(theirs.lines().count() >= 20, "{}", refusals[0]);
     world.sh("ovs-dpctl del-dp mine");
 }
 
