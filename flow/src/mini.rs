@@ -21,10 +21,13 @@ impl Mini {
     /// Compresses a key.
     pub fn new(key: &Key) -> Self {
         let mut mini = Self::default();
-        for (index, &word) in key.words().iter().enumerate().filter(|&(_, &word)| word != 0) {
-            mini.map[index / 64] |= 1 << (index % 64);
-            mini.words.push(word);
+        for (map, words) in mini.map.iter_mut().zip(key.words().chunks(64)) {
+            *map = words.iter().rev().fold(0, |map, &word| map << 1 | u64::from(word != 0));
         }
+        let len: u32 = mini.map.iter().map(|map| map.count_ones()).sum();
+        let mut words = SmallVec::with_capacity(len as usize);
+        words.extend(mini.indices().map(|index| key.words()[index]));
+        mini.words = words;
         mini
     }
 
@@ -91,6 +94,12 @@ impl Mini {
     /// Whether every bit of `other` is also in `self`.
     pub fn covers(&self, other: &Self) -> bool {
         other.iter().all(|(index, word)| word & !self.get(index) == 0)
+    }
+
+    /// Whether every bit of `key` is also in `self`.
+    pub fn covers_key(&self, key: &Key) -> bool {
+        let mine = self.expand();
+        mine.words().iter().zip(key.words()).fold(0, |lacking, (&mine, &word)| lacking | word & !mine) == 0
     }
 
     /// A hash of the whole.

@@ -151,6 +151,11 @@ impl Value {
 
     /// Sets `n` bits from `ofs` on to 1.
     pub fn one_bits(&mut self, ofs: usize, n: usize) {
+        if self.len() <= 16 && n > 0 && ofs < 128 {
+            let ones = u128::MAX >> (128 - n.min(128)) << ofs;
+            *self = Self::from_u128(self.u128() | ones, self.len());
+            return;
+        }
         for i in 0..n {
             self.set_bit(ofs + i, true);
         }

@@ -254,7 +254,7 @@ impl KeyAttr {
             Self::Encap(inner) => writer.nest(code, |nest| inner.iter().for_each(|attr| attr.encode(nest))),
             Self::Tunnel(inner) => writer.nest(code, |nest| tunnel::encode_all(inner, nest)),
             Self::Nsh(nsh) => writer.nest(code, |nest| nsh.encode(nest)),
-            _ => writer.put(code, &self.payload()),
+            _ => writer.put(code, self.flat()),
         }
     }
 
@@ -266,29 +266,37 @@ impl KeyAttr {
                 self.encode(&mut writer);
                 writer.into_bytes().split_off(crate::attr::HEADER)
             }
+            _ => self.flat().to_vec(),
+        }
+    }
+
+    /// The payload where it is not attributes; empty where it is.
+    fn flat(&self) -> &[u8] {
+        match self {
+            Self::Encap(_) | Self::Tunnel(_) | Self::Nsh(_) => &[],
             Self::Priority(value)
             | Self::InPort(DpPort(value))
             | Self::SkbMark(value)
             | Self::DpHash(value)
             | Self::RecircId(value)
             | Self::CtState(value)
-            | Self::CtMark(value) => value.to_ne_bytes().to_vec(),
-            Self::CtZone(value) => value.to_ne_bytes().to_vec(),
-            Self::Vlan(value) | Self::Ethertype(value) | Self::TcpFlags(value) => value.as_bytes().to_vec(),
-            Self::PacketType(value) => value.as_bytes().to_vec(),
-            Self::Ethernet(value) => value.as_bytes().to_vec(),
-            Self::Ipv4(value) => value.as_bytes().to_vec(),
-            Self::Ipv6(value) => value.as_bytes().to_vec(),
-            Self::Tcp(value) | Self::Udp(value) | Self::Sctp(value) => value.as_bytes().to_vec(),
-            Self::Icmp(value) | Self::Icmpv6(value) => value.as_bytes().to_vec(),
-            Self::Arp(value) => value.as_bytes().to_vec(),
-            Self::Nd(value) => value.as_bytes().to_vec(),
-            Self::Mpls(value) => value.as_bytes().to_vec(),
-            Self::CtLabels(value) => value.to_vec(),
-            Self::CtTuple4(value) => value.as_bytes().to_vec(),
-            Self::CtTuple6(value) => value.as_bytes().to_vec(),
-            Self::NdExt(value) => value.as_bytes().to_vec(),
-            Self::Unknown(_, value) => value.clone(),
+            | Self::CtMark(value) => value.as_bytes(),
+            Self::CtZone(value) => value.as_bytes(),
+            Self::Vlan(value) | Self::Ethertype(value) | Self::TcpFlags(value) => value.as_bytes(),
+            Self::PacketType(value) => value.as_bytes(),
+            Self::Ethernet(value) => value.as_bytes(),
+            Self::Ipv4(value) => value.as_bytes(),
+            Self::Ipv6(value) => value.as_bytes(),
+            Self::Tcp(value) | Self::Udp(value) | Self::Sctp(value) => value.as_bytes(),
+            Self::Icmp(value) | Self::Icmpv6(value) => value.as_bytes(),
+            Self::Arp(value) => value.as_bytes(),
+            Self::Nd(value) => value.as_bytes(),
+            Self::Mpls(value) => value.as_bytes(),
+            Self::CtLabels(value) => value,
+            Self::CtTuple4(value) => value.as_bytes(),
+            Self::CtTuple6(value) => value.as_bytes(),
+            Self::NdExt(value) => value.as_bytes(),
+            Self::Unknown(_, value) => value,
         }
     }
 }
