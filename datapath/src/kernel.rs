@@ -6,6 +6,7 @@
 //! * [`dp`], [`vport`], `flow`, `packet`, `meter`: one file a family.
 //! * `open`, `cpus`: what both sides agree on at first, and how many handlers that means.
 //! * `operate`, `requests`: operations in batches and alone.
+//! * `help`: `set()` of fields that the kernel does not set.
 //! * `probe`: what the kernel can do.
 //! * [`fair`]: which upcalls a handler answers when there are more than it can.
 //! * `handler`: the threads that answer them.
