@@ -65,16 +65,19 @@ impl Metadata {
 
     /// The metadata part of a key.
     pub fn from_key(key: &Key) -> Self {
-        let tuple = match (key.ct_nw_proto, key.dl_type.get()) {
+        // A key of metadata alone has no EtherType.
+        let v6 =
+            key.dl_type.get() == ethertype::IPV6 || key.ct_ipv6_src != [0; 16] || key.ct_ipv6_dst != [0; 16];
+        let tuple = match (key.ct_nw_proto, v6) {
             (0, _) => None,
-            (proto, ethertype::IPV6) => Some(CtTuple::V6 {
+            (proto, true) => Some(CtTuple::V6 {
                 src: key.ct_ipv6_src,
                 dst: key.ct_ipv6_dst,
                 tp_src: key.ct_tp_src.get(),
                 tp_dst: key.ct_tp_dst.get(),
                 proto,
             }),
-            (proto, _) => Some(CtTuple::V4 {
+            (proto, false) => Some(CtTuple::V4 {
                 src: key.ct_nw_src.get(),
                 dst: key.ct_nw_dst.get(),
                 tp_src: key.ct_tp_src.get(),

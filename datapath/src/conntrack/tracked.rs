@@ -107,6 +107,9 @@ mod tests {
             let mut flow = FlowKey::default();
             tracked.write(&mut flow);
             let back = Tracked::of_key(&flow).unwrap();
+            let metadata = ::flow::extract::Metadata::from_key(&flow);
+            let six = matches!(metadata.ct_tuple, Some(::flow::extract::CtTuple::V6 { .. }));
+            assert_eq!(six, orig.v6);
             assert_eq!((back.state, back.zone, back.mark), (ct::NEW | ct::TRACKED, Zone(7), 5));
             assert_eq!((back.label, back.orig), (tracked.label, tracked.orig));
         }
