@@ -455,7 +455,7 @@ const KEYS: &[(&str, &str)] = &[
     ("recirc_id(0x5),dp_hash(0x1/0xf),skb_priority(0x7),skb_mark(0x5/0xff),in_port(1),eth_type(0x0800)", "2"),
     (
         "in_port(2),eth_type(0x0800),ipv4(src=0.0.0.1)",
-        "userspace(pid=5,userdata(01020304),actions),userspace(pid=6),2",
+        "userspace(pid=5,userdata(0102030405060708),actions),2",
     ),
     (
         "in_port(2),eth_type(0x0800),ipv4(src=0.0.0.2)",
