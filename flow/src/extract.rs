@@ -66,8 +66,10 @@ impl Metadata {
     /// The metadata part of a key.
     pub fn from_key(key: &Key) -> Self {
         // A key of metadata alone has no EtherType.
-        let v6 =
-            key.dl_type.get() == ethertype::IPV6 || key.ct_ipv6_src != [0; 16] || key.ct_ipv6_dst != [0; 16];
+        let v6 = match key.dl_type.get() {
+            0 => key.ct_ipv6_src != [0; 16] || key.ct_ipv6_dst != [0; 16],
+            dl_type => dl_type == ethertype::IPV6,
+        };
         let tuple = match (key.ct_nw_proto, v6) {
             (0, _) => None,
             (proto, true) => Some(CtTuple::V6 {
