@@ -11,12 +11,13 @@ use flow::cookie::{CookieKind, SlowReasons, UserCookie};
 use flow::drop::DropReason;
 use flow::id::{DpMeter, DpPort, OfPort, RecircId, Ufid};
 use flow::key::{Key, Mask};
+use flow::mini::Mini;
 use flow::odp::Fitness;
 use flow::time::Instant;
 use flow::wildcards;
 
 use crate::backer::{Backer, Note, PacketIn};
-use crate::reval::{Kept, New, raw_key, significant};
+use crate::reval::{Kept, New, raw_key};
 use crate::xlate::snapshot::Sampled;
 use crate::xlate::trace::Tracer;
 use crate::xlate::{Bridge, BridgeId, Input, Output, Snapshot, Stats, effect, translate};
@@ -145,7 +146,7 @@ impl Backer {
                 raw_mask: None,
                 key: upcall.key,
                 recirc,
-                mask: significant(&snapshot, upcall.key, &mask),
+                mask: Mini::new(&mask.0),
                 actions: installed.as_slice().into(),
                 kept,
                 seq: Some(seq),

@@ -198,7 +198,7 @@ impl Foreign {
         let mut reached = HashSet::new();
         // From flows without recirculation.
         let mut ids = vec![RecircId(0)];
-        for ukey in backer.flows.ukeys.part(0, 1).flatten() {
+        for ukey in backer.flows.ukeys.part(0, 1, |_| true).flatten() {
             let state = ukey.state();
             match state.life {
                 Life::Gone => {}

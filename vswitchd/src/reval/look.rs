@@ -70,7 +70,7 @@ impl Batch {
     /// Has the flow deleted.
     pub fn delete(&mut self, ukey: &Arc<Ukey>, state: &mut State) {
         state.life = Life::Gone;
-        let actions = Arc::from([]);
+        let actions = Arc::default();
         self.0.push(Pending { ukey: Arc::clone(ukey), request: Request::Delete, mask: None, actions });
     }
 
@@ -194,7 +194,7 @@ impl Look<'_> {
                 }
             }
             Verdict::Replace(mask, actions, kept) => {
-                state.mask = significant(self.snapshot, &ukey.key.expand(), &mask);
+                state.mask = Mini::new(&mask.0);
                 state.actions = actions.into();
                 batch.put(self, ukey, state, Request::Replace);
                 (state.kept, state.seq, state.teaching) = (kept, Some(self.seq), false);
@@ -220,8 +220,10 @@ impl Look<'_> {
         let kept = Kept { effects: result.effects, recircs: result.recircs };
         // A flow that is too wide now must go, unless it is as it should have been had its own packet's rules been there;
         // one that is too narrow may stay.
-        let covered = state.mask.covers(&Mini::new(&result.mask.0))
-            || state.mask.covers(&significant(self.snapshot, &key, &result.mask));
+        let covered = state.mask.covers_key(&result.mask.0) || {
+            let installed = significant(self.snapshot, &key, &Mask(state.mask.expand()));
+            installed.covers(&significant(self.snapshot, &key, &result.mask))
+        };
         if !covered {
             return match state.teaching {
                 true => Verdict::Replace(Box::new(result.mask), actions, kept),
@@ -284,7 +286,7 @@ pub(crate) fn raw_mask(snapshot: &Snapshot, key: &Key, mask: &Mask) -> RawMask {
 }
 
 /// The bits of a mask that a datapath flow can have: what its attributes carry.
-pub(crate) fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Mini {
+fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Mini {
     match odp::mask_to_flow(&raw_mask(snapshot, key, mask), key) {
         Ok((mask, _)) => Mini::new(&mask.0),
         Err(_) => Mini::new(&mask.0),

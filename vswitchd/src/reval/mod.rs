@@ -32,7 +32,7 @@ use datapath::PmdId;
 use flow::id::Ufid;
 use flow::time::Instant;
 
-pub(crate) use look::{raw_key, significant};
+pub(crate) use look::raw_key;
 pub use ukey::{Kept, New, Ukey};
 
 use crate::backer::Backer;
@@ -260,7 +260,7 @@ impl Flows {
 
     /// The flows of a worker are gone.
     pub(crate) fn forget_worker(&self, pmd: PmdId) {
-        for ukey in self.ukeys.part(0, 1).flatten().filter(|ukey| ukey.pmd == pmd) {
+        for ukey in self.ukeys.part(0, 1, |ukey| ukey.pmd == pmd).flatten() {
             ukey.state().life = Life::Gone;
             self.ukeys.remove(&ukey);
         }
@@ -409,7 +409,7 @@ impl Flows {
             sparse: None,
         };
         let mut batch = Batch::default();
-        for ukey in self.ukeys.part(0, 1).flatten() {
+        for ukey in self.ukeys.part(0, 1, |_| true).flatten() {
             let mut state = ukey.state();
             if state.life != Life::Gone {
                 batch.delete(&ukey, &mut state);

@@ -12,7 +12,7 @@ use flow::time::Instant;
 
 use super::adopt::Adoption;
 use super::look::{Batch, Look};
-use super::ukey::{Life, Ukey};
+use super::ukey::{Life, State, Ukey};
 use super::{Flows, Settings};
 use crate::backer::Backer;
 use crate::xlate::Snapshot;
@@ -182,7 +182,8 @@ impl Pass {
     pub fn sweep(&self, flows: &Flows, backer: &Backer, part: usize, of: usize) {
         let started = std::time::Instant::now();
         let look = self.look(flows, backer);
-        for shard in flows.ukeys.part(part, of) {
+        let left = |ukey: &Ukey| ukey.try_state().is_none_or(|state| self.is_left(ukey, &state));
+        for shard in flows.ukeys.part(part, of, left) {
             let mut batch = Batch::default();
             for ukey in shard {
                 self.sweep_one(&look, flows, &ukey, &mut batch);
@@ -195,13 +196,22 @@ impl Pass {
         self.took.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 
+    /// Whether the sweep has to deal with a flow. Few are such.
+    fn is_left(&self, ukey: &Ukey, state: &State) -> bool {
+        match state.life {
+            Life::Live => state.seen != self.number && ukey.created < self.began,
+            Life::Wrong => true,
+            Life::Asked | Life::Gone => false,
+        }
+    }
+
     fn sweep_one(&self, look: &Look<'_>, flows: &Flows, ukey: &Arc<Ukey>, batch: &mut Batch) {
         let Some(mut state) = ukey.try_state() else { return flows.tally(|c| &c.contention, 1) };
-        let unseen = state.seen != self.number;
-        match state.life {
-            Life::Live if unseen && ukey.created < self.began => {}
-            Life::Wrong => return batch.delete(ukey, &mut state),
-            _ => return,
+        if !self.is_left(ukey, &state) {
+            return;
+        }
+        if state.life == Life::Wrong {
+            return batch.delete(ukey, &mut state);
         }
         state.missed += 1;
         if state.missed >= MISSED_DUMPS && self.is_complete() {

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -109,6 +109,10 @@ impl Ukey {
         Self { ufid, has_ufid, pmd, raw, raw_mask, key: Mini::new(key), _recirc: recirc, created, state }
     }
 
+    fn name(&self) -> Name {
+        Name(self.ufid, self.pmd)
+    }
+
     /// Locks what changes.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -124,35 +128,84 @@ impl Ukey {
     }
 }
 
-type Name = (Ufid, PmdId);
+/// What a ukey is known by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Name(Ufid, PmdId);
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self(Ufid(ufid), pmd) = self;
+        for half in ufid.as_chunks().0 {
+            state.write_u64(u64::from_ne_bytes(*half));
+        }
+        pmd.hash(state);
+    }
+}
+
+/// Mixes names with a number that nobody outside can know. A name is a hash already: one product a word is enough.
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(word.into());
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+}
+
+#[derive(Clone, Copy)]
+struct BuildNameHasher(u64);
+
+impl BuildHasher for BuildNameHasher {
+    type Hasher = NameHasher;
+
+    fn build_hasher(&self) -> NameHasher {
+        NameHasher(self.0)
+    }
+}
 
 /// A part of all ukeys, with a lock of its own.
-type Shard = Mutex<HashMap<Name, Arc<Ukey>>>;
+type Shard = HashMap<Name, Arc<Ukey>, BuildNameHasher>;
 
 /// All ukeys of a datapath.
 pub struct Ukeys {
-    shards: Box<[Shard]>,
-    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+    hasher: BuildNameHasher,
     count: AtomicUsize,
 }
 
 impl Default for Ukeys {
     fn default() -> Self {
+        let hasher = BuildNameHasher(RandomState::new().hash_one(()));
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher))).collect(),
+            hasher,
             count: AtomicUsize::new(0),
         }
     }
 }
 
 impl Ukeys {
-    fn lock(shard: &Shard) -> MutexGuard<'_, HashMap<Name, Arc<Ukey>>> {
+    fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shard(&self, ufid: Ufid, pmd: PmdId) -> MutexGuard<'_, HashMap<Name, Arc<Ukey>>> {
-        let hash = self.hasher.hash_one((ufid, pmd)) as usize;
+    fn shard(&self, name: Name) -> MutexGuard<'_, Shard> {
+        // The map takes the lowest and the highest bits.
+        let hash = (self.hasher.hash_one(name) >> 32) as usize;
         Self::lock(&self.shards[hash % SHARDS])
     }
 
@@ -163,13 +216,14 @@ impl Ukeys {
 
     /// The ukey of a flow.
     pub fn find(&self, ufid: Ufid, pmd: PmdId) -> Option<Arc<Ukey>> {
-        self.shard(ufid, pmd).get(&(ufid, pmd)).cloned()
+        let name = Name(ufid, pmd);
+        self.shard(name).get(&name).cloned()
     }
 
     /// Enters a ukey; `replace` says whether it may take the place of one that is there. Gives the one that has the place.
     pub fn enter(&self, ukey: Ukey, replace: impl FnOnce(&Ukey) -> bool) -> Result<Arc<Ukey>, Arc<Ukey>> {
         let ukey = Arc::new(ukey);
-        match self.shard(ukey.ufid, ukey.pmd).entry((ukey.ufid, ukey.pmd)) {
+        match self.shard(ukey.name()).entry(ukey.name()) {
             Entry::Vacant(place) => {
                 place.insert(Arc::clone(&ukey));
                 self.count.fetch_add(1, Ordering::Relaxed);
@@ -186,8 +240,8 @@ impl Ukeys {
 
     /// Lets a ukey go, if it still has its place.
     pub fn remove(&self, ukey: &Arc<Ukey>) {
-        let mut shard = self.shard(ukey.ufid, ukey.pmd);
-        if let Entry::Occupied(place) = shard.entry((ukey.ufid, ukey.pmd))
+        let mut shard = self.shard(ukey.name());
+        if let Entry::Occupied(place) = shard.entry(ukey.name())
             && Arc::ptr_eq(place.get(), ukey)
         {
             place.remove();
@@ -195,10 +249,15 @@ impl Ukeys {
         }
     }
 
-    /// The ukeys of one part of `of` parts of the table, shard by shard.
-    pub fn part(&self, part: usize, of: usize) -> impl Iterator<Item = Vec<Arc<Ukey>>> + '_ {
+    /// Those ukeys of one part of `of` parts of the table that `wanted` says, shard by shard.
+    pub fn part<'a>(
+        &'a self,
+        part: usize,
+        of: usize,
+        wanted: impl Fn(&Ukey) -> bool + 'a,
+    ) -> impl Iterator<Item = Vec<Arc<Ukey>>> + 'a {
         let shards = self.shards.iter().skip(part).step_by(of.max(1));
-        shards.map(|shard| Self::lock(shard).values().cloned().collect())
+        shards.map(move |shard| Self::lock(shard).values().filter(|ukey| wanted(ukey)).cloned().collect())
     }
 
     /// How many ukeys one part of `of` parts of the table has.
