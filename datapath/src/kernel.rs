@@ -8,7 +8,7 @@
 //! * `operate`, `requests`: operations in batches and alone.
 //! * `help`: `set()` of fields that the kernel does not set.
 //! * `probe`: what the kernel can do.
-//! * [`fair`]: which upcalls a handler answers when there are more than it can.
+//! * [`fair`], `sieve`: which upcalls a handler answers when there are more than it can.
 //! * `handler`: the threads that answer them.
 //! * [`nfnetlink`], [`ct`], `ct_limit`: the connection tracker.
 //! * [`told`]: everything that the kernel says, from bytes.
@@ -30,6 +30,7 @@ mod operate;
 mod requests;
 mod probe;
 pub mod fair;
+mod sieve;
 mod handler;
 pub mod nfnetlink;
 pub mod ct;

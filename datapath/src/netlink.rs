@@ -386,7 +386,7 @@ impl Client {
         }
         // Each pass takes something off the socket, of which there is a bounded lot: every request has few answers.
         loop {
-            match self.mailbox.receive(&self.socket) {
+            match self.mailbox.receive_some(&self.socket, n) {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(Errno::ENOBUFS | Errno::EMSGSIZE) => {

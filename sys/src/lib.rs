@@ -8,7 +8,7 @@
 //! * [`poll`]: waiting for file descriptors, and bells that wake a waiting thread.
 //! * [`pool`]: packet memory behind owning handles.
 //! * [`packet`], [`tap`]: frames from and to the kernel.
-//! * [`netlink`]: messages to and from the kernel.
+//! * [`netlink`]: messages to and from the kernel; [`filter`]: which of them a socket gets.
 //! * [`link`]: flags, addresses, counters and settings of interfaces.
 #![warn(unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks)]
@@ -21,4 +21,5 @@ pub mod pool;
 pub mod packet;
 pub mod tap;
 pub mod netlink;
+pub mod filter;
 pub mod link;

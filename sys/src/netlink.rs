@@ -136,9 +136,7 @@ impl AsRawFd for Socket {
 }
 
 /// Room for a `cmsghdr` with an int, aligned.
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-struct Control([u8; 32]);
+type Control = [u64; 4];
 
 /// What became of one slot.
 #[derive(Clone, Copy, Default)]
@@ -177,17 +175,17 @@ impl Mailbox {
         self.letters.clear();
         let mut iovs: [MaybeUninit<libc::iovec>; MAX_SLOTS] = [const { MaybeUninit::uninit() }; MAX_SLOTS];
         let mut headers: [MaybeUninit<libc::mmsghdr>; MAX_SLOTS] =
-            [const { MaybeUninit::zeroed() }; MAX_SLOTS];
-        let mut controls = [Control([0; 32]); MAX_SLOTS];
+            [const { MaybeUninit::uninit() }; MAX_SLOTS];
+        let mut controls: [MaybeUninit<Control>; MAX_SLOTS] = [const { MaybeUninit::uninit() }; MAX_SLOTS];
         let slots = self.slots.min(MAX_SLOTS).min(max);
         for (n, slot) in self.memory.chunks_exact_mut(SLOT).take(slots).enumerate() {
             iovs[n].write(libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: SLOT });
             // SAFETY: all zeroes is a valid `mmsghdr`: null pointers and lengths of nothing.
-            let header = unsafe { headers[n].assume_init_mut() };
+            let header = headers[n].write(unsafe { std::mem::zeroed() });
             header.msg_hdr.msg_iov = iovs[n].as_mut_ptr();
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = controls[n].0.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = controls[n].0.len();
+            header.msg_hdr.msg_control = controls[n].as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = size_of::<Control>();
         }
         let got = loop {
             // SAFETY: the first `slots` headers are initialised, each with one `iovec` over a slot of its own and control
@@ -211,7 +209,7 @@ impl Mailbox {
             }
         };
         for header in &headers[..got.min(slots)] {
-            // SAFETY: zeroed, then filled in by us and by the kernel.
+            // SAFETY: the first `slots` headers are initialised, and the kernel filled in `got` of them.
             let header = unsafe { header.assume_init_ref() };
             if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
                 self.letters.clear();

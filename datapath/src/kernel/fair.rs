@@ -17,6 +17,8 @@
 //! up to [`MOST`] together. A noisy port thus fills its own queue and is dropped from there on, while another's upcall finds
 //! a token of its own, and waits for one upcall of each busy port per upcall of its own before it.
 //!
+//! A port that goes on missing much more often than its turn comes is cut back where its upcalls arise ([`super::sieve`]).
+//!
 //! Nothing here reads a clock or a socket.
 
 use std::collections::{HashMap, VecDeque};
@@ -60,6 +62,8 @@ pub struct PortFigures {
     pub admitted: u64,
     /// Upcalls that found none and were dropped.
     pub dropped: u64,
+    /// Upcalls that the kernel dropped before they were read, about, because the port had too many without a token.
+    pub sieved: u64,
     /// Upcalls that wait: tokens that the port holds.
     pub waiting: usize,
     /// Most tokens that it held at once.
@@ -91,6 +95,7 @@ struct Pool<T> {
     queue: VecDeque<(Instant, T)>,
     admitted: u64,
     dropped: u64,
+    sieved: u64,
     most_waiting: usize,
     longest_wait: Duration,
     last: Instant,
@@ -102,6 +107,7 @@ impl<T> Pool<T> {
             queue: VecDeque::new(),
             admitted: 0,
             dropped: 0,
+            sieved: 0,
             most_waiting: 0,
             longest_wait: Duration::ZERO,
             last: now,
@@ -113,6 +119,7 @@ impl<T> Pool<T> {
             port,
             admitted: self.admitted,
             dropped: self.dropped,
+            sieved: self.sieved,
             waiting: self.queue.len(),
             most_waiting: self.most_waiting,
             longest_wait: self.longest_wait,
@@ -128,6 +135,7 @@ pub struct Fair<T> {
     turns: VecDeque<DpPort>,
     common_free: usize,
     waiting: usize,
+    dropped: u64,
 }
 
 impl<T> Default for Fair<T> {
@@ -139,7 +147,14 @@ impl<T> Default for Fair<T> {
 impl<T> Fair<T> {
     /// Nothing waits.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, pools: HashMap::new(), turns: VecDeque::new(), common_free: limits.common, waiting: 0 }
+        Self {
+            limits,
+            pools: HashMap::new(),
+            turns: VecDeque::new(),
+            common_free: limits.common,
+            waiting: 0,
+            dropped: 0,
+        }
     }
 
     /// Upcalls that wait.
@@ -165,6 +180,7 @@ impl<T> Fair<T> {
         let borrows = held >= limits.reserved;
         if held >= limits.most || borrows && self.common_free == 0 {
             pool.dropped += 1;
+            self.dropped += 1;
             return Err(upcall);
         }
         self.common_free -= usize::from(borrows);
@@ -201,6 +217,24 @@ impl<T> Fair<T> {
         self.common_free += held.saturating_sub(self.limits.reserved);
         self.waiting -= held;
         held
+    }
+
+    /// Upcalls that found no token, of all ports.
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// The ports of which upcalls found no token: how many found one, and how many did not.
+    pub fn read(&self) -> impl Iterator<Item = (DpPort, u64, u64)> {
+        let noisy = self.pools.iter().filter(|(_, pool)| pool.dropped > 0);
+        noisy.map(|(port, pool)| (*port, pool.admitted, pool.dropped))
+    }
+
+    /// Counts upcalls of a port that were not even read.
+    pub fn note_sieved(&mut self, port: DpPort, upcalls: u64) {
+        if let Some(pool) = self.pools.get_mut(&port) {
+            pool.sieved += upcalls;
+        }
     }
 
     /// What became of upcalls so far.
@@ -256,6 +290,7 @@ mod tests {
             port: DpPort(port),
             admitted,
             dropped,
+            sieved: 0,
             waiting: 0,
             most_waiting,
             longest_wait: Duration::from_millis(ms),

@@ -165,16 +165,16 @@ pub(super) fn decode(family: Family, message: &Message<'_>) -> Result<(Flow, boo
     }
     let actions = match at(attr::ACTIONS) {
         Some(attr) => {
-            Action::decode_all(attr.data).map_err(|error| Malformed::Attribute(shifted(error, &attr)))?
+            Action::decode_all(attr.data).map_err(|error| Malformed::Attribute(shifted(error, &attr)))?.into()
         }
-        None => Vec::new(),
+        None => Arc::default(),
     };
     let flow = Flow {
         ufid: ufid.map_or_else(|| crate::ufid_of(&key.0), |ufid| Ufid(swapped(ufid))),
         ufid_present: ufid.is_some(),
         key,
         mask: RawMask(bytes(attr::MASK)),
-        actions: actions.into(),
+        actions,
         stats: read_stats(&found)?,
         attrs: FlowAttrs::default(),
         pmd: PmdId::NONE,

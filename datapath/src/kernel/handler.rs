@@ -22,6 +22,7 @@ use flow::key::Key;
 use flow::odp::{OdpSupport, Params, RawKey, RawMask, mask_from_flow};
 use flow::time::{Clock, Instant};
 use sys::errno::Errno;
+use sys::filter;
 use sys::netlink::{MAX_SLOTS, Mailbox, NETLINK_GENERIC, Socket};
 use sys::poll::{Bell, Epoll};
 
@@ -29,6 +30,7 @@ use super::fair::{Fair, Figures};
 use super::genl::Families;
 use super::operate::Operator;
 use super::packet;
+use super::sieve::{self, Sieve};
 use crate::flow::{Execute, FlowPut, Op, OpResult, PutFlags};
 use crate::netlink::{Client, Messages};
 use crate::upcall::{Answer, Handler, Kind, Upcall};
@@ -231,6 +233,8 @@ struct Thread<'a> {
     results: Vec<OpResult>,
     spare: Vec<Vec<u8>>,
     taken: Vec<Vec<u8>>,
+    /// `None` where the kernel lets no program run.
+    sieve: Option<Sieve>,
 }
 
 /// An upcall that was answered.
@@ -262,15 +266,20 @@ impl<'a> Thread<'a> {
             results: Vec::new(),
             spare: Vec::new(),
             taken: Vec::with_capacity(BATCH),
+            sieve: Some(Sieve::default()),
         };
         let mut ready = Vec::new();
         let mut waiting = false;
         while !seat.stop.load(Ordering::Acquire) {
-            seat.epoll.wait(waiting.then_some(Duration::ZERO), &mut ready);
+            // What the kernel drops wakes nobody, so somebody has to look whether it still should.
+            let sieving = thread.sieve.as_ref().is_some_and(|sieve| !sieve.is_open());
+            let limit = if waiting { Some(Duration::ZERO) } else { sieving.then_some(sieve::PERIOD) };
+            seat.epoll.wait(limit, &mut ready);
             let now = context.clock.now();
             for &number in &ready {
                 thread.hear(number, now);
             }
+            thread.sift(now);
             waiting = thread.answer();
         }
     }
@@ -290,8 +299,13 @@ impl<'a> Thread<'a> {
     fn read(&mut self, channel: &Channel, now: Instant) {
         for _ in 0..READ_BUDGET / MAX_SLOTS {
             match self.mailbox.receive(&channel.socket) {
-                Ok(0) => break,
-                Ok(_) => self.queue(now),
+                Ok(n) => {
+                    self.queue(now);
+                    // It was empty then.
+                    if n < MAX_SLOTS {
+                        break;
+                    }
+                }
                 Err(Errno::ENOBUFS) => self.report_loss(channel, now),
                 Err(errno) => {
                     tracing::warn!(
@@ -314,6 +328,30 @@ impl<'a> Thread<'a> {
             bytes.extend_from_slice(datagram);
             if let Err(bytes) = fair.offer(port, bytes, now) {
                 keep(&mut self.spare, bytes);
+            }
+        }
+    }
+
+    /// Has the kernel drop what would be read in vain.
+    fn sift(&mut self, now: Instant) {
+        let Some(sieve) = &mut self.sieve else { return };
+        if !sieve.adjust(&mut lock(&self.seat.fair), now) {
+            return;
+        }
+        let program = (!sieve.is_open()).then(|| sieve.program());
+        for channel in lock(&self.seat.channels).values() {
+            match &program {
+                None => filter::detach(&channel.socket),
+                Some(program) => {
+                    if let Err(errno) = filter::attach(&channel.socket, program) {
+                        tracing::info!(
+                            target: "dpif_netlink",
+                            "{}: the kernel does not filter upcalls ({errno})", self.context.name
+                        );
+                        self.sieve = None;
+                        return;
+                    }
+                }
             }
         }
     }

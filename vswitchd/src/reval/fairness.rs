@@ -75,8 +75,8 @@ impl fmt::Display for Fairness {
                     let wait = port.longest_wait.as_micros();
                     writeln!(
                         f,
-                        " admitted {}, dropped {}, waiting {} (most {}), longest wait {wait} us",
-                        port.admitted, port.dropped, port.waiting, port.most_waiting
+                        " admitted {}, dropped {}, sieved {}, waiting {} (most {}), longest wait {wait} us",
+                        port.admitted, port.dropped, port.sieved, port.waiting, port.most_waiting
                     )?;
                 }
             }
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(
             shown.to_string(),
             "system@ovs-system:\n  handler 0: waiting 1, common tokens free 1\n    \
-             p2: admitted 2, dropped 1, waiting 1 (most 2), longest wait 2000 us\n\
+             p2: admitted 2, dropped 1, sieved 0, waiting 1 (most 2), longest wait 2000 us\n\
              netdev@ovs-netdev:\n  no handlers: upcalls are answered where packets are received\n"
         );
         assert_eq!(
@@ -111,7 +111,8 @@ mod tests {
             serde_json::json!({
                 "handler": 0, "waiting": 1, "common_free": 1, "names": ["p2"],
                 "ports": [{
-                    "port": 2, "admitted": 2, "dropped": 1, "waiting": 1, "most_waiting": 2, "longest_wait_us": 2000
+                    "port": 2, "admitted": 2, "dropped": 1, "sieved": 0, "waiting": 1, "most_waiting": 2,
+                    "longest_wait_us": 2000
                 }],
             })
         );
