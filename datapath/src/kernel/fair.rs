@@ -17,7 +17,7 @@
 //! up to [`MOST`] together. A noisy port thus fills its own queue and is dropped from there on, while another's upcall finds
 //! a token of its own, and waits for one upcall of each busy port per upcall of its own before it.
 //!
-//! A port that goes on missing much more often than its turn comes is cut back where its upcalls arise ([`super::sieve`]).
+//! A port that goes on missing much more often than its turn comes is cut back where its upcalls arise (`sieve.rs`).
 //!
 //! Nothing here reads a clock or a socket.
 
