@@ -491,6 +491,15 @@ fn capture_seeds() -> Vec<Vec<u8>> {
 
 fn datagrams(data: &[u8]) {
     let Ok(read) = Datagram::decode(data) else { return };
+    // The expanded forms, which we read and do not write, have indices of 32 bits.
+    let index = |sample: &Sample| match sample {
+        Sample::Flow(flow) => flow.source.index,
+        Sample::Counters(counters) => counters.source.index,
+        Sample::Unknown(..) => 0,
+    };
+    if read.samples.iter().any(|sample| index(sample) > 0xff_ffff) {
+        return;
+    }
     let samples = read.samples.len() as u32;
     let mut bytes = Datagram::header(&read.agent, read.sub_agent, read.sequence, read.uptime, samples);
     bytes.extend(read.samples.iter().flat_map(Sample::encode));
