@@ -74,7 +74,8 @@ pub fn fast_key(frame: &[u8], packet: &Packet, vlans: bool) -> Option<Parsed> {
     }
     let (mut ethertype, mut l3, mut shape, mut tci) = (be16(frame, 12), 14, 0, 0);
     if ethertype == 0x8100 && vlans {
-        (ethertype, l3, shape, tci) = (be16(frame, 16), 18, TAGGED, be16(frame, 14));
+        // A key's tag says by this bit that it is there; the frame's own is not part of the key.
+        (ethertype, l3, shape, tci) = (be16(frame, 16), 18, TAGGED, be16(frame, 14) | 0x1000);
     }
     let ip = &frame[l3..];
     let l4 = match ethertype {
@@ -235,6 +236,19 @@ mod tests {
         fn any_bytes_are_survived(frame in proptest::collection::vec(any::<u8>(), 0..100)) {
             both(&frame, Meta::received(1));
         }
+    }
+
+    #[test]
+    fn the_tags_drop_eligible_bit_is_not_in_the_key() {
+        let mut frame = vec![0; 90];
+        frame[12..14].copy_from_slice(&[0x81, 0]);
+        frame[16..18].copy_from_slice(&[0x86, 0xdd]);
+        frame[23..25].copy_from_slice(&[30, 17]);
+        let clear = both(&frame, Meta::received(7));
+        frame[14] |= 0x10;
+        let set = both(&frame, Meta::received(7));
+        assert!(clear.0.is_some() && clear.2 == set.2);
+        assert_eq!(clear.0, set.0);
     }
 
     #[test]
