@@ -140,10 +140,14 @@ fn start(world: &World) {
 /// Runs one command of the session, after `first`; when this returns, the kernel's flows follow what it configured, and what
 /// its packets taught.
 fn play(world: &World, first: &str, command: &str) {
-    // Without a bridge there is nobody to wait for.
     let wait = match command {
+        // Without a bridge there is nobody to wait for.
         _ if command.ends_with("del-br br0") => "",
         _ if command.contains("ping") => "ovs-appctl revalidator/wait; ovs-appctl revalidator/wait",
+        // A flow that is met before the one that leads to it is found out to be without use by the next pass only.
+        _ if command.contains("del-flows") => {
+            "ovs-appctl revalidator/wait; ovs-ofctl add-flow br0 table=9,actions=drop; ovs-appctl revalidator/wait"
+        }
         _ => "ovs-appctl revalidator/wait",
     };
     world.sh(&format!("{HELPERS}{first}\n{command}\n{wait}"));
@@ -163,12 +167,28 @@ fn session(world: &World) {
     let _ = Command::new("kill").args(["-INT", &dump.0.id().to_string()]).status();
     world.until("tcpdump ends", || matches!(dump.0.try_wait(), Ok(Some(_))));
     let pcap = std::fs::read(world.switch.file("requests.pcap")).expect("tcpdump wrote it");
+    let devices: Vec<(String, &str)> = ["p-a", "p-b", "p-c"]
+        .map(|name| (world.sh(&format!("cat /sys/class/net/{name}/ifindex")).trim().to_owned(), name))
+        .into();
     for entry in record::read(&pcap) {
         match entry {
             Entry::Step(name) => println!("{name}"),
-            Entry::Request(text) => println!("  {text}"),
+            Entry::Request(text) => println!("  {}", with_devices(&text, &devices)),
         }
     }
+}
+
+/// The text with the interface index in each sFlow cookie replaced by the device's name.
+fn with_devices(text: &str, devices: &[(String, &str)]) -> String {
+    let mut parts = text.split("sFlow(");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (cookie, rest) = part.split_once(')').unwrap_or((part, ""));
+        let (before, output) = cookie.split_once("output=").unwrap_or((cookie, ""));
+        let name = devices.iter().find(|(index, _)| index == output).map_or(output, |(_, name)| name);
+        let _ = write!(out, "sFlow({before}output={name}){rest}");
+    }
+    out
 }
 
 /// Differences between the release that the peer is and the one whose behaviour is ours: the command, how lines of the
@@ -191,10 +211,16 @@ struct Asked {
 /// that they only find out what the kernel can.
 fn asked(record: &str) -> Vec<Asked> {
     let mut all: Vec<Asked> = Vec::new();
+    let mut keys = BTreeMap::new();
+    // Of each flow that the command changed, where its line stands.
+    let mut set: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for line in record.lines() {
         let is_first = all.len() == 1;
         match (line.strip_prefix("command "), all.last_mut()) {
-            (Some(_), _) => all.push(Asked::default()),
+            (Some(_), _) => {
+                set.clear();
+                all.push(Asked::default());
+            }
             (None, Some(asked)) => {
                 let request = line.trim_start();
                 let of_flows = request.starts_with("flow ");
@@ -203,14 +229,36 @@ fn asked(record: &str) -> Vec<Asked> {
                 }
                 let is_swept = of_flows && !request.starts_with("flow new ");
                 let list = if is_swept { &mut asked.swept } else { &mut asked.sequence };
-                list.push(request.to_owned());
+                let (ufid, text) = with_key(request, &mut keys);
+                if request.starts_with("flow del ") {
+                    // What a flow was made in between, before it went, is a matter of the order in which a pass met it.
+                    for line in set.remove(ufid).unwrap_or_default() {
+                        list[line].clear();
+                    }
+                } else if is_swept {
+                    set.entry(ufid).or_default().push(list.len());
+                }
+                list.push(text);
             }
             // Before the first command, both find out what the kernel can.
             (None, None) => {}
         }
     }
+    for asked in &mut all {
+        asked.swept.retain(|line| !line.is_empty());
+    }
     number_recirculations(&mut all);
     all
+}
+
+/// The unique id of the flow that a request is about, and the request's text without it, but with the flow's key.
+fn with_key<'a>(request: &'a str, keys: &mut BTreeMap<&'a str, &'a str>) -> (&'a str, String) {
+    let Some((before, rest)) = request.split_once(" ufid:") else { return ("", request.to_owned()) };
+    let (ufid, rest) = rest.split_at(rest.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len()));
+    let (lead, key) = before.split_once("] ").unwrap_or((before, ""));
+    let key = if key == "<empty>" { keys.get(ufid).copied().unwrap_or(key) } else { key };
+    keys.insert(ufid, key);
+    (ufid, format!("{lead}] {key} ufid{rest}"))
 }
 
 /// Numbers recirculation ids as they appear: passes give them out in the order of the kernel's table.
@@ -566,6 +614,37 @@ command 1
                 "flow set [] recirc_id(0),in_port(3) actions:controller(recirc_id=#3)"
             ]
         );
+    }
+
+    #[test]
+    fn removals_name_the_flow_and_hide_what_it_was_between() {
+        let record = "command 0
+command 1
+  flow new [create] in_port(1) ufid:0a actions:2
+  flow new [create] in_port(2) ufid:0b actions:1
+command 2
+  flow set [] in_port(1) ufid:0a actions:drop
+  flow set [] in_port(2) ufid:0b actions:drop
+  flow del [echo] <empty> ufid:0a/7
+command 3
+  flow del [echo] <empty> ufid:0b/7
+  flow del [echo] <empty> ufid:0c/7";
+        let all = asked(record);
+        let swept: Vec<&[String]> = all[1..].iter().map(|asked| &asked.swept[..]).collect();
+        assert_eq!(all[1].sequence.len(), 2);
+        assert_eq!(
+            swept[1],
+            ["flow del [echo] in_port(1) ufid/7", "flow set [] in_port(2) ufid actions:drop"]
+        );
+        assert_eq!(swept[2], ["flow del [echo] <empty> ufid/7", "flow del [echo] in_port(2) ufid/7"]);
+    }
+
+    #[test]
+    fn sflow_cookies_name_devices() {
+        let devices = [("8".to_owned(), "p-b")];
+        let text =
+            with_devices("sFlow(vid=0,pcp=0,output=8),actions),sFlow(vid=0,pcp=0,output=3),2", &devices);
+        assert_eq!(text, "sFlow(vid=0,pcp=0,output=p-b),actions),sFlow(vid=0,pcp=0,output=3),2");
     }
 
     #[test]

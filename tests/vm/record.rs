@@ -139,7 +139,8 @@ fn request_text(family: &str, command: &str, flags: u16, body: &[u8]) -> Option<
                 return None;
             }
             let key = flow_text(bytes(1), bytes(7), &Style::new(&NoNames, true));
-            let ufid = if get(9).is_some() { " ufid" } else { "" };
+            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let ufid = get(9).map_or(String::new(), |attr| format!(" ufid:{}", hex(attr.data)));
             let ufid_flags =
                 get(10).and_then(|attr| attr.u32().ok()).map_or(String::new(), |f| format!("/{f:x}"));
             let clear = if get(6).is_some() { " clear" } else { "" };
@@ -276,7 +277,7 @@ mod tests {
             read(&pcap),
             [
                 Entry::Step("step one".into()),
-                Entry::Request("flow new [create] in_port(2) ufid actions:5".into()),
+                Entry::Request(format!("flow new [create] in_port(2) ufid:{} actions:5", "01".repeat(16))),
             ]
         );
         // Cut short, it gives what is whole.
