@@ -315,11 +315,10 @@ fn run_transaction(settings: &Settings, args: &[String], write: bool) -> Outcome
     if let (Some(commit), Some(storage)) = (commit, &mut opened.storage)
         && let Some(record) = Record::transaction(&opened.database, &commit)
         && let Err(error) = storage.write(&[record], commit.durable, settings.now)
-        && let Some(results) = results.as_array_mut()
     {
-        results.push(error.to_json());
+        results.push(&error);
     }
-    line(json::text(&results))
+    line(json::text(&results.to_json()))
 }
 
 fn show_log(settings: &Settings, args: &[String]) -> Outcome1 {

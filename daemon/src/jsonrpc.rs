@@ -17,6 +17,9 @@ pub enum Error {
     /// The bytes are no JSON. The texts of the parser stand after the stream's name.
     #[error("error parsing stream: {0}")]
     Syntax(String),
+    /// A text does not end.
+    #[error("error parsing stream: text exceeds {0} bytes")]
+    TooLong(usize),
     /// They are JSON, but no message.
     #[error("received bad JSON-RPC message: {0}")]
     Message(String),
@@ -183,30 +186,61 @@ impl fmt::Display for Message {
 }
 
 /// Cuts a stream of bytes into JSON texts.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct Parser {
     buffer: Vec<u8>,
+    /// Where in `buffer` the next text begins; what is before it was taken.
+    start: usize,
     /// How much of `buffer` was scanned.
     scanned: usize,
+    /// The longest text that is accepted, in bytes.
+    limit: usize,
     depth: usize,
     in_string: bool,
     escaped: bool,
 }
 
+/// Memory that a parser keeps between texts.
+const KEPT: usize = 1 << 16;
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Parser {
     /// A parser at the start of a stream.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_limit(MAX_TEXT)
+    }
+
+    /// A parser that accepts texts of up to `limit` bytes.
+    pub fn with_limit(limit: usize) -> Self {
+        Self { buffer: Vec::new(), start: 0, scanned: 0, limit, depth: 0, in_string: false, escaped: false }
     }
 
     /// Takes bytes off the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.scanned -= self.start;
+            self.start = 0;
+            if self.buffer.len() < KEPT {
+                self.buffer.shrink_to(KEPT);
+            }
+        }
         self.buffer.extend_from_slice(bytes);
     }
 
     /// Whether a text has begun and not ended.
     pub fn is_mid_text(&self) -> bool {
-        self.buffer.iter().any(|b| !b.is_ascii_whitespace())
+        self.buffer[self.start..].iter().any(|b| !b.is_ascii_whitespace())
+    }
+
+    /// How many bytes of a text that has not ended are held.
+    pub fn pending(&self) -> usize {
+        self.buffer.len() - self.start
     }
 
     /// The next complete text, as JSON.
@@ -215,9 +249,14 @@ impl Parser {
     /// [`Error::Syntax`]; the stream is of no use afterwards.
     pub fn next_value(&mut self) -> Result<Option<Value>, Error> {
         let Some(end) = self.find_end()? else { return Ok(None) };
-        let text: Vec<u8> = self.buffer.drain(..end).collect();
-        self.scanned = 0;
-        serde_json::from_slice(&text).map(Some).map_err(|e| Error::Syntax(syntax_text(&e)))
+        let text = &self.buffer[self.start..end];
+        self.start = end;
+        let value = serde_json::from_slice(text).map(Some).map_err(|e| Error::Syntax(syntax_text(&e)));
+        if end == self.buffer.len() && end > KEPT {
+            // A long text is over, which may have been the only one.
+            (self.buffer, self.start, self.scanned) = (Vec::new(), 0, 0);
+        }
+        value
     }
 
     /// The next complete message.
@@ -257,8 +296,8 @@ impl Parser {
                 _ => return Err(Error::Syntax("syntax error at beginning of input".to_owned())),
             }
         }
-        if self.scanned > MAX_TEXT {
-            return Err(Error::Syntax(format!("text exceeds {MAX_TEXT} bytes")));
+        if self.scanned - self.start > self.limit {
+            return Err(Error::TooLong(self.limit));
         }
         Ok(None)
     }
@@ -303,6 +342,16 @@ mod tests {
         for (message, text) in cases {
             assert_eq!(Message::from_json(message), Err(Error::Message(text.to_owned())));
         }
+    }
+
+    #[test]
+    fn a_text_may_be_as_long_as_the_limit() {
+        let mut parser = Parser::with_limit(10);
+        parser.feed(b"[\"123456\"][\"123456");
+        assert_eq!(parser.next_value(), Ok(Some(json!(["123456"]))));
+        assert_eq!((parser.next_value(), parser.pending()), (Ok(None), 8));
+        parser.feed(b"789");
+        assert_eq!(parser.next_value(), Err(Error::TooLong(10)));
     }
 
     #[test]

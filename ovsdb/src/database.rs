@@ -3,10 +3,9 @@
 //! Rows are immutable and shared. A [`crate::transaction::Transaction`] lays changes over a database and, when it
 //! keeps all rules, yields [`Change`]s; [`Database::apply`] makes them true and, reversed, takes them back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-
-use serde_json::{Map, Value};
 
 use crate::schema::{DatabaseSchema, FIRST_OWN, TableSchema, UUID, VERSION};
 use crate::types::RefType;
@@ -62,10 +61,18 @@ impl Row {
         columns.iter().map(|&at| self.fields[at].clone()).collect()
     }
 
-    /// These columns as a JSON object.
-    pub fn to_json(&self, table: &TableSchema, columns: &[usize]) -> Value {
-        let member = |&at: &usize| (table.columns[at].name.to_string(), self.fields[at].to_json());
-        Value::Object(columns.iter().map(member).collect::<Map<_, _>>())
+    /// Appends these columns as a JSON object.
+    pub fn write_json(&self, table: &TableSchema, columns: &[usize], out: &mut String) {
+        out.push('{');
+        for (i, &at) in columns.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            crate::json::write_string(out, &table.columns[at].name);
+            out.push(':');
+            self.fields[at].write_json(out);
+        }
+        out.push('}');
     }
 }
 
@@ -126,13 +133,18 @@ impl RefColumn {
 pub struct Table {
     schema: Arc<TableSchema>,
     rows: BTreeMap<Uuid, Arc<Row>>,
-    indexes: Vec<HashMap<Box<[Datum]>, Uuid>>,
+    /// By index: the hashes of what the rows hold in its columns.
+    indexes: Vec<BTreeSet<(u64, Uuid)>>,
+    hashes: RandomState,
     references: Vec<RefColumn>,
     /// Strong references to rows of this table from other rows.
     strong: HashMap<Uuid, usize>,
-    /// Weak references to rows of this table: by target, the rows that hold them and how many each.
-    weak: HashMap<Uuid, BTreeMap<(TableId, Uuid), usize>>,
+    /// Weak references to rows of this table.
+    weak: BTreeSet<WeakRef>,
 }
+
+/// A weak reference: to which row, by a row of which table, by which of the [`Table::references`], by which row.
+type WeakRef = (Uuid, u32, u32, Uuid);
 
 impl Table {
     /// Its schema.
@@ -170,14 +182,43 @@ impl Table {
         self.strong.get(&uuid).copied().unwrap_or(0)
     }
 
-    /// The rows that hold weak references on `uuid`.
+    /// The rows that hold weak references on `uuid`; one may come several times.
     pub fn weak_holders(&self, uuid: Uuid) -> impl Iterator<Item = (TableId, Uuid)> {
-        self.weak.get(&uuid).into_iter().flat_map(|holders| holders.keys().copied())
+        let all = (uuid, 0, 0, Uuid::ZERO)..=(uuid, u32::MAX, u32::MAX, Uuid(u128::MAX));
+        self.weak.range(all).map(|&(_, table, _, holder)| (table as TableId, holder))
     }
 
     /// The row that has `values` in the columns of index number `index`.
     pub fn find(&self, index: usize, values: &[Datum]) -> Option<&Arc<Row>> {
-        self.rows.get(self.indexes[index].get(values)?)
+        let hash = self.hash(values.iter());
+        let columns = &self.schema.indexes[index];
+        let alike = self.indexes[index].range((hash, Uuid::ZERO)..=(hash, Uuid(u128::MAX)));
+        let mut rows = alike.filter_map(|(_, uuid)| self.rows.get(uuid));
+        rows.find(|row| columns.iter().zip(values).all(|(&at, value)| row.get(at) == value))
+    }
+
+    fn hash<'a>(&self, values: impl Iterator<Item = &'a Datum>) -> u64 {
+        use std::hash::{Hash, Hasher};
+        let mut hasher = self.hashes.build_hasher();
+        values.for_each(|value| value.hash(&mut hasher));
+        hasher.finish()
+    }
+
+    /// Notes in the indexes that a row has gone, come or changed.
+    fn index(&mut self, uuid: Uuid, old: Option<&Row>, new: Option<&Row>) {
+        for number in 0..self.indexes.len() {
+            let columns = &self.schema.indexes[number];
+            if let (Some(old), Some(new)) = (old, new)
+                && columns.iter().all(|&at| old.get(at) == new.get(at))
+            {
+                continue;
+            }
+            let hash = |row: &Row| self.hash(columns.iter().map(|&at| row.get(at)));
+            let (gone, come) = (old.map(hash), new.map(hash));
+            let entries = &mut self.indexes[number];
+            gone.map(|hash| entries.remove(&(hash, uuid)));
+            come.map(|hash| entries.insert((hash, uuid)));
+        }
     }
 }
 
@@ -204,10 +245,11 @@ impl Database {
         let tables = schema.tables.values().map(|table| Table {
             schema: table.clone(),
             rows: BTreeMap::new(),
-            indexes: vec![HashMap::new(); table.indexes.len()],
+            indexes: vec![BTreeSet::new(); table.indexes.len()],
+            hashes: RandomState::new(),
             references: references(table),
             strong: HashMap::new(),
-            weak: HashMap::new(),
+            weak: BTreeSet::new(),
         });
         let tables = tables.collect();
         Self { schema, tables }
@@ -256,21 +298,27 @@ impl Database {
 
     /// How many weak references there are.
     pub fn n_weak_refs(&self) -> usize {
-        self.tables.iter().flat_map(|table| table.weak.values()).flat_map(BTreeMap::values).sum()
+        self.tables.iter().map(|table| table.weak.len()).sum()
     }
 
     /// Makes `changes` true. They must fit: each `old` is the row as it stands.
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
-            if let Some(old) = &change.old {
-                self.forget(change.table, old);
-            }
+            self.apply_one(change);
         }
-        for change in changes {
-            if let Some(new) = &change.new {
-                self.learn(change.table, new.clone());
-            }
-        }
+    }
+
+    /// Makes one change true.
+    pub(crate) fn apply_one(&mut self, change: &Change) {
+        let (old, new) = (change.old.as_deref(), change.new.as_deref());
+        let uuid = change.uuid();
+        self.count_references(change.table, uuid, old, new);
+        let table = &mut self.tables[change.table];
+        table.index(uuid, old, new);
+        match &change.new {
+            Some(new) => table.rows.insert(uuid, new.clone()),
+            None => table.rows.remove(&uuid),
+        };
     }
 
     /// Takes `changes` back.
@@ -279,46 +327,29 @@ impl Database {
         self.apply(&reversed);
     }
 
-    fn forget(&mut self, id: TableId, row: &Row) {
-        let uuid = row.uuid();
-        let table = &mut self.tables[id];
-        table.rows.remove(&uuid);
-        for (index, columns) in table.indexes.iter_mut().zip(&table.schema.indexes) {
-            index.remove(&row.project(columns));
-        }
-        self.count_references(id, row, false);
-    }
-
-    fn learn(&mut self, id: TableId, row: Arc<Row>) {
-        self.count_references(id, &row, true);
-        let uuid = row.uuid();
-        let table = &mut self.tables[id];
-        for (index, columns) in table.indexes.iter_mut().zip(&table.schema.indexes) {
-            index.insert(row.project(columns), uuid);
-        }
-        table.rows.insert(uuid, row);
-    }
-
-    fn count_references(&mut self, id: TableId, row: &Row, add: bool) {
-        let holder = row.uuid();
-        for at in 0..self.tables[id].references.len() {
-            let reference = self.tables[id].references[at];
+    fn count_references(&mut self, id: TableId, holder: Uuid, old: Option<&Row>, new: Option<&Row>) {
+        for number in 0..self.tables[id].references.len() {
+            let reference = self.tables[id].references[number];
+            let at = reference.column;
+            if old.map(|row| row.get(at)) == new.map(|row| row.get(at)) {
+                continue;
+            }
             let target = &mut self.tables[reference.target];
-            for_each_reference(reference, row.get(reference.column), |uuid| match reference.kind {
-                RefType::Strong if uuid == holder => {}
-                RefType::Strong => count(&mut target.strong, uuid, add),
-                RefType::Weak => {
-                    let holders = target.weak.entry(uuid).or_default();
-                    let n = holders.entry((id, holder)).or_default();
-                    *n = if add { *n + 1 } else { n.saturating_sub(1) };
-                    if *n == 0 {
-                        holders.remove(&(id, holder));
+            for (row, add) in [(old, false), (new, true)] {
+                let Some(row) = row else { continue };
+                for_each_reference(reference, row.get(at), |uuid| match reference.kind {
+                    RefType::Strong if uuid == holder => {}
+                    RefType::Strong => count(&mut target.strong, uuid, add),
+                    RefType::Weak => {
+                        let entry = (uuid, id as u32, number as u32, holder);
+                        if add {
+                            target.weak.insert(entry)
+                        } else {
+                            target.weak.remove(&entry)
+                        };
                     }
-                    if holders.is_empty() {
-                        target.weak.remove(&uuid);
-                    }
-                }
-            });
+                });
+            }
         }
     }
 }

@@ -133,23 +133,54 @@ fn write_number(out: &mut String, number: &Number) {
     out.push_str(&format_g(real, 15));
 }
 
-fn write_string(out: &mut String, s: &str) {
-    out.push('"');
-    for c in s.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if u32::from(c) < 32 => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
+/// Appends an integer.
+pub fn write_integer(out: &mut String, value: i64) {
+    let mut digits = [0_u8; 20];
+    let mut at = digits.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).expect("a remainder of ten");
+        rest /= 10;
+        if rest == 0 {
+            break;
         }
     }
+    if value < 0 {
+        out.push('-');
+    }
+    out.push_str(std::str::from_utf8(&digits[at..]).expect("digits are ASCII"));
+}
+
+/// Appends a finite real so that reading gives the same one.
+pub fn write_real(out: &mut String, value: f64) {
+    let _ = write!(out, "{}", real(value));
+}
+
+/// Appends a JSON string with its quotes.
+pub fn write_string(out: &mut String, s: &str) {
+    out.push('"');
+    let mut plain = 0;
+    for (at, byte) in s.bytes().enumerate() {
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            8 => "\\b",
+            12 => "\\f",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0..32 => "",
+            _ => continue,
+        };
+        out.push_str(&s[plain..at]);
+        plain = at + 1;
+        out.push_str(escape);
+        if escape.is_empty() {
+            let _ = write!(out, "\\u{byte:04x}");
+        }
+    }
+    out.push_str(&s[plain..]);
     out.push('"');
 }
 

@@ -5,15 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::condition::{Clause, Condition};
 use crate::database::{Change, Database, Row, TableId};
 use crate::error::{Error, Result};
+use crate::json::write_string;
 use crate::parser::{Kinds, Parser};
 use crate::schema::{TableSchema, UUID};
 use crate::types::Type;
-use crate::value::Datum;
+use crate::value::{Datum, Uuid};
 
 /// The dialects.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -138,80 +139,29 @@ impl Spec {
         self.version
     }
 
-    /// Everything that is to be seen now: `<table-updates>`.
-    pub fn initial(&self, db: &Database) -> Value {
-        let mut updates = Map::new();
-        for (&id, wanted) in &self.tables {
-            let table = db.table(id);
-            if !wanted.select.has(Select::INITIAL) {
-                continue;
-            }
-            let rows = table.rows().filter(|row| wanted.shows(row));
-            let rows: Map<String, Value> = rows
-                .map(|row| {
-                    (
-                        row.uuid().to_string(),
-                        self.show(wanted, table.schema(), None, Some(row), Select::INITIAL),
-                    )
-                })
-                .collect();
-            if !rows.is_empty() {
-                updates.insert(table.schema().name.to_string(), rows.into());
+    /// Everything that is to be seen now: the text of `<table-updates>`.
+    pub fn initial(&self, db: &Database) -> String {
+        let mut updates = Updates::new(self, db);
+        for (&id, wanted) in self.tables.iter().filter(|(_, wanted)| wanted.select.has(Select::INITIAL)) {
+            for row in db.table(id).rows().filter(|row| wanted.shows(row)) {
+                updates.add(id, row.uuid(), wanted, (None, Some(row), Select::INITIAL));
             }
         }
-        updates.into()
+        updates.finish().unwrap_or_else(|| "{}".to_owned())
     }
 
-    /// What `changes` change of what is seen, if anything.
-    pub fn update(&self, db: &Database, changes: &[Change]) -> Option<Value> {
-        let mut updates = Updates::default();
+    /// What `changes` change of what is seen, if anything: the text of `<table-updates>`.
+    pub fn update(&self, db: &Database, changes: &[Change]) -> Option<String> {
+        let mut updates = Updates::new(self, db);
         for change in changes {
             let Some(wanted) = self.tables.get(&change.table) else { continue };
             let old = change.old.as_deref().filter(|row| wanted.shows(row));
             let new = change.new.as_deref().filter(|row| wanted.shows(row));
-            let schema = db.table(change.table).schema();
-            if let Some(update) = self.row_update(wanted, schema, old, new) {
-                updates.add(schema, change.uuid().to_string(), update);
+            if let Some(kind) = wanted.kind_of(old, new) {
+                updates.add(change.table, change.uuid(), wanted, (old, new, kind));
             }
         }
         updates.finish()
-    }
-
-    fn row_update(
-        &self,
-        wanted: &Wanted,
-        schema: &TableSchema,
-        old: Option<&Row>,
-        new: Option<&Row>,
-    ) -> Option<Value> {
-        let kind = match (old, new) {
-            (None, None) => return None,
-            (None, Some(_)) => Select::INSERT,
-            (Some(_), None) => Select::DELETE,
-            (Some(old), Some(new)) => {
-                if wanted.columns.iter().all(|&(at, _)| old.get(at) == new.get(at)) {
-                    return None;
-                }
-                Select::MODIFY
-            }
-        };
-        wanted.select.has(kind).then(|| self.show(wanted, schema, old, new, kind))
-    }
-
-    /// `<row-update>` or `<row-update2>`.
-    fn show(
-        &self,
-        wanted: &Wanted,
-        schema: &TableSchema,
-        old: Option<&Row>,
-        new: Option<&Row>,
-        kind: Select,
-    ) -> Value {
-        if self.version == Version::One {
-            wanted.show_one(schema, old, new, kind)
-        } else {
-            wanted.show_two(schema, old, new, kind)
-        }
     }
 
     /// Parses `<monitor-cond-update-requests>` and returns the new spec.
@@ -237,21 +187,20 @@ impl Spec {
     }
 
     /// What one sees more or less of `db` by `self` than by `before`, which differs in conditions only.
-    pub fn difference(&self, before: &Self, db: &Database) -> Option<Value> {
-        let mut updates = Updates::default();
+    pub fn difference(&self, before: &Self, db: &Database) -> Option<String> {
+        let mut updates = Updates::new(self, db);
         for (&id, wanted) in &self.tables {
             let Some(former) = before.tables.get(&id) else { continue };
             if former.condition == wanted.condition {
                 continue;
             }
-            let table = db.table(id);
-            for row in table.rows() {
+            for row in db.table(id).rows() {
                 let was = shows(&former.condition, row).then_some(&**row);
                 let is = wanted.shows(row).then_some(&**row);
                 if was.is_some() != is.is_some()
-                    && let Some(update) = self.row_update(wanted, table.schema(), was, is)
+                    && let Some(kind) = wanted.kind_of(was, is)
                 {
-                    updates.add(table.schema(), row.uuid().to_string(), update);
+                    updates.add(id, row.uuid(), wanted, (was, is, kind));
                 }
             }
         }
@@ -321,49 +270,84 @@ impl Wanted {
         self.columns.iter().filter(move |(_, select)| select.has(kind)).map(|&(at, _)| at)
     }
 
-    fn show_one(&self, schema: &TableSchema, old: Option<&Row>, new: Option<&Row>, kind: Select) -> Value {
-        let (mut before, mut after) = (Map::new(), Map::new());
-        for at in self.chosen(kind) {
-            let name = || schema.columns[at].name.to_string();
-            if let Some(old) = old
-                && new.is_none_or(|new| old.get(at) != new.get(at))
-            {
-                before.insert(name(), old.get(at).to_json());
+    /// What kind of change one sees of a row that was and is as given, if any.
+    fn kind_of(&self, old: Option<&Row>, new: Option<&Row>) -> Option<Select> {
+        let kind = match (old, new) {
+            (None, None) => return None,
+            (None, Some(_)) => Select::INSERT,
+            (Some(_), None) => Select::DELETE,
+            (Some(old), Some(new)) => {
+                if self.columns.iter().all(|&(at, _)| old.get(at) == new.get(at)) {
+                    return None;
+                }
+                Select::MODIFY
             }
-            if let Some(new) = new {
-                after.insert(name(), new.get(at).to_json());
-            }
-        }
-        let mut update = Map::new();
-        if old.is_some() {
-            update.insert("old".to_owned(), before.into());
-        }
-        if new.is_some() {
-            update.insert("new".to_owned(), after.into());
-        }
-        update.into()
+        };
+        self.select.has(kind).then_some(kind)
     }
 
-    fn show_two(&self, schema: &TableSchema, old: Option<&Row>, new: Option<&Row>, kind: Select) -> Value {
-        let Some(new) = new else { return json!({ "delete": null }) };
-        let mut columns = Map::new();
-        for at in self.chosen(kind) {
-            let column = &schema.columns[at];
-            let shown = match old {
-                Some(old) if old.get(at) == new.get(at) => continue,
-                Some(old) => difference(&column.kind, old.get(at), new.get(at)).to_json(),
-                None if *new.get(at) == Datum::default_of(&column.kind) => continue,
-                None => new.get(at).to_json(),
-            };
-            columns.insert(column.name.to_string(), shown);
+    /// Appends a `<row-update>`.
+    fn write_one(&self, out: &mut String, schema: &TableSchema, (old, new, kind): Seen<'_>) {
+        out.push('{');
+        if let Some(old) = old {
+            let changed = |at: usize| new.is_none_or(|new| old.get(at) != new.get(at));
+            let columns = self.chosen(kind).filter(|&at| changed(at)).map(|at| (at, old.get(at)));
+            out.push_str("\"old\":");
+            write_columns(out, schema, columns);
         }
-        let name = match kind {
-            Select::INITIAL => "initial",
-            Select::MODIFY => "modify",
-            _ => "insert",
-        };
-        json!({ name: columns })
+        if let Some(new) = new {
+            out.push_str(if old.is_some() { ",\"new\":" } else { "\"new\":" });
+            write_columns(out, schema, self.chosen(kind).map(|at| (at, new.get(at))));
+        }
+        out.push('}');
     }
+
+    /// Appends a `<row-update2>`.
+    fn write_two(&self, out: &mut String, schema: &TableSchema, (old, new, kind): Seen<'_>) {
+        let Some(new) = new else {
+            out.push_str("{\"delete\":null}");
+            return;
+        };
+        out.push_str(match kind {
+            Select::INITIAL => "{\"initial\":",
+            Select::MODIFY => "{\"modify\":",
+            _ => "{\"insert\":",
+        });
+        match old {
+            Some(old) => {
+                let differs = self.chosen(kind).filter(|&at| old.get(at) != new.get(at));
+                let difference = |at: usize| difference(&schema.columns[at].kind, old.get(at), new.get(at));
+                write_columns(out, schema, differs.map(|at| (at, difference(at))));
+            }
+            None => {
+                let said =
+                    self.chosen(kind).filter(|&at| !new.get(at).is_default_of(&schema.columns[at].kind));
+                write_columns(out, schema, said.map(|at| (at, new.get(at))));
+            }
+        }
+        out.push('}');
+    }
+}
+
+/// A row before and after, as far as one sees it, and which kind of change that is.
+type Seen<'a> = (Option<&'a Row>, Option<&'a Row>, Select);
+
+/// Appends an object of columns.
+fn write_columns<D: std::borrow::Borrow<Datum>>(
+    out: &mut String,
+    schema: &TableSchema,
+    columns: impl Iterator<Item = (usize, D)>,
+) {
+    out.push('{');
+    for (i, (at, datum)) in columns.enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        write_string(out, &schema.columns[at].name);
+        out.push(':');
+        datum.borrow().write_json(out);
+    }
+    out.push('}');
 }
 
 /// How `update2` and journals tell that a column changed: columns of one element at most are told whole.
@@ -376,19 +360,43 @@ pub fn patch(kind: &Type, old: &Datum, difference: &Datum) -> Datum {
     if kind.is_composite() { old.patched(difference) } else { difference.clone() }
 }
 
-#[derive(Default)]
-struct Updates {
-    tables: BTreeMap<String, Map<String, Value>>,
+/// `<table-updates>` being written. The updates of a table come together.
+struct Updates<'a> {
+    spec: &'a Spec,
+    db: &'a Database,
+    text: String,
+    table: Option<TableId>,
 }
 
-impl Updates {
-    fn add(&mut self, table: &TableSchema, uuid: String, update: Value) {
-        self.tables.entry(table.name.to_string()).or_default().insert(uuid, update);
+impl<'a> Updates<'a> {
+    fn new(spec: &'a Spec, db: &'a Database) -> Self {
+        Self { spec, db, text: String::new(), table: None }
     }
 
-    fn finish(self) -> Option<Value> {
-        let tables: Map<String, Value> =
-            self.tables.into_iter().map(|(name, rows)| (name, rows.into())).collect();
-        (!tables.is_empty()).then_some(tables.into())
+    fn add(&mut self, id: TableId, uuid: Uuid, wanted: &Wanted, seen: Seen<'_>) {
+        let schema = self.db.table(id).schema();
+        let out = &mut self.text;
+        if self.table == Some(id) {
+            out.push(',');
+        } else {
+            out.push_str(if self.table.is_some() { "}," } else { "{" });
+            write_string(out, &schema.name);
+            out.push_str(":{");
+            self.table = Some(id);
+        }
+        out.push('"');
+        uuid.write(out);
+        out.push_str("\":");
+        if self.spec.version == Version::One {
+            wanted.write_one(out, schema, seen);
+        } else {
+            wanted.write_two(out, schema, seen);
+        }
+    }
+
+    fn finish(mut self) -> Option<String> {
+        self.table?;
+        self.text.push_str("}}");
+        Some(self.text)
     }
 }

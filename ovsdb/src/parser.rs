@@ -1,5 +1,7 @@
 //! Reads the members of a JSON object once each, in OVS's words when one is missing, wrong or left over.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
@@ -51,11 +53,28 @@ impl std::ops::BitOr for Kinds {
     }
 }
 
+/// What the object is called in errors.
+#[derive(Debug)]
+enum What {
+    Named(String),
+    /// Which operation of how many of a transaction: named only when something is wrong.
+    Operation(usize, usize),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Operation(number, of) => write!(f, "ovsdb operation {number} of {of}"),
+        }
+    }
+}
+
 /// A reader of one object. Errors are kept: the first is what [`Parser::finish`] returns.
 #[derive(Debug)]
 pub struct Parser<'a> {
     value: &'a Value,
-    what: String,
+    what: What,
     members: Option<&'a Map<String, Value>>,
     used: Vec<&'static str>,
     error: Option<Error>,
@@ -64,8 +83,17 @@ pub struct Parser<'a> {
 impl<'a> Parser<'a> {
     /// Starts reading `value`, called `what` in errors.
     pub fn new(value: &'a Value, what: impl Into<String>) -> Self {
+        Self::start(value, What::Named(what.into()))
+    }
+
+    /// Starts reading operation `number` of `of` of a transaction.
+    pub fn of_operation(value: &'a Value, number: usize, of: usize) -> Self {
+        Self::start(value, What::Operation(number, of))
+    }
+
+    fn start(value: &'a Value, what: What) -> Self {
         let members = value.as_object();
-        let mut parser = Self { value, what: what.into(), members, used: Vec::new(), error: None };
+        let mut parser = Self { value, what, members, used: Vec::new(), error: None };
         if members.is_none() {
             parser.fail("Object expected.");
         }

@@ -7,6 +7,7 @@
 //! of the commits; replies that show the state of the database wait for the commits that they show. When a write fails,
 //! all commits not yet on storage are taken back and their clients told.
 
+mod message;
 mod commit;
 mod lock;
 mod session;
@@ -16,12 +17,11 @@ pub mod connection;
 pub mod host;
 pub mod embedded;
 
+pub use message::Message;
 pub use session::{SessionId, SessionInfo};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-use serde_json::Value;
 
 use crate::database::Database;
 use crate::error::Error;
@@ -40,7 +40,7 @@ pub use commit::{CommitSeq, WriteJob};
 #[derive(Debug)]
 pub enum Output {
     /// Send a JSON-RPC message.
-    Send(SessionId, Value),
+    Send(SessionId, Message),
     /// Close a session; the reason is for the log.
     Close(SessionId, String),
     /// Write to the storage of a database, then call [`Server::written`].

@@ -5,6 +5,7 @@
 
 pub mod journal;
 pub mod sqlite;
+mod replay;
 
 use std::fs::File;
 use std::io::Read;
@@ -12,15 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flow::time::WallTime;
-use serde_json::{Map, Value};
 
-use crate::database::{Change, Database, Row};
+use crate::database::{Change, Database};
 use crate::error::{Error, Result};
-use crate::monitor::{difference, patch};
+use crate::json::write_string;
+use crate::monitor::difference;
 use crate::schema::{DatabaseSchema, TableSchema};
 use crate::transact::Commit;
-use crate::transaction::Transaction;
-use crate::value::{Datum, Uuid};
+
+pub use replay::replay;
 
 /// The bytes at the start of every SQLite file.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -74,11 +75,29 @@ impl Record {
     }
 }
 
+/// The part of a compaction that takes long and needs nothing of the storage: it may run in any thread.
+pub type Rewriting = Box<dyn FnOnce() -> Result<Rewritten> + Send>;
+
+/// What a [`Rewriting`] made, for [`Storage::compacted`].
+#[derive(Debug)]
+pub struct Rewritten {
+    /// The new file, if the kind of storage has one.
+    file: Option<File>,
+    /// How long it is.
+    length: u64,
+}
+
 /// A kept database, open for writing.
 pub trait Storage: Send {
     /// Keeps a group of records. With `durable` they survive a power failure when this returns. After an error none of
     /// them is kept.
     fn write(&mut self, group: &[Record], durable: bool, now: WallTime) -> Result<()>;
+
+    /// Begins to compact: `everything` is what all records so far amount to. Writing goes on meanwhile.
+    fn compact(&mut self, everything: Record, now: WallTime) -> Rewriting;
+
+    /// Ends a compaction. After an error everything is kept as before.
+    fn compacted(&mut self, outcome: Result<Rewritten>) -> Result<()>;
 
     /// True if so much has been appended that a compaction would pay.
     fn has_grown(&self) -> bool;
@@ -197,79 +216,41 @@ impl FileLock {
     }
 }
 
-/// The JSON object of a row in a record: all that is not default of a new row, only what changed of an old one (as
+/// The JSON of a row in a record: all that is not default of a new row, only what changed of an old one (as
 /// differences), null for one that is gone. Nothing if no lasting column changed.
-pub fn row_to_json(table: &TableSchema, change: &Change) -> Option<Value> {
-    let Some(new) = &change.new else { return Some(Value::Null) };
-    let mut columns = Map::new();
+pub fn row_text(table: &TableSchema, change: &Change) -> Option<String> {
+    let mut text = String::new();
+    write_row(&mut text, table, change).then_some(text)
+}
+
+/// Appends what [`row_text`] tells; false if there is nothing to tell.
+fn write_row(out: &mut String, table: &TableSchema, change: &Change) -> bool {
+    let Some(new) = &change.new else {
+        out.push_str("null");
+        return true;
+    };
+    let start = out.len();
+    let mut separator = '{';
     for (at, column) in table.own_columns().filter(|(_, column)| column.persistent) {
-        let datum = match &change.old {
-            None if *new.get(at) == Datum::default_of(&column.kind) => continue,
-            None => new.get(at).to_json(),
-            Some(old) if old.get(at) == new.get(at) => continue,
-            Some(old) => difference(&column.kind, old.get(at), new.get(at)).to_json(),
-        };
-        columns.insert(column.name.to_string(), datum);
-    }
-    (change.old.is_none() || !columns.is_empty()).then_some(Value::Object(columns))
-}
-
-/// Lays a record's JSON on `txn`.
-pub fn replay(txn: &mut Transaction<'_>, record: &Value) -> Result<()> {
-    let Some(members) = record.as_object() else { return Err(Error::syntax(record, "object expected")) };
-    let differences = members.get("_is_diff") == Some(&Value::Bool(true));
-    for (name, rows) in members {
-        let Some(table) = txn.database().table_id(name) else {
-            if name.starts_with('_') {
-                continue;
-            }
-            return Err(Error::tagged("unknown table", record, format!("No table named {name}.")));
-        };
-        let Some(rows) = rows.as_object() else { return Err(Error::syntax(rows, "object expected")) };
-        for (uuid, row) in rows {
-            let Ok(uuid) = uuid.parse::<Uuid>() else {
-                return Err(Error::syntax(row, format!("\"{uuid}\" is not a valid UUID")));
-            };
-            replay_row(txn, table, uuid, row, differences)?;
+        let (old, datum) = (change.old.as_ref().map(|old| old.get(at)), new.get(at));
+        if old.map_or_else(|| datum.is_default_of(&column.kind), |old| old == datum) {
+            continue;
+        }
+        out.push(std::mem::replace(&mut separator, ','));
+        write_string(out, &column.name);
+        out.push(':');
+        match old {
+            None => datum.write_json(out),
+            Some(old) => difference(&column.kind, old, datum).write_json(out),
         }
     }
-    Ok(())
-}
-
-fn replay_row(
-    txn: &mut Transaction<'_>,
-    table: usize,
-    uuid: Uuid,
-    row: &Value,
-    differences: bool,
-) -> Result<()> {
-    let schema = txn.database().table(table).schema().clone();
-    let known = txn.row(table, uuid).is_some();
-    if row.is_null() {
-        if !known {
-            let details = format!("transaction deletes row {uuid} that does not exist");
-            return Err(Error::new("syntax error", details));
+    if separator == '{' {
+        if change.old.is_some() {
+            out.truncate(start);
+            return false;
         }
-        txn.delete(table, uuid);
-        return Ok(());
+        out.push('{');
     }
-    let Some(columns) = row.as_object() else { return Err(Error::syntax(row, "row must be JSON object")) };
-    let mut new = txn.row(table, uuid).map_or_else(|| Row::new(&schema), |row| (**row).clone());
-    new.set_uuid(uuid);
-    for (name, value) in columns {
-        let Some(at) = schema.column(name) else {
-            let details = format!("No column {name} in table {}.", schema.name);
-            return Err(Error::tagged("unknown column", row, details));
-        };
-        let kind = &schema.columns[at].kind;
-        let datum = if known && differences {
-            patch(kind, new.get(at), &Datum::from_json_any_size(kind, value, None)?)
-        } else {
-            Datum::from_json(kind, value, None)?
-        };
-        new.set(at, datum);
-    }
-    new.set_version(crate::transact::random_uuid());
-    txn.insert(table, new);
-    Ok(())
+    out.push('}');
+    true
 }

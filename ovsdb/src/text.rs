@@ -361,10 +361,10 @@ mod tests {
         assert_eq!(datum(&strings(), &words), "[\"\", a-b, \"true\", \"x y\", \"é\"]");
         assert_eq!(datum_bare(&words), " a-b true x y é");
         assert_eq!(datum(&map(), &Datum::map([("a", 1), ("b", -2)])), "{a=1, b=-2}");
-        assert_eq!(datum(&map(), &Datum::Map(vec![])), "{}");
+        assert_eq!(datum(&map(), &Datum::empty_map()), "{}");
         assert_eq!(datum(&Type::scalar(AtomicType::Real), &Datum::one(1.5)), "1.5");
         let optional = kind(json!({"key": "string", "min": 0}));
-        assert_eq!(datum(&optional, &Datum::Set(vec![])), "[]");
+        assert_eq!(datum(&optional, &Datum::empty_set()), "[]");
         assert_eq!(datum(&optional, &Datum::one("x")), "x");
     }
 
@@ -373,7 +373,7 @@ mod tests {
         let parse = |text: &str| parse_datum(&strings(), text, None);
         assert_eq!(parse("a b,c"), Ok(Datum::set(["a", "b", "c"])));
         assert_eq!(parse("[\"x, y\", \\[z]"), Ok(Datum::set(["x, y", "[z"])));
-        assert_eq!(parse("[]"), Ok(Datum::Set(vec![])));
+        assert_eq!(parse("[]"), Ok(Datum::empty_set()));
         assert_eq!(parse_datum(&map(), "{a = 1, b=2}", None), Ok(Datum::map([("a", 1), ("b", 2)])));
         let ints = Type::any_set(AtomicType::Integer);
         assert_eq!(parse_datum(&ints, "5,1-3,-4--2", None), Ok(Datum::set([-4, -3, -2, 1, 2, 3, 5])));

@@ -1,8 +1,10 @@
 //! The `transact` method (RFC 7047 sections 4.1.3 and 5.2): a list of operations, all or none.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
+use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::condition::Condition;
 use crate::database::{Change, Database, Row, TableId};
@@ -46,7 +48,7 @@ pub enum Outcome {
     /// The results for the client and, unless an operation failed, what to commit.
     Done {
         /// One element an operation, and one more if the commit failed.
-        results: Value,
+        results: Results,
         /// What changed.
         commit: Option<Commit>,
     },
@@ -55,6 +57,88 @@ pub enum Outcome {
         /// Fails after so many milliseconds from its start, if that was asked for.
         timeout_ms: Option<i64>,
     },
+}
+
+/// The results of a transaction, or the error that stands in their place: their JSON, written out.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Results {
+    /// Of an array without its end, unless it is `whole`.
+    text: String,
+    n: usize,
+    whole: bool,
+}
+
+impl Results {
+    /// The request is no transaction.
+    fn error(error: &Error) -> Self {
+        Self { text: error.to_json().to_string(), n: 0, whole: true }
+    }
+
+    /// What a conversion that worked says, instead of results.
+    pub fn done() -> Self {
+        Self { text: "{}".to_owned(), n: 0, whole: true }
+    }
+
+    fn begin(&mut self) -> &mut String {
+        self.text.push(if self.n == 0 { '[' } else { ',' });
+        self.n += 1;
+        &mut self.text
+    }
+
+    /// Adds an error behind the results.
+    pub fn push(&mut self, error: &Error) {
+        let text = error.to_json().to_string();
+        if self.whole {
+            self.text = text;
+            return;
+        }
+        self.begin().push_str(&text);
+    }
+
+    /// The results as JSON text.
+    pub fn into_text(mut self) -> String {
+        match (self.whole, self.n) {
+            (true, _) => {}
+            (false, 0) => self.text.push_str("[]"),
+            (false, _) => self.text.push(']'),
+        }
+        self.text
+    }
+
+    /// The results as JSON.
+    pub fn to_json(&self) -> Value {
+        serde_json::from_str(&self.clone().into_text()).unwrap_or_default()
+    }
+}
+
+/// What an operation says.
+enum Said {
+    Nothing,
+    Uuid(Uuid),
+    Count(usize),
+    /// The text of an array.
+    Rows(String),
+}
+
+impl Said {
+    fn write(&self, out: &mut String) {
+        match self {
+            Self::Nothing => out.push_str("{}"),
+            Self::Uuid(uuid) => {
+                out.push_str("{\"uuid\":[\"uuid\",\"");
+                uuid.write(out);
+                out.push_str("\"]}");
+            }
+            Self::Count(n) => {
+                let _ = write!(out, "{{\"count\":{n}}}");
+            }
+            Self::Rows(rows) => {
+                out.push_str("{\"rows\":");
+                out.push_str(rows);
+                out.push('}');
+            }
+        }
+    }
 }
 
 struct Execution<'a> {
@@ -67,7 +151,7 @@ struct Execution<'a> {
     blocked: bool,
 }
 
-type Operation = fn(&mut Execution<'_>, &mut Parser<'_>, &Value) -> Result<Map<String, Value>>;
+type Operation = fn(&mut Execution<'_>, &mut Parser<'_>, &Value) -> Result<Said>;
 
 /// Name, whether it only reads, and what does it.
 const OPERATIONS: [(&str, bool, Operation); 10] = [
@@ -85,7 +169,7 @@ const OPERATIONS: [(&str, bool, Operation); 10] = [
 
 /// Executes the parameters of a `transact` request on `db`, without changing it.
 pub fn execute(db: &Database, params: &Value, context: &Context<'_>) -> Outcome {
-    let failed = |error: Error| Outcome::Done { results: error.to_json(), commit: None };
+    let failed = |error: Error| Outcome::Done { results: Results::error(&error), commit: None };
     let Some(array) = params.as_array() else { return failed(Error::syntax(params, "array expected")) };
     let Some((_, operations)) = array.split_first().filter(|(name, _)| **name == *db.schema().name) else {
         return failed(Error::syntax(params, "database name expected as first parameter"));
@@ -99,43 +183,43 @@ pub fn execute(db: &Database, params: &Value, context: &Context<'_>) -> Outcome 
         timeout_ms: None,
         blocked: false,
     };
-    let mut results = Vec::with_capacity(operations.len());
+    let mut results = Results::default();
     let mut failure = false;
     for (i, operation) in operations.iter().enumerate() {
         match execution.operation(operation, i + 1, operations.len()) {
-            Ok(result) => results.push(Value::Object(result)),
+            Ok(said) => said.write(results.begin()),
             Err(_) if execution.blocked => return Outcome::Blocked { timeout_ms: execution.timeout_ms },
             Err(error) => {
-                results.push(error.to_json());
+                results.push(&error);
                 failure = true;
                 break;
             }
         }
     }
-    results.resize(operations.len(), Value::Null);
+    while results.n < operations.len() {
+        results.begin().push_str("null");
+    }
     if failure {
-        return Outcome::Done { results: results.into(), commit: None };
+        return Outcome::Done { results, commit: None };
     }
     let comment = (!execution.comments.is_empty()).then(|| execution.comments.join("\n"));
     let durable = execution.durable;
     let mut new_uuid = context.new_uuid;
     match execution.txn.finish(&mut new_uuid) {
-        Ok(changes) => {
-            Outcome::Done { results: results.into(), commit: Some(Commit { changes, comment, durable }) }
-        }
+        Ok(changes) => Outcome::Done { results, commit: Some(Commit { changes, comment, durable }) },
         Err(error) => {
-            results.push(error.to_json());
-            Outcome::Done { results: results.into(), commit: None }
+            results.push(&error);
+            Outcome::Done { results, commit: None }
         }
     }
 }
 
 impl Execution<'_> {
-    fn operation(&mut self, operation: &Value, number: usize, of: usize) -> Result<Map<String, Value>> {
-        let mut parser = Parser::new(operation, format!("ovsdb operation {number} of {of}"));
+    fn operation(&mut self, operation: &Value, number: usize, of: usize) -> Result<Said> {
+        let mut parser = Parser::of_operation(operation, number, of);
         let name = parser.required("op", Kinds::ID).and_then(Value::as_str);
         let row = name.and_then(|name| OPERATIONS.iter().find(|row| row.0 == name));
-        let mut result = Ok(Map::new());
+        let mut result = Ok(Said::Nothing);
         match (name, row) {
             (Some(_), Some((_, _, run))) => result = run(self, &mut parser, operation),
             (Some(name), None) => parser.fail(format!("No operation \"{name}\"")),
@@ -184,21 +268,33 @@ impl Execution<'_> {
             let row = self.txn.row(table, uuid).filter(|row| condition.all_hold(row));
             return row.map(|row| row.uuid()).into_iter().collect();
         }
-        if self.txn.is_untouched(table)
-            && let Some(hit) = by_index(self.txn.database(), table, condition)
-        {
-            return hit;
+        if let Some(hits) = self.by_index(table, condition) {
+            return hits;
         }
         self.txn.rows(table).filter(|row| condition.all_hold(row)).map(|row| row.uuid()).collect()
     }
 
-    fn insert(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+    /// The rows that meet every clause, if the clauses fix all columns of an index: one row as the database has it, and
+    /// those that this transaction has changed.
+    fn by_index(&self, table: TableId, condition: &Condition) -> Option<Vec<Uuid>> {
+        let before = self.txn.database().table(table);
+        let all_equal = |columns: &Vec<usize>| {
+            columns.iter().map(|&at| condition.equal_to(at).cloned()).collect::<Option<Box<[Datum]>>>()
+        };
+        let mut indexes = before.schema().indexes.iter().enumerate();
+        let (number, values) = indexes.find_map(|(number, columns)| Some((number, all_equal(columns)?)))?;
+        let kept = before.find(number, &values).filter(|row| !self.txn.is_touched(table, row.uuid()));
+        let rows = kept.into_iter().chain(self.txn.changed_rows(table));
+        Some(rows.filter(|row| condition.all_hold(row)).map(|row| row.uuid()).collect())
+    }
+
+    fn insert(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
         let table = self.table(parser);
         let uuid_json = parser.optional("uuid", Kinds::STRING);
         let name = parser.optional("uuid-name", Kinds::ID);
         let row = parser.required("row", Kinds::OBJECT);
         let (Some((table, schema)), Some(row), false) = (table, row, parser.failed()) else {
-            return Ok(Map::new());
+            return Ok(Said::Nothing);
         };
         let mut uuid = None;
         if let Some(value) = uuid_json {
@@ -236,16 +332,16 @@ impl Execution<'_> {
         row.set_uuid(uuid);
         row.set_version((self.context.new_uuid)());
         self.txn.insert(table, row);
-        Ok(object([("uuid", uuid.to_json())]))
+        Ok(Said::Uuid(uuid))
     }
 
-    fn select(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+    fn select(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
         let table = self.table(parser);
         let condition = parser.required("where", Kinds::ARRAY);
         let columns = parser.optional("columns", Kinds::ARRAY);
         let sort = parser.optional("sort", Kinds::ARRAY);
         let (Some((table, schema)), Some(condition), false) = (table, condition, parser.failed()) else {
-            return Ok(Map::new());
+            return Ok(Said::Nothing);
         };
         let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
         let columns = schema.columns_from_json(columns)?;
@@ -260,18 +356,25 @@ impl Execution<'_> {
         if let Some(sort) = sort {
             rows.sort_by_cached_key(|row| row.project(&sort));
         }
-        let rows: Value = rows.iter().map(|row| row.to_json(&schema, &columns)).collect();
-        Ok(object([("rows", rows)]))
+        let mut text = String::from("[");
+        for (i, row) in rows.iter().enumerate() {
+            if i > 0 {
+                text.push(',');
+            }
+            row.write_json(&schema, &columns, &mut text);
+        }
+        text.push(']');
+        Ok(Said::Rows(text))
     }
 
-    fn update(&mut self, parser: &mut Parser<'_>, operation: &Value) -> Result<Map<String, Value>> {
+    fn update(&mut self, parser: &mut Parser<'_>, operation: &Value) -> Result<Said> {
         let table = self.table(parser);
         let condition = parser.required("where", Kinds::ARRAY);
         let row = parser.required("row", Kinds::OBJECT);
         let (Some((table, schema)), Some(condition), Some(row), false) =
             (table, condition, row, parser.failed())
         else {
-            return Ok(Map::new());
+            return Ok(Said::Nothing);
         };
         let (row, columns) = parse_row(&schema, row, &mut self.symbols)?;
         if let Some(column) = columns.iter().map(|&at| &schema.columns[at]).find(|column| !column.mutable) {
@@ -291,17 +394,17 @@ impl Execution<'_> {
                 }
             }
         }
-        Ok(object([("count", hits.len().into())]))
+        Ok(Said::Count(hits.len()))
     }
 
-    fn mutate(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+    fn mutate(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
         let table = self.table(parser);
         let condition = parser.required("where", Kinds::ARRAY);
         let mutations = parser.required("mutations", Kinds::ARRAY);
         let (Some((table, schema)), Some(condition), Some(mutations), false) =
             (table, condition, mutations, parser.failed())
         else {
-            return Ok(Map::new());
+            return Ok(Said::Nothing);
         };
         let mutations = Mutation::list(&schema, mutations, Some(&mut self.symbols))?;
         let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
@@ -311,24 +414,24 @@ impl Execution<'_> {
                 mutations.iter().try_for_each(|mutation| mutation.execute(&schema, row))?;
             }
         }
-        Ok(object([("count", hits.len().into())]))
+        Ok(Said::Count(hits.len()))
     }
 
-    fn delete(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+    fn delete(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
         let condition = parser.required("where", Kinds::ARRAY);
         let table = self.table(parser);
         let (Some((table, schema)), Some(condition), false) = (table, condition, parser.failed()) else {
-            return Ok(Map::new());
+            return Ok(Said::Nothing);
         };
         let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
         let hits = self.query(table, &condition);
         for &uuid in &hits {
             self.txn.delete(table, uuid);
         }
-        Ok(object([("count", hits.len().into())]))
+        Ok(Said::Count(hits.len()))
     }
 
-    fn wait(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+    fn wait(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
         let timeout = parser.optional("timeout", Kinds::INTEGER);
         let condition = parser.required("where", Kinds::ARRAY);
         let columns = parser.optional("columns", Kinds::ARRAY);
@@ -338,7 +441,7 @@ impl Execution<'_> {
         let (Some((table, schema)), Some(condition), Some(until), Some(rows), false) =
             (table, condition, until, rows, parser.failed())
         else {
-            return Ok(Map::new());
+            return Ok(Said::Nothing);
         };
         let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
         let columns = schema.columns_from_json(columns)?;
@@ -363,7 +466,7 @@ impl Execution<'_> {
             .map(|row| row.project(&columns))
             .collect();
         if (actual == expected) == want_equal.1 {
-            return Ok(Map::new());
+            return Ok(Said::Nothing);
         }
         Err(self.unsatisfied(timeout_ms))
     }
@@ -385,42 +488,31 @@ impl Execution<'_> {
         Error::new("not supported", "triggers not supported")
     }
 
-    fn commit(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+    fn commit(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
         let durable = parser.required("durable", Kinds::BOOLEAN);
         self.durable |= durable == Some(&Value::Bool(true));
-        Ok(Map::new())
+        Ok(Said::Nothing)
     }
 
-    fn abort(&mut self, _: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+    fn abort(&mut self, _: &mut Parser<'_>, _: &Value) -> Result<Said> {
         Err(Error::new("aborted", "aborted by request"))
     }
 
-    fn comment(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+    fn comment(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
         if let Some(comment) = parser.required("comment", Kinds::STRING).and_then(Value::as_str) {
             self.comments.push(comment.to_owned());
         }
-        Ok(Map::new())
+        Ok(Said::Nothing)
     }
 
-    fn assert(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Map<String, Value>> {
+    fn assert(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
         match parser.required("lock", Kinds::ID).and_then(Value::as_str) {
             Some(lock) if !self.context.locks.contains(lock) => {
                 Err(Error::new("not owner", format!("Asserted lock {lock} not held.")))
             }
-            _ => Ok(Map::new()),
+            _ => Ok(Said::Nothing),
         }
     }
-}
-
-fn by_index(db: &Database, table: TableId, condition: &Condition) -> Option<Vec<Uuid>> {
-    let table = db.table(table);
-    let all_equal = |columns: &Vec<usize>| {
-        columns.iter().map(|&at| condition.equal_to(at).cloned()).collect::<Option<Box<[Datum]>>>()
-    };
-    let mut indexes = table.schema().indexes.iter().enumerate();
-    let (number, values) = indexes.find_map(|(number, columns)| Some((number, all_equal(columns)?)))?;
-    let row = table.find(number, &values).filter(|row| condition.all_hold(row));
-    Some(row.map(|row| row.uuid()).into_iter().collect())
 }
 
 /// A row with defaults for what `value` does not say, and the columns of which it does.
@@ -442,14 +534,19 @@ fn parse_row(schema: &TableSchema, value: &Value, symbols: &mut Symbols) -> Resu
     Ok((row, columns))
 }
 
-fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
-    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
 /// A random UUID from the operating system: what [`Context::new_uuid`] is outside tests.
 pub fn random_uuid() -> Uuid {
-    let mut bytes = [0_u8; 16];
-    // The kernel's generator cannot fail once it is seeded, which is before any program of ours starts.
-    getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
-    Uuid::from_random(bytes)
+    /// Randomness is fetched for so many UUIDs at a time: a system call each would cost more than the rest of an insertion.
+    const STOCK: usize = 256;
+    thread_local! {
+        static LEFT: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    }
+    LEFT.with_borrow_mut(|left| {
+        if left.is_empty() {
+            left.resize(STOCK, [0; 16]);
+            // The kernel's generator cannot fail once it is seeded, which is before any program of ours starts.
+            getrandom::fill(left.as_flattened_mut()).expect("the kernel gives random bytes");
+        }
+        Uuid::from_random(left.pop().expect("filled just above"))
+    })
 }

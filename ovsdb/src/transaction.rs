@@ -54,9 +54,14 @@ impl<'a> Transaction<'a> {
         kept.chain(inserted.filter_map(|(_, row)| row.as_ref()))
     }
 
-    /// True if no row of the table has changed.
-    pub fn is_untouched(&self, table: TableId) -> bool {
-        self.rows[table].is_empty()
+    /// True if this transaction has changed the row, or made or deleted it.
+    pub fn is_touched(&self, table: TableId, uuid: Uuid) -> bool {
+        self.rows[table].contains_key(&uuid)
+    }
+
+    /// The rows that are new or changed, as they stand.
+    pub fn changed_rows(&self, table: TableId) -> impl Iterator<Item = &Arc<Row>> {
+        self.rows[table].values().flatten()
     }
 
     /// True if the UUID belongs to a row of the table now, or did when the transaction began.
@@ -96,12 +101,6 @@ impl<'a> Transaction<'a> {
             rows.keys().map(|&uuid| (table, uuid)).collect::<Vec<_>>()
         };
         self.rows.iter().enumerate().flat_map(of_table).collect()
-    }
-
-    /// What has changed so far, without checking any rule: for a journal that was checked when it was written.
-    pub fn into_changes(mut self) -> Vec<Change> {
-        self.drop_unchanged();
-        self.changes()
     }
 
     /// Applies the rules. `new_uuid` gives the versions of changed rows.

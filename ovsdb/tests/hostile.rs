@@ -130,7 +130,7 @@ proptest! {
         let mut last = None;
         while let Some(output) = server.poll_output() {
             if let Output::Send(_, message) = output {
-                last = Some(message);
+                last = Some(message.json());
             }
         }
         prop_assert_eq!(last, Some(json!({"id": "last", "result": ["still here"], "error": null})));

@@ -61,7 +61,7 @@ impl World {
     fn pump(&mut self) {
         while let Some(output) = self.server.poll_output() {
             match output {
-                Output::Send(session, message) => self.inbox.entry(session).or_default().push(message),
+                Output::Send(session, message) => self.inbox.entry(session).or_default().push(message.json()),
                 Output::Close(session, reason) => self.closed.push((session, reason)),
                 Output::Write(job) if self.hold => self.jobs.push(job),
                 Output::Write(job) => self.server.written(&job.db, job.seq, Ok(()), Instant::ZERO),

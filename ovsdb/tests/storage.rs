@@ -53,7 +53,7 @@ fn content(db: &Database) -> Vec<String> {
     let mut rows = Vec::new();
     for change in db.snapshot() {
         let table = db.table(change.table).schema();
-        let row = storage::row_to_json(table, &change).unwrap();
+        let row = storage::row_text(table, &change).unwrap();
         rows.push(format!("{} {} {row}", table.name, change.uuid()));
     }
     rows

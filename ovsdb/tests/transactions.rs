@@ -173,7 +173,7 @@ proptest! {
                 panic!("nothing waits")
             };
             let expected = twin.after(&ops);
-            prop_assert_eq!(commit.is_some(), expected.is_some(), "{}", results);
+            prop_assert_eq!(commit.is_some(), expected.is_some(), "{:?}", results);
             if let (Some(commit), Some(expected)) = (commit, expected) {
                 let before = content(&db);
                 db.apply(&commit.changes);

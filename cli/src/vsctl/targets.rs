@@ -155,7 +155,7 @@ fn get_fail_mode(ctx: &mut Context<'_>) -> Result<(), Stop> {
 fn del_fail_mode(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let model = Model::read(ctx);
     let row = model.real_bridge(ctx, &ctx.args[0].clone())?.row;
-    ctx.db.set("Bridge", row, "fail_mode", Datum::Set(Vec::new()));
+    ctx.db.set("Bridge", row, "fail_mode", Datum::empty_set());
     Ok(())
 }
 
@@ -196,7 +196,7 @@ fn del_ssl(ctx: &mut Context<'_>) -> Result<(), Stop> {
     if let Some(row) = ssl_row(ctx) {
         ctx.db.delete("SSL", row);
         let root = ctx.db.root();
-        ctx.db.set("Open_vSwitch", root, "ssl", Datum::Set(Vec::new()));
+        ctx.db.set("Open_vSwitch", root, "ssl", Datum::empty_set());
     }
     Ok(())
 }

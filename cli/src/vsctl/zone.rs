@@ -119,7 +119,7 @@ fn delete_policy(ctx: &mut Context<'_>) -> Result<(), Stop> {
         None if ctx.has("--if-exists") => {}
         None => fatal!("zone id {id} does not have a policy"),
         Some(row) if ctx.db.get("CT_Zone", row, "limit").is_empty() => remove_zone(ctx, datapath, id),
-        Some(row) => ctx.db.set("CT_Zone", row, "timeout_policy", Datum::Set(Vec::new())),
+        Some(row) => ctx.db.set("CT_Zone", row, "timeout_policy", Datum::empty_set()),
     }
     Ok(())
 }
@@ -188,7 +188,7 @@ fn delete_limit(ctx: &mut Context<'_>) -> Result<(), Stop> {
         if must_exist && ctx.db.get("Datapath", datapath, "ct_zone_default_limit").is_empty() {
             fatal!("datapath {} does not have a limit", ctx.args[0]);
         }
-        ctx.db.set("Datapath", datapath, "ct_zone_default_limit", Datum::Set(Vec::new()));
+        ctx.db.set("Datapath", datapath, "ct_zone_default_limit", Datum::empty_set());
         return Ok(());
     };
     let row = zone(ctx, datapath, id);
@@ -199,7 +199,7 @@ fn delete_limit(ctx: &mut Context<'_>) -> Result<(), Stop> {
     if ctx.db.get("CT_Zone", row, "timeout_policy").is_empty() {
         remove_zone(ctx, datapath, id);
     } else {
-        ctx.db.set("CT_Zone", row, "limit", Datum::Set(Vec::new()));
+        ctx.db.set("CT_Zone", row, "limit", Datum::empty_set());
     }
     Ok(())
 }

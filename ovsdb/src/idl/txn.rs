@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::replica::Replica;
 use crate::schema::TableSchema;
 use crate::transact::random_uuid;
-use crate::value::{Atom, Datum, Uuid};
+use crate::value::{Atom, Datum, Elements, Uuid};
 
 /// Which transaction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -135,7 +135,9 @@ impl Txn {
             return;
         }
         // A pair that replaces a removed one still needs the removal: inserting does not overwrite.
-        if let (Some(gone), Datum::Set(_)) = (edit.delete.get_mut(column), elements) {
+        if let Some(gone) = edit.delete.get_mut(column)
+            && !elements.is_map()
+        {
             gone.subtract(elements);
         }
         edit.insert
@@ -340,8 +342,8 @@ fn mutations(edit: &Edit, new: &BTreeSet<Uuid>) -> Vec<Value> {
     }
     for (column, elements) in &edit.insert {
         // `insert` leaves known keys of a map as they are: what is to be replaced goes first.
-        if let Datum::Map(pairs) = elements {
-            let keys: Vec<Value> = pairs.iter().map(|(key, _)| atom_to_json(key, new)).collect();
+        if elements.is_map() {
+            let keys: Vec<Value> = elements.pairs().iter().map(|(key, _)| atom_to_json(key, new)).collect();
             mutations.push(json!([column, "delete", ["set", keys]]));
         }
         mutations.push(json!([column, "insert", to_json(elements, new)]));
@@ -351,12 +353,12 @@ fn mutations(edit: &Edit, new: &BTreeSet<Uuid>) -> Vec<Value> {
 
 /// JSON in which rows of this transaction go by their names.
 fn to_json(datum: &Datum, new: &BTreeSet<Uuid>) -> Value {
-    match datum {
-        Datum::Set(atoms) if atoms.len() == 1 => atom_to_json(&atoms[0], new),
-        Datum::Set(atoms) => {
+    match datum.elements() {
+        Elements::Atoms([atom]) => atom_to_json(atom, new),
+        Elements::Atoms(atoms) => {
             json!(["set", atoms.iter().map(|atom| atom_to_json(atom, new)).collect::<Vec<_>>()])
         }
-        Datum::Map(pairs) => {
+        Elements::Pairs(pairs) => {
             let pair =
                 |(key, value): &(Atom, Atom)| json!([atom_to_json(key, new), atom_to_json(value, new)]);
             json!(["map", pairs.iter().map(pair).collect::<Vec<_>>()])

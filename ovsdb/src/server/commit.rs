@@ -7,13 +7,13 @@ use flow::time::Instant;
 use serde_json::{Value, json};
 
 use super::session::{Session, SessionId, Watch};
-use super::{Output, Server};
+use super::{Message, Output, Server};
 use crate::database::{Change, Database};
 use crate::error::Error;
 use crate::monitor::Spec;
 use crate::schema::DatabaseSchema;
 use crate::storage::Record;
-use crate::transact::{self, Commit, Context, Outcome, random_uuid};
+use crate::transact::{self, Commit, Context, Outcome, Results, random_uuid};
 
 /// Numbers the commits of a database.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -32,12 +32,15 @@ pub struct WriteJob {
     pub durable: bool,
 }
 
+/// To whom, to which request, with which results.
+pub(super) type Reply = (SessionId, Value, Results);
+
 /// What leaves when a commit is done.
 #[derive(Debug)]
 struct Pending {
     seq: CommitSeq,
     changes: Vec<Change>,
-    reply: Option<(SessionId, Value, Value)>,
+    reply: Option<Reply>,
     done: bool,
     /// The commit is a conversion: nobody watches any more, everybody reconnects.
     conversion: bool,
@@ -60,7 +63,7 @@ struct Waiting {
 struct Held {
     after: CommitSeq,
     session: SessionId,
-    message: Value,
+    message: Message,
 }
 
 /// A served database.
@@ -94,10 +97,10 @@ impl Db {
     }
 
     /// The notifications about commits that are not yet on storage and that `watch` has not been told of.
-    pub(super) fn pending_updates(&self, watch: &Watch) -> Vec<Value> {
+    pub(super) fn pending_updates(&self, watch: &Watch) -> Vec<Message> {
         let later = self.pending.iter().filter(|pending| watch.since < pending.seq);
         let updates = later.filter_map(|pending| watch.spec.update(&self.data, &pending.changes));
-        updates.map(|update| watch.notification(update)).collect()
+        updates.map(|update| watch.notification(update.into())).collect()
     }
 
     pub(super) fn has_request(&self, session: SessionId, id: &Value) -> bool {
@@ -138,7 +141,7 @@ impl Server {
                 false
             }
             Outcome::Done { results, commit: None } => {
-                self.reply_after(name, waiting.session, &waiting.id, results);
+                self.reply_after(name, waiting.session, &waiting.id, &results.into_text());
                 false
             }
             Outcome::Done { results, commit: Some(commit) } => {
@@ -149,11 +152,11 @@ impl Server {
     }
 
     /// Applies a commit; true if it changed anything.
-    fn commit(&mut self, name: &str, commit: Commit, reply: Option<(SessionId, Value, Value)>) -> bool {
+    fn commit(&mut self, name: &str, commit: Commit, reply: Option<Reply>) -> bool {
         let Some(db) = self.dbs.get_mut(name) else { return false };
         if commit.changes.is_empty() && commit.comment.is_none() {
             if let Some((session, id, results)) = reply {
-                self.reply_after(name, session, &id, results);
+                self.reply_after(name, session, &id, &results.into_text());
             }
             return false;
         }
@@ -178,14 +181,14 @@ impl Server {
         self.settle(name, Instant::ZERO);
     }
 
-    /// A write job is done, or failed: then all commits of that database that are not yet on storage are taken back.
+    /// The write jobs up to `seq` are done, or failed: then all commits of that database that are not yet on storage are taken back.
     pub fn written(&mut self, name: &str, seq: CommitSeq, outcome: Result<(), Error>, now: Instant) {
         match outcome {
             Ok(()) => {
                 if let Some(db) = self.dbs.get_mut(name) {
                     db.pending
                         .iter_mut()
-                        .filter(|pending| pending.seq == seq)
+                        .filter(|pending| pending.seq <= seq)
                         .for_each(|pending| pending.done = true);
                 }
                 self.settle(name, now);
@@ -196,7 +199,7 @@ impl Server {
 
     fn take_back(&mut self, name: &str, seq: CommitSeq, error: &Error) {
         let Some(db) = self.dbs.get_mut(name) else { return };
-        if !db.pending.iter().any(|pending| pending.seq == seq) {
+        if !db.pending.iter().any(|pending| pending.seq <= seq) {
             return;
         }
         let mut replies = Vec::new();
@@ -206,10 +209,8 @@ impl Server {
                 None => db.data.undo(&pending.changes),
             }
             if let Some((session, id, mut results)) = pending.reply {
-                if let Some(results) = results.as_array_mut() {
-                    results.push(error.to_json());
-                }
-                replies.push((session, json!({ "id": id, "result": results, "error": null })));
+                results.push(error);
+                replies.push((session, Message::reply(&id, &results.into_text())));
             }
         }
         let db_name = db.data.schema().name.clone();
@@ -251,7 +252,7 @@ impl Server {
         self.generation += 1;
         self.notify_monitors(name, &pending);
         if let Some((session, id, results)) = pending.reply {
-            self.send(session, json!({ "id": id, "result": results, "error": null }));
+            self.send(session, Message::reply(&id, &results.into_text()));
         }
         if pending.conversion {
             self.reconnect(&format!("committed {name} database schema conversion"));
@@ -263,12 +264,12 @@ impl Server {
     fn notify_monitors(&mut self, name: &str, pending: &Pending) {
         let Some(db) = self.dbs.get(name) else { return };
         // Sessions that watch the same share the JSON.
-        let mut cache: BTreeMap<*const Spec, Option<Value>> = BTreeMap::new();
+        let mut cache: BTreeMap<*const Spec, Option<Arc<str>>> = BTreeMap::new();
         for (&session, state) in &mut self.sessions {
             for watch in state.watches(name).filter(|watch| watch.since < pending.seq) {
                 let update = cache
                     .entry(Arc::as_ptr(&watch.spec))
-                    .or_insert_with(|| watch.spec.update(&db.data, &pending.changes));
+                    .or_insert_with(|| watch.spec.update(&db.data, &pending.changes).map(Arc::from));
                 if let Some(update) = update {
                     self.outputs.push_back(Output::Send(session, watch.notification(update.clone())));
                 }
@@ -308,12 +309,12 @@ impl Server {
     }
 
     /// Sends a reply as soon as everything that it shows is on storage.
-    pub(super) fn reply_after(&mut self, name: &str, session: SessionId, id: &Value, result: Value) {
-        self.send_after(name, session, json!({ "id": id, "result": result, "error": null }));
+    pub(super) fn reply_after(&mut self, name: &str, session: SessionId, id: &Value, result: &str) {
+        self.send_after(name, session, Message::reply(id, result));
     }
 
     /// Sends a message as soon as everything that it shows is on storage.
-    pub(super) fn send_after(&mut self, name: &str, session: SessionId, message: Value) {
+    pub(super) fn send_after(&mut self, name: &str, session: SessionId, message: Message) {
         match self.dbs.get_mut(name).filter(|db| !db.is_settled()) {
             Some(db) => db.held.push(Held { after: db.last, session, message }),
             None => self.send(session, message),
@@ -332,13 +333,7 @@ impl Server {
     }
 
     /// Replaces a database by one of another schema with the same content, for a client or for the operator.
-    pub(super) fn replace(
-        &mut self,
-        name: &str,
-        data: Database,
-        reply: Option<(SessionId, Value, Value)>,
-        now: Instant,
-    ) {
+    pub(super) fn replace(&mut self, name: &str, data: Database, reply: Option<Reply>, now: Instant) {
         self.cancel_monitors(name);
         self.cancel_waiting(name);
         let Some(db) = self.dbs.get_mut(name) else { return };
@@ -355,24 +350,10 @@ impl Server {
         self.settle(name, now);
     }
 
-    /// Asks for a new journal that holds just the present content; [`Server::written`] with the sequence number that is
-    /// returned tells when it is there.
-    pub fn compact(&mut self, name: &str) -> Option<CommitSeq> {
-        let db = self.dbs.get_mut(name).filter(|db| db.has_storage)?;
-        let record = Record::replacement(&db.data, Some("compacting database online"));
-        db.last = CommitSeq(db.last.0 + 1);
-        let seq = db.last;
-        db.pending.push_back(Pending {
-            seq,
-            changes: Vec::new(),
-            reply: None,
-            done: false,
-            conversion: false,
-            former: None,
-        });
-        let db_name = db.data.schema().name.clone();
-        self.outputs.push_back(Output::Write(WriteJob { db: db_name, seq, record, durable: true }));
-        Some(seq)
+    /// The record that a compaction of a database puts in place of all that were written so far; nothing without storage.
+    pub fn everything(&self, name: &str) -> Option<Record> {
+        let db = self.dbs.get(name).filter(|db| db.has_storage)?;
+        Some(Record::replacement(&db.data, Some("compacting database online")))
     }
 
     /// Ends the waiting transactions of a session; of one request only, if `id` is given.
@@ -385,7 +366,7 @@ impl Server {
             let mine: Vec<Waiting> = mine;
             for waiting in mine {
                 let reply = json!({ "id": waiting.id, "result": null, "error": "canceled" });
-                self.outputs.push_back(Output::Send(waiting.session, reply));
+                self.outputs.push_back(Output::Send(waiting.session, reply.into()));
             }
         }
     }
@@ -399,7 +380,7 @@ impl Server {
                 continue;
             }
             let reply = json!({ "id": waiting.id, "result": null, "error": "canceled" });
-            self.outputs.push_back(Output::Send(waiting.session, reply));
+            self.outputs.push_back(Output::Send(waiting.session, reply.into()));
         }
     }
 
@@ -415,7 +396,7 @@ impl Server {
         let read_only = self.read_only || self.sessions.get(&session).is_some_and(|s| s.info.read_only);
         let converted = self.dbs.get(name).map(|db| converted(&db.data, params, read_only));
         match converted {
-            Some(Ok(data)) => self.replace(name, data, Some((session, id, json!({}))), now),
+            Some(Ok(data)) => self.replace(name, data, Some((session, id, Results::done())), now),
             Some(Err(error)) => {
                 self.send(session, json!({ "id": id, "result": null, "error": error.to_json() }))
             }

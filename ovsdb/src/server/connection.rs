@@ -9,19 +9,42 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use daemon::clock::SystemClock;
-use daemon::jsonrpc::Parser;
+use daemon::jsonrpc::{Error, Parser};
 use daemon::stream::{Listener, Network, Stream};
 use flow::time::{Clock, Instant};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::SessionId;
+use super::{Message, SessionId};
 
-/// Messages that may wait to be written to one client; with more, it is disconnected.
-pub const BACKLOG_LIMIT: usize = 20_000;
+/// What a connection may take of the server's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of messages that may wait behind the one that is being written; with more, the client is disconnected.
+    pub backlog: usize,
+    /// Bytes of a message that arrives.
+    pub request: usize,
+    /// Bytes of unfinished messages of all clients together.
+    pub requests: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { backlog: 64 << 20, request: 128 << 20, requests: 512 << 20 }
+    }
+}
+
 /// Events that may wait for the server.
-pub const EVENT_LIMIT: usize = 256;
+pub const EVENT_LIMIT: usize = 64;
+/// What the memory of a waiting message is taken to be besides its text.
+const MESSAGE_OVERHEAD: usize = 128;
+/// Messages are written together up to so many bytes.
+const WRITE_SIZE: usize = 1 << 16;
+/// Bytes that are read at once of a client that is quiet, and of one that sends much.
+const READ_SIZES: (usize, usize) = (1 << 10, 1 << 17);
+/// How long a client may take for its last messages once the server has ended the session.
+const PARTING: Duration = Duration::from_secs(5);
 /// The first pause between attempts to connect.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 /// The id of our own probes.
@@ -34,8 +57,8 @@ pub enum Event {
     Connected(Opened),
     /// An attempt to connect failed.
     Unreachable { remote: String, error: String },
-    /// A message arrived.
-    Message(SessionId, Value),
+    /// Messages arrived.
+    Messages(SessionId, Vec<Value>),
     /// A connection ended.
     Ended(SessionId, String),
 }
@@ -51,17 +74,21 @@ pub struct Opened {
     pub done: Option<oneshot::Sender<()>>,
 }
 
-/// Sends messages to a connection's task.
+/// Sends messages to a connection's task. When it is dropped, what waits is written, if the client takes it soon.
 #[derive(Debug)]
 pub struct Outbox {
-    sender: mpsc::UnboundedSender<Value>,
+    sender: mpsc::UnboundedSender<Message>,
     waiting: Arc<AtomicUsize>,
+    limit: usize,
+    /// Dropped with the outbox, which the task sees even while it writes.
+    _end: oneshot::Sender<()>,
 }
 
 impl Outbox {
-    /// Sends a message; false if too many wait.
-    pub fn send(&self, message: Value) -> bool {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= BACKLOG_LIMIT {
+    /// Sends a message; false if too much waits.
+    pub fn send(&self, message: Message) -> bool {
+        let size = message.len() + MESSAGE_OVERHEAD;
+        if self.waiting.fetch_add(size, Ordering::Relaxed) > self.limit {
             return false;
         }
         // A task that ended reports that by itself.
@@ -70,30 +97,65 @@ impl Outbox {
     }
 }
 
+/// What all connections share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where news goes.
+    pub events: mpsc::Sender<Event>,
+    /// The time.
+    pub clock: SystemClock,
+    /// What each may take.
+    pub limits: Limits,
+    /// Bytes of unfinished messages of all clients.
+    pub unfinished: Arc<AtomicUsize>,
+}
+
 /// What a connection's task works with.
-pub struct Conversation {
+struct Conversation {
     session: SessionId,
     stream: Stream,
-    inbox: mpsc::UnboundedReceiver<Value>,
+    inbox: mpsc::UnboundedReceiver<Message>,
     waiting: Arc<AtomicUsize>,
-    events: mpsc::Sender<Event>,
-    clock: SystemClock,
+    end: oneshot::Receiver<()>,
+    /// Until when the last messages may take, once the session has ended.
+    parting: Option<Instant>,
+    shared: Shared,
     probe: Option<Duration>,
+    parser: Parser,
+    /// What of [`Shared::unfinished`] is this connection's.
+    unfinished: usize,
+    /// Messages taken from the inbox and text put together of them: empty between writes.
+    batch: Vec<Message>,
+    text: Vec<u8>,
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.shared.unfinished.fetch_sub(self.unfinished, Ordering::Relaxed);
+    }
 }
 
 /// Starts the task of a connection. Dropping the outbox closes it.
-pub fn start(
-    session: SessionId,
-    opened: Opened,
-    events: mpsc::Sender<Event>,
-    clock: SystemClock,
-    probe: Option<Duration>,
-) -> Outbox {
+pub fn start(session: SessionId, opened: Opened, shared: Shared, probe: Option<Duration>) -> Outbox {
     let (sender, inbox) = mpsc::unbounded_channel();
+    let (ended, end) = oneshot::channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let Opened { stream, done, .. } = opened;
-    let outbox = Outbox { sender, waiting: waiting.clone() };
-    let conversation = Conversation { session, stream, inbox, waiting, events, clock, probe };
+    let outbox = Outbox { sender, waiting: waiting.clone(), limit: shared.limits.backlog, _end: ended };
+    let conversation = Conversation {
+        session,
+        stream,
+        inbox,
+        waiting,
+        end,
+        parting: None,
+        probe,
+        parser: Parser::with_limit(shared.limits.request),
+        shared,
+        unfinished: 0,
+        batch: Vec::new(),
+        text: Vec::new(),
+    };
     tokio::spawn(async move {
         conversation.run().await;
         drop(done);
@@ -105,14 +167,14 @@ impl Conversation {
     async fn run(mut self) {
         let reason = self.converse().await;
         // The owner may have ended first.
-        let _ = self.events.send(Event::Ended(self.session, reason)).await;
+        let _ = self.shared.events.send(Event::Ended(self.session, reason)).await;
     }
 
     /// Moves messages until the connection ends, and says why it did.
     async fn converse(&mut self) -> String {
-        let mut parser = Parser::new();
-        let mut buffer = vec![0_u8; 1 << 16];
-        let mut silent_since = self.clock.now();
+        let clock = self.shared.clock.clone();
+        let mut buffer = vec![0_u8; READ_SIZES.0];
+        let mut silent_since = clock.now();
         let mut probed = false;
         loop {
             let deadline =
@@ -121,29 +183,37 @@ impl Conversation {
                 biased;
                 message = self.inbox.recv() => {
                     let Some(message) = message else { return "closed".to_owned() };
-                    if let Err(error) = self.write(&message).await {
+                    self.batch.push(message);
+                    if let Err(error) = self.write().await {
                         return daemon::error_text(&error);
                     }
                 }
                 read = self.stream.read(&mut buffer) => {
-                    silent_since = self.clock.now();
+                    silent_since = clock.now();
                     probed = false;
-                    match read {
+                    let n = match read {
                         Ok(0) => return "connection closed by peer".to_owned(),
-                        Ok(n) => parser.feed(&buffer[..n]),
+                        Ok(n) => n,
                         Err(error) => return daemon::error_text(&error),
-                    }
-                    if let Err(reason) = self.deliver(&mut parser).await {
+                    };
+                    self.parser.feed(&buffer[..n]);
+                    if let Err(reason) = self.deliver().await {
                         return reason;
                     }
+                    // Ten thousand quiet clients must not have ten thousand large buffers.
+                    if n == buffer.len() && n < READ_SIZES.1 {
+                        buffer = vec![0; READ_SIZES.1];
+                    } else if n < READ_SIZES.0 && buffer.len() > READ_SIZES.0 {
+                        buffer = vec![0; READ_SIZES.0];
+                    }
                 }
-                () = self.clock.sleep_until(deadline) => {
+                () = clock.sleep_until(deadline) => {
                     if probed {
                         return "no response to inactivity probe".to_owned();
                     }
                     probed = true;
                     let probe = json!({ "id": PROBE_ID, "method": "echo", "params": [] });
-                    if let Err(error) = self.write_one(&probe).await {
+                    if let Err(error) = self.stream.write_all(probe.to_string().as_bytes()).await {
                         return daemon::error_text(&error);
                     }
                 }
@@ -152,36 +222,91 @@ impl Conversation {
     }
 
     /// Passes on the complete messages.
-    async fn deliver(&self, parser: &mut Parser) -> Result<(), String> {
-        loop {
-            match parser.next_value() {
+    async fn deliver(&mut self) -> Result<(), String> {
+        let mut messages = Vec::new();
+        let error = loop {
+            match self.parser.next_value() {
                 Ok(Some(message)) => {
                     let answers_probe = message.get("method").is_none() && message["id"] == PROBE_ID;
-                    if !answers_probe
-                        && self.events.send(Event::Message(self.session, message)).await.is_err()
-                    {
-                        return Err("closed".to_owned());
+                    if !answers_probe {
+                        messages.push(message);
                     }
                 }
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(error.to_string()),
+                Ok(None) => break self.count_unfinished().err(),
+                Err(error) => break Some(error),
+            }
+        };
+        // What came before an error still counts.
+        if !messages.is_empty()
+            && self.shared.events.send(Event::Messages(self.session, messages)).await.is_err()
+        {
+            return Err("closed".to_owned());
+        }
+        let Some(error) = error else { return Ok(()) };
+        if let Error::TooLong(_) = error {
+            // The client learns why; if it does not read, then not.
+            let reply = json!({ "id": null, "result": null, "error": error.to_string() });
+            self.text = reply.to_string().into_bytes();
+            self.parting = Some(self.shared.clock.now() + PARTING);
+            let _ = self.write_text().await;
+        }
+        Err(error.to_string())
+    }
+
+    /// Keeps the total of unfinished messages.
+    fn count_unfinished(&mut self) -> Result<(), Error> {
+        let (before, after) = (self.unfinished, self.parser.pending());
+        self.unfinished = after;
+        let total = &self.shared.unfinished;
+        if after <= before {
+            total.fetch_sub(before - after, Ordering::Relaxed);
+            return Ok(());
+        }
+        let others = total.fetch_add(after - before, Ordering::Relaxed) - before;
+        let limit = self.shared.limits.requests;
+        // A client with little on the way is not the one that takes the room.
+        if others + after > limit && after > READ_SIZES.1 {
+            return Err(Error::TooLong(limit.saturating_sub(others)));
+        }
+        Ok(())
+    }
+
+    /// Writes the first message and those that wait behind it, many with one system call.
+    async fn write(&mut self) -> std::io::Result<()> {
+        loop {
+            while self.text.len() < WRITE_SIZE {
+                let Some(message) = self.batch.pop().or_else(|| self.inbox.try_recv().ok()) else { break };
+                self.waiting.fetch_sub(message.len() + MESSAGE_OVERHEAD, Ordering::Relaxed);
+                for piece in message.pieces() {
+                    self.text.extend_from_slice(piece.as_bytes());
+                }
+            }
+            if self.text.is_empty() {
+                return self.stream.flush().await;
+            }
+            self.write_text().await?;
+            self.text.clear();
+            self.text.shrink_to(WRITE_SIZE);
+        }
+    }
+
+    /// Writes the text. Once the session has ended, the client has not long to take it.
+    async fn write_text(&mut self) -> std::io::Result<()> {
+        let clock = self.shared.clock.clone();
+        let write = self.stream.write_all(&self.text);
+        tokio::pin!(write);
+        if self.parting.is_none() {
+            tokio::select! {
+                biased;
+                written = &mut write => return written,
+                _ = &mut self.end => self.parting = Some(clock.now() + PARTING),
             }
         }
-    }
-
-    /// Writes a message and those that wait behind it.
-    async fn write(&mut self, first: &Value) -> std::io::Result<()> {
-        self.write_one(first).await?;
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        while let Ok(message) = self.inbox.try_recv() {
-            self.write_one(&message).await?;
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        tokio::select! {
+            biased;
+            written = &mut write => written,
+            () = clock.sleep_until(self.parting.unwrap_or(Instant::ZERO)) => Err(std::io::ErrorKind::TimedOut.into()),
         }
-        self.stream.flush().await
-    }
-
-    async fn write_one(&mut self, message: &Value) -> std::io::Result<()> {
-        self.stream.write_all(message.to_string().as_bytes()).await
     }
 }
 

@@ -1,7 +1,8 @@
 //! The thread `db-io`: it owns the storages and writes what the server commits.
 //!
 //! While one group is being written, the next gathers: all jobs that wait for a database go in one write, which is
-//! synced if one of them wants that.
+//! synced if one of them wants that. A compaction has a thread of its own, for it may take seconds: only its end, when
+//! the new file takes over, is between two writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use flow::time::Clock;
 
 use super::{CommitSeq, WriteJob};
 use crate::error::Error;
-use crate::storage::{Record, Storage};
+use crate::storage::{Record, Rewritten, Storage};
 
 /// Jobs that may wait; who sends more waits until the disk has caught up.
 const QUEUE_LIMIT: usize = 4096;
@@ -25,16 +26,28 @@ enum Job {
     Detach(Arc<str>),
     Write(WriteJob),
     Resume(Arc<str>),
+    /// The sender is for the news that the thread of the compaction is done.
+    Compact(Arc<str>, Record, SyncSender<Job>),
+    Compacted(Arc<str>, Result<Rewritten, Error>),
 }
 
-/// How a commit's write went.
+/// What became of something that the thread was told.
+#[derive(Debug)]
+pub enum Report {
+    /// A group of commits.
+    Written(Written),
+    /// A compaction of a database.
+    Compacted(Arc<str>, Result<(), Error>),
+}
+
+/// How the write of a group of commits went.
 #[derive(Debug)]
 pub struct Written {
     /// The database.
     pub db: Arc<str>,
-    /// The commit.
+    /// The last commit of the group; all before it are written too.
     pub seq: CommitSeq,
-    /// Whether it is kept.
+    /// Whether the group is kept.
     pub outcome: Result<(), Error>,
     /// So much has been appended that a compaction would pay.
     pub has_grown: bool,
@@ -47,8 +60,8 @@ pub struct DbIo {
 }
 
 impl DbIo {
-    /// Starts the thread; `report` is called in it for every write.
-    pub fn start(clock: Arc<dyn Clock>, report: impl Fn(Written) + Send + 'static) -> std::io::Result<Self> {
+    /// Starts the thread; `report` is called in it for every group and every compaction.
+    pub fn start(clock: Arc<dyn Clock>, report: impl Fn(Report) + Send + 'static) -> std::io::Result<Self> {
         let (jobs, inbox) = sync_channel(QUEUE_LIMIT);
         let mut worker =
             Worker { storages: BTreeMap::new(), failed: BTreeSet::new(), clock, report: Box::new(report) };
@@ -79,6 +92,13 @@ impl DbIo {
         self.send(Job::Write(job));
     }
 
+    /// Compacts: `everything` is what all that was sent so far for the database amounts to.
+    pub fn compact(&self, db: Arc<str>, everything: Record) {
+        if let Some(jobs) = &self.jobs {
+            self.send(Job::Compact(db, everything, jobs.clone()));
+        }
+    }
+
     /// After a failure: what is sent from now on counts again.
     pub fn resume(&self, db: Arc<str>) {
         self.send(Job::Resume(db));
@@ -100,7 +120,7 @@ struct Worker {
     /// Databases of which a write failed; writes that build on it are refused until the server has taken them back.
     failed: BTreeSet<Arc<str>>,
     clock: Arc<dyn Clock>,
-    report: Box<dyn Fn(Written) + Send>,
+    report: Box<dyn Fn(Report) + Send>,
 }
 
 impl Worker {
@@ -126,7 +146,38 @@ impl Worker {
                     self.failed.remove(&db);
                 }
                 Job::Write(first) => next = self.gather(first, inbox),
+                Job::Compact(db, everything, done) => self.compact(db, everything, done),
+                Job::Compacted(db, outcome) => {
+                    let outcome = match self.storages.get_mut(&db) {
+                        Some(storage) => storage.compacted(outcome),
+                        None => Err(closed(&db)),
+                    };
+                    (self.report)(Report::Compacted(db, outcome));
+                }
             }
+        }
+    }
+
+    fn compact(&mut self, db: Arc<str>, everything: Record, done: SyncSender<Job>) {
+        let Some(storage) = self.storages.get_mut(&db) else {
+            (self.report)(Report::Compacted(db.clone(), Err(closed(&db))));
+            return;
+        };
+        if self.failed.contains(&db) {
+            // What it was made of includes commits that are about to be taken back.
+            (self.report)(Report::Compacted(db, Err(Error::io_plain("an earlier write failed"))));
+            return;
+        }
+        let work = storage.compact(everything, self.clock.wall());
+        let name = db.clone();
+        let started = std::thread::Builder::new().name("compact".to_owned()).spawn(move || {
+            let outcome = work();
+            // The receiver waits for this sender before it ends.
+            let _ = done.send(Job::Compacted(name, outcome));
+        });
+        if let Err(error) = started {
+            let outcome = storage.compacted(Err(Error::io(&error, "could not start a thread")));
+            (self.report)(Report::Compacted(db, outcome));
         }
     }
 
@@ -135,9 +186,11 @@ impl Worker {
         let db = first.db.clone();
         let mut group = vec![first];
         let mut next = None;
-        while group.len() < GROUP_LIMIT {
+        // What replaces everything is a group of its own: it cannot be undone together with others.
+        let is_alone = |job: &WriteJob| matches!(job.record, Record::Everything { .. });
+        while group.len() < GROUP_LIMIT && !group.last().is_some_and(is_alone) {
             match inbox.try_recv() {
-                Ok(Job::Write(job)) if job.db == db => group.push(job),
+                Ok(Job::Write(job)) if job.db == db && !is_alone(&job) => group.push(job),
                 Ok(job) => {
                     next = Some(job);
                     break;
@@ -151,20 +204,22 @@ impl Worker {
 
     fn write(&mut self, db: &Arc<str>, group: Vec<WriteJob>) {
         let durable = group.iter().any(|job| job.durable);
-        let (seqs, records): (Vec<CommitSeq>, Vec<Record>) =
-            group.into_iter().map(|job| (job.seq, job.record)).unzip();
+        let Some(seq) = group.last().map(|job| job.seq) else { return };
+        let records: Vec<Record> = group.into_iter().map(|job| job.record).collect();
         let outcome = match self.storages.get_mut(db) {
             _ if self.failed.contains(db) => Err(Error::io_plain("an earlier write failed")),
             Some(storage) => storage.write(&records, durable, self.clock.wall()),
-            None => Err(Error::io_plain(format!("{db}: the database file is closed"))),
+            None => Err(closed(db)),
         };
         if let Err(error) = &outcome {
             tracing::warn!(target: "ovsdb_log", "{}", error.details.as_deref().unwrap_or_default());
             self.failed.insert(db.clone());
         }
         let has_grown = self.storages.get(db).is_some_and(|storage| storage.has_grown());
-        for seq in seqs {
-            (self.report)(Written { db: db.clone(), seq, outcome: outcome.clone(), has_grown });
-        }
+        (self.report)(Report::Written(Written { db: db.clone(), seq, outcome, has_grown }));
     }
+}
+
+fn closed(db: &str) -> Error {
+    Error::io_plain(format!("{db}: the database file is closed"))
 }

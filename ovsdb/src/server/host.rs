@@ -15,10 +15,10 @@ use flow::time::{Clock, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::connection::{self, EVENT_LIMIT, Event, Opened, Outbox};
-use super::dbio::{DbIo, Written};
+use super::connection::{self, EVENT_LIMIT, Event, Limits, Opened, Outbox, Shared};
+use super::dbio::{DbIo, Report, Written};
 use super::remotes::{self, ColumnName, Options, Status};
-use super::{CommitSeq, Output, Server, SessionId, SessionInfo};
+use super::{Output, Server, SessionId, SessionInfo};
 use crate::error::Error;
 use crate::storage;
 
@@ -35,7 +35,7 @@ pub enum Happening {
     /// On a socket.
     Network(Event),
     /// On a disk.
-    Disk(Written),
+    Disk(Report),
 }
 
 /// A connected session.
@@ -81,15 +81,16 @@ pub struct Host {
     io: DbIo,
     network: Network,
     clock: SystemClock,
-    events: mpsc::Sender<Event>,
+    shared: Shared,
     inbox: mpsc::Receiver<Event>,
-    disk: mpsc::UnboundedReceiver<Written>,
+    disk: mpsc::UnboundedReceiver<Report>,
     configured: BTreeMap<String, Options>,
     remotes: BTreeMap<String, Remote>,
     connections: BTreeMap<SessionId, Connection>,
     n_unix: u64,
     files: BTreeMap<Arc<str>, File>,
-    compacting: Vec<(Arc<str>, CommitSeq, Option<Responder>)>,
+    /// Databases that are being compacted, and who waits for it.
+    compacting: BTreeMap<Arc<str>, Vec<Responder>>,
     generation: u64,
     next_status: Instant,
 }
@@ -103,17 +104,22 @@ impl Host {
         let (events, inbox) = mpsc::channel(EVENT_LIMIT);
         // Unbounded, but never longer than what waits for the disk, which is bounded.
         let (report, disk) = mpsc::unbounded_channel();
-        let io = DbIo::start(Arc::new(clock.clone()), move |written| {
+        let io = DbIo::start(Arc::new(clock.clone()), move |news| {
             // The owner may have ended first.
-            let _ = report.send(written);
+            let _ = report.send(news);
         })?;
         Ok(Self {
             server: Server::new(),
             io,
             network,
             next_status: clock.now(),
+            shared: Shared {
+                events,
+                clock: clock.clone(),
+                limits: Limits::default(),
+                unfinished: Arc::default(),
+            },
             clock,
-            events,
             inbox,
             disk,
             configured: BTreeMap::new(),
@@ -121,7 +127,7 @@ impl Host {
             connections: BTreeMap::new(),
             n_unix: 0,
             files: BTreeMap::new(),
-            compacting: Vec::new(),
+            compacting: BTreeMap::new(),
             generation: u64::MAX,
         })
     }
@@ -130,12 +136,23 @@ impl Host {
     pub async fn next(&mut self) -> Happening {
         tokio::select! {
             Some(event) = self.inbox.recv() => Happening::Network(event),
-            Some(written) = self.disk.recv() => Happening::Disk(written),
+            Some(report) = self.disk.recv() => Happening::Disk(report),
         }
     }
 
-    /// Takes in what happened.
+    /// Takes in what happened, and what has happened since: much that is done together is written together.
     pub fn handle(&mut self, happening: Happening) {
+        self.handle_one(happening);
+        for _ in 0..EVENT_LIMIT {
+            if let Ok(report) = self.disk.try_recv() {
+                self.handle_one(Happening::Disk(report));
+            }
+            let Ok(event) = self.inbox.try_recv() else { return };
+            self.handle_one(Happening::Network(event));
+        }
+    }
+
+    fn handle_one(&mut self, happening: Happening) {
         let now = self.clock.now();
         match happening {
             Happening::Network(Event::Connected(opened)) => self.connected(opened),
@@ -144,11 +161,14 @@ impl Host {
                     remote.last_error = Some(error);
                 }
             }
-            Happening::Network(Event::Message(session, message)) => {
-                self.server.receive(session, message, now)
+            Happening::Network(Event::Messages(session, messages)) => {
+                for message in messages {
+                    self.server.receive(session, message, now);
+                }
             }
             Happening::Network(Event::Ended(session, reason)) => self.ended(session, &reason),
-            Happening::Disk(written) => self.written(written, now),
+            Happening::Disk(Report::Written(written)) => self.written(written, now),
+            Happening::Disk(Report::Compacted(db, outcome)) => self.compacted(&db, &outcome),
         }
     }
 
@@ -171,7 +191,7 @@ impl Host {
         let name = opened.remote.clone();
         let info = SessionInfo { remote: name.clone(), peer, read_only: remote.options.read_only };
         let session = self.server.connect(info);
-        let outbox = connection::start(session, opened, self.events.clone(), self.clock.clone(), probe);
+        let outbox = connection::start(session, opened, self.shared.clone(), probe);
         self.connections.insert(session, Connection { outbox, remote: name, since: now });
     }
 
@@ -193,25 +213,40 @@ impl Host {
     fn written(&mut self, written: Written, now: Instant) {
         let Written { db, seq, outcome, has_grown } = written;
         let text = outcome.as_ref().err().map(Error::to_string);
-        if let Some(file) = self.files.get_mut(&db) {
-            file.error = text.clone();
-            if has_grown && now.since(file.compacted) >= COMPACT_INTERVAL {
-                file.compacted = now;
-                if let Some(seq) = self.server.compact(&db) {
-                    self.compacting.push((db.clone(), seq, None));
-                }
-            }
-        }
         self.server.written(&db, seq, outcome, now);
-        let (done, rest) = std::mem::take(&mut self.compacting)
-            .into_iter()
-            .partition(|(name, s, _)| *name == db && *s == seq);
-        self.compacting = rest;
-        let done: Vec<(Arc<str>, CommitSeq, Option<Responder>)> = done;
-        for responder in done.into_iter().filter_map(|(_, _, responder)| responder) {
-            responder.respond(match &text {
-                None => Ok(Reply::empty()),
-                Some(text) => Err(format!("{text}\n")),
+        let Some(file) = self.files.get_mut(&db) else { return };
+        file.error = text;
+        if has_grown && now.since(file.compacted) >= COMPACT_INTERVAL {
+            file.compacted = now;
+            self.start_compaction(&db, None);
+        }
+    }
+
+    /// Starts a compaction, or waits for the one that goes on.
+    fn start_compaction(&mut self, db: &Arc<str>, responder: Option<Responder>) {
+        if let Some(waiting) = self.compacting.get_mut(db) {
+            waiting.extend(responder);
+            return;
+        }
+        // What the server has committed goes to the disk first, for a compaction is made of it.
+        self.flush();
+        let Some(everything) = self.server.everything(db) else {
+            // In memory only: there is nothing to do.
+            responder.into_iter().for_each(|responder| responder.respond(Ok(Reply::empty())));
+            return;
+        };
+        self.compacting.insert(db.clone(), responder.into_iter().collect());
+        self.io.compact(db.clone(), everything);
+    }
+
+    fn compacted(&mut self, db: &Arc<str>, outcome: &Result<(), Error>) {
+        if let Err(error) = outcome {
+            tracing::warn!(target: "ovsdb_server", "{db}: compaction failed: {error}");
+        }
+        for responder in self.compacting.remove(db).into_iter().flatten() {
+            responder.respond(match outcome {
+                Ok(()) => Ok(Reply::empty()),
+                Err(error) => Err(format!("{error}\n")),
             });
         }
     }
@@ -345,7 +380,7 @@ impl Host {
         let passive = ["punix:", "ptcp:", "pssl:"].iter().any(|method| name.starts_with(method));
         let mut remote =
             Remote { options, task: None, passive, bound_port: None, last_error: None, disconnected: None };
-        let events = self.events.clone();
+        let events = self.shared.events.clone();
         if !passive {
             let max_backoff = Duration::from_millis(remote.options.max_backoff_ms);
             let connect = connection::connect(
@@ -505,9 +540,7 @@ impl Host {
         }
         for name in names {
             tracing::info!(target: "ovsdb_server", "compacting {name} database by user request");
-            if let Some(seq) = self.server.compact(&name) {
-                self.compacting.push((name, seq, Some(responder.clone())));
-            }
+            self.start_compaction(&name, Some(responder.clone()));
         }
         Ok(())
     }

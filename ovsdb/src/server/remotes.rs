@@ -213,7 +213,7 @@ fn write_row(txn: &mut Transaction<'_>, table: TableId, uuid: Uuid, status: impl
     let put = |row: &mut Row, name: &str, datum: Datum| {
         // Other schemas may give the columns other types: those are left alone.
         if let Some(at) = schema.column(name)
-            && std::mem::discriminant(row.get(at)) == std::mem::discriminant(&datum)
+            && row.get(at).is_map() == datum.is_map()
         {
             row.set(at, datum);
         }

@@ -7,7 +7,7 @@ use flow::time::Instant;
 use serde_json::{Value, json};
 
 use super::commit::CommitSeq;
-use super::{Output, Server};
+use super::{Message, Output, Server};
 use crate::error::Error;
 use crate::monitor::{Spec, Version};
 use crate::value::{Uuid, is_id};
@@ -39,14 +39,16 @@ pub(super) struct Watch {
 
 impl Watch {
     /// The message that brings `update`.
-    pub(super) fn notification(&self, update: Value) -> Value {
+    pub(super) fn notification(&self, update: Arc<str>) -> Message {
         let version = self.spec.version();
-        let params = match version {
+        let method = version.notification();
+        match version {
             // A database that is no cluster has no transaction ids.
-            Version::Three => json!([self.id, Uuid::ZERO.to_string(), update]),
-            Version::One | Version::Two => json!([self.id, update]),
-        };
-        notification(version.notification(), &params)
+            Version::Three => {
+                Message::notification(method, &[&self.id, &Uuid::ZERO.to_string().into()], update)
+            }
+            Version::One | Version::Two => Message::notification(method, &[&self.id], update),
+        }
     }
 }
 
@@ -117,9 +119,9 @@ impl Server {
         self.sessions.iter().filter(|(_, session)| session.info.remote == remote).map(of).collect()
     }
 
-    pub(super) fn send(&mut self, session: SessionId, message: Value) {
+    pub(super) fn send(&mut self, session: SessionId, message: impl Into<Message>) {
         if self.sessions.contains_key(&session) {
-            self.outputs.push_back(Output::Send(session, message));
+            self.outputs.push_back(Output::Send(session, message.into()));
         }
     }
 
@@ -144,7 +146,7 @@ impl Server {
                 let ends = *watch.db == *db;
                 if ends && aware {
                     let message = notification("monitor_canceled", &json!([watch.id]));
-                    self.outputs.push_back(Output::Send(session, message));
+                    self.outputs.push_back(Output::Send(session, message.into()));
                 }
                 !ends
             });
@@ -271,7 +273,7 @@ impl Server {
         }
         let initial = spec.initial(&db.data);
         let result = match version {
-            Version::Three => json!([false, Uuid::ZERO.to_string(), initial]),
+            Version::Three => format!("[false,\"{}\",{initial}]", Uuid::ZERO),
             Version::One | Version::Two => initial,
         };
         let since = db.last();
@@ -279,7 +281,7 @@ impl Server {
         if let Some(state) = self.sessions.get_mut(&session) {
             state.watches.insert(key, Watch { id: monitor.clone(), db: name.clone(), spec, since });
         }
-        self.reply_after(&name, session, id, result);
+        self.reply_after(&name, session, id, &result);
         Ok(None)
     }
 
@@ -319,12 +321,12 @@ impl Server {
         watch.id = new.clone();
         watch.spec = spec;
         watch.since = since;
-        let update = update.map(|update| watch.notification(update));
+        let update = update.map(|update| watch.notification(update.into()));
         state.watches.insert(new_key, watch);
         if let Some(update) = update {
             self.send_after(&name, session, update);
         }
-        self.reply_after(&name, session, id, json!({}));
+        self.reply_after(&name, session, id, "{}");
         Ok(None)
     }
 

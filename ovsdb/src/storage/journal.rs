@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flow::time::WallTime;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha1::{Digest, Sha1};
 
-use super::{FileLock, Opened, Record, Storage, replay, row_to_json};
+use super::{FileLock, Opened, Record, Rewriting, Rewritten, Storage, replay, write_row};
 use crate::database::{Change, Database};
 use crate::error::{Error, Result};
-use crate::schema::DatabaseSchema;
-use crate::transaction::Transaction;
+use crate::json::write_string;
+use crate::schema::{DatabaseSchema, TableSchema};
 
 /// A journal pays for being compacted from this size on, if it has doubled too.
 const COMPACT_FROM: u64 = 10 * 1024 * 1024;
@@ -53,6 +53,24 @@ impl<R: BufRead> Reader<R> {
 
     /// The next record; nothing at the end.
     pub fn next_record(&mut self) -> Result<Option<Value>> {
+        let Some(body) = self.next_body()? else { return Ok(None) };
+        let place = self.place(body.len());
+        let value: Value = serde_json::from_slice(&body)
+            .map_err(|error| Error::new("syntax error", format!("{place} are not valid JSON ({error})")))?;
+        if !value.is_object() {
+            return Err(Error::new("syntax error", format!("{place} are not a JSON object")));
+        }
+        Ok(Some(value))
+    }
+
+    /// Where the body of so many bytes was that was read last.
+    fn place(&self, length: usize) -> String {
+        let start = self.offset - length as u64;
+        format!("{}: {length} bytes starting at offset {start}", self.name)
+    }
+
+    /// The text of the next record; nothing at the end.
+    pub fn next_body(&mut self) -> Result<Option<Vec<u8>>> {
         let (name, offset) = (&self.name, self.offset);
         let mut header = Vec::new();
         let read = Read::by_ref(&mut self.input).take(127).read_until(b'\n', &mut header);
@@ -67,7 +85,6 @@ impl<R: BufRead> Reader<R> {
             return Err(Error::new("syntax error", details));
         };
         let start = offset + header.len() as u64;
-        let place = format!("{name}: {length} bytes starting at offset {start}");
         let mut body = Vec::new();
         let read = Read::by_ref(&mut self.input).take(length).read_to_end(&mut body);
         read.map_err(|error| {
@@ -80,16 +97,13 @@ impl<R: BufRead> Reader<R> {
         }
         let actual = sha1_hex(&body);
         if actual != hash {
-            let details = format!("{place} have SHA-1 hash {actual} but should have hash {hash}");
+            let details = format!(
+                "{name}: {length} bytes starting at offset {start} have SHA-1 hash {actual} but should have hash {hash}"
+            );
             return Err(Error::new("syntax error", details));
         }
-        let value: Value = serde_json::from_slice(&body)
-            .map_err(|error| Error::new("syntax error", format!("{place} are not valid JSON ({error})")))?;
-        if !value.is_object() {
-            return Err(Error::new("syntax error", format!("{place} are not a JSON object")));
-        }
         self.offset = start + length;
-        Ok(Some(value))
+        Ok(Some(body))
     }
 }
 
@@ -102,49 +116,79 @@ fn parse_header(line: &str) -> Option<(u64, String)> {
 }
 
 fn sha1_hex(bytes: &[u8]) -> String {
-    let mut hex = String::with_capacity(40);
-    for byte in Sha1::digest(bytes) {
+    hex(&Sha1::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut hex = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
         let _ = write!(hex, "{byte:02x}");
     }
     hex
 }
 
 /// One record as bytes.
-pub fn encode(value: &Value) -> Vec<u8> {
-    let mut body = value.to_string();
-    body.push('\n');
-    let mut record = format!("OVSDB JSON {} {}\n", body.len(), sha1_hex(body.as_bytes())).into_bytes();
-    record.extend_from_slice(body.as_bytes());
-    record
+pub fn record(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(&mut bytes, &value.to_string());
+    bytes
 }
 
-/// The JSON of a transaction.
-fn transaction_json(
+/// Appends a record with this text.
+fn encode(out: &mut Vec<u8>, text: &str) {
+    let mut hash = Sha1::new();
+    hash.update(text.as_bytes());
+    hash.update(b"\n");
+    let hash = hex(&hash.finalize());
+    out.extend_from_slice(format!("OVSDB JSON {} {hash}\n", text.len() + 1).as_bytes());
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'\n');
+}
+
+/// The text of a transaction. The changes of a table stand together.
+fn transaction_text(
     schema: &DatabaseSchema,
     changes: &[Change],
     comment: Option<&str>,
     now: WallTime,
-) -> Value {
+) -> String {
     let tables: Vec<_> = schema.tables.values().collect();
-    let mut members = Map::new();
-    let mut differences = false;
+    let mut text = String::from("{");
+    if let Some(comment) = comment {
+        text.push_str("\"_comment\":");
+        write_string(&mut text, comment);
+        text.push(',');
+    }
+    let _ = write!(text, "\"_date\":{}", now.0);
+    if changes.iter().any(|change| change.old.is_some()) {
+        text.push_str(",\"_is_diff\":true");
+    }
+    for group in changes.chunk_by(|a, b| a.table == b.table) {
+        write_table(&mut text, tables[group[0].table], group);
+    }
+    text.push('}');
+    text
+}
+
+/// Appends the member for a table, unless none of its lasting columns changed.
+fn write_table(text: &mut String, table: &TableSchema, changes: &[Change]) {
+    let start = text.len();
+    text.push(',');
+    write_string(text, &table.name);
+    let mut separator = ":{";
     for change in changes {
-        let table = tables[change.table];
-        let Some(row) = row_to_json(table, change) else { continue };
-        differences |= change.old.is_some();
-        let rows = members.entry(table.name.to_string()).or_insert_with(|| Map::new().into());
-        if let Some(rows) = rows.as_object_mut() {
-            rows.insert(change.uuid().to_string(), row);
+        let row = text.len();
+        text.push_str(separator);
+        text.push('"');
+        change.uuid().write(text);
+        text.push_str("\":");
+        if write_row(text, table, change) {
+            separator = ",";
+        } else {
+            text.truncate(row);
         }
     }
-    if differences {
-        members.insert("_is_diff".to_owned(), true.into());
-    }
-    if let Some(comment) = comment {
-        members.insert("_comment".to_owned(), comment.into());
-    }
-    members.insert("_date".to_owned(), now.0.into());
-    members.into()
+    if separator == "," { text.push('}') } else { text.truncate(start) }
 }
 
 /// A journal open for appending.
@@ -159,6 +203,12 @@ pub struct Journal {
     end: u64,
     /// How long the file was when everything was last replaced.
     base: u64,
+    /// What is before this is known to be on the disk itself.
+    synced: u64,
+    /// A sync has failed: what is between `synced` and `end` must be written again, for the system counts it as written.
+    suspect: bool,
+    /// While a compaction is under way: where the journal ended when it began.
+    compacting: Option<u64>,
     _lock: FileLock,
 }
 
@@ -168,7 +218,7 @@ impl Storage for Journal {
         for record in group {
             match record {
                 Record::Changes { schema, changes, comment } => {
-                    bytes.extend(encode(&transaction_json(schema, changes, comment.as_deref(), now)));
+                    encode(&mut bytes, &transaction_text(schema, changes, comment.as_deref(), now));
                 }
                 Record::Everything { schema, rows, comment } => {
                     // What stands before it in the group is part of it.
@@ -177,7 +227,38 @@ impl Storage for Journal {
                 }
             }
         }
-        self.append(&bytes, durable)
+        if bytes.is_empty() { Ok(()) } else { self.append(&bytes, durable) }
+    }
+
+    fn compact(&mut self, everything: Record, now: WallTime) -> Rewriting {
+        self.compacting = Some(self.end);
+        let path = self.beside("compacting");
+        Box::new(move || {
+            let (schema, rows, comment) = match &everything {
+                Record::Everything { schema, rows, comment } => (schema, rows, comment),
+                Record::Changes { schema, changes, comment } => (schema, changes, comment),
+            };
+            let bytes = whole(schema, rows, comment.as_deref(), now);
+            let file = write_new(&path, &bytes, true)
+                .map_err(|error| Error::io(&error, format!("{}: write failed", path.display())))?;
+            Ok(Rewritten { file: Some(file), length: bytes.len() as u64 })
+        })
+    }
+
+    fn compacted(&mut self, outcome: Result<Rewritten>) -> Result<()> {
+        let path = self.beside("compacting");
+        let began = self.compacting.take();
+        let outcome = outcome.and_then(|rewritten| match (began, rewritten.file) {
+            // What came meanwhile goes behind it.
+            (Some(began), Some(file)) => self.take_over(&path, file, rewritten.length, began),
+            // Everything was replaced meanwhile.
+            _ => Err(Error::io_plain(format!("{}: the compaction is out of date", self.name))),
+        });
+        if outcome.is_err() {
+            // Best effort: the next one overwrites it.
+            let _ = std::fs::remove_file(path);
+        }
+        outcome
     }
 
     fn has_grown(&self) -> bool {
@@ -190,23 +271,46 @@ impl Storage for Journal {
 }
 
 impl Journal {
+    /// The file beside the journal with `suffix` added to its name.
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.real.clone().into_os_string();
+        name.push(".");
+        name.push(suffix);
+        name.into()
+    }
+
     fn append(&mut self, bytes: &[u8], durable: bool) -> Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
+        if self.suspect {
+            self.rewrite_suspects()?;
         }
-        let name = &self.name;
         let (file, end) = (&mut self.file, self.end);
-        let outcome = (|| {
-            file.seek(SeekFrom::Start(end))?;
-            file.write_all(bytes)?;
-            if durable { file.sync_data() } else { Ok(()) }
-        })();
+        let written = file.seek(SeekFrom::Start(end)).and_then(|_| file.write_all(bytes));
+        let outcome = written.and_then(|()| {
+            if !durable {
+                return Ok(());
+            }
+            file.sync_data().inspect_err(|_| self.suspect = true)
+        });
         if let Err(error) = outcome {
             // Best effort: a torn record is recognised by its hash anyway.
-            let _ = file.set_len(end);
-            return Err(Error::io(&error, format!("{name}: write failed")));
+            let _ = self.file.set_len(end);
+            return Err(Error::io(&error, format!("{}: write failed", self.name)));
         }
         self.end += bytes.len() as u64;
+        if durable {
+            self.synced = self.end;
+        }
+        Ok(())
+    }
+
+    /// Writes again what a sync that failed may have lost. The system still has it, but does not mean to write it.
+    fn rewrite_suspects(&mut self) -> Result<()> {
+        let failed = |error: &std::io::Error| Error::io(error, format!("{}: write failed", self.name));
+        let copied = copy(&self.file, &self.file, self.synced, self.synced, self.end - self.synced)
+            .and_then(|()| self.file.sync_data());
+        copied.map_err(|error| failed(&error))?;
+        self.synced = self.end;
+        self.suspect = false;
         Ok(())
     }
 
@@ -217,33 +321,58 @@ impl Journal {
         comment: Option<&str>,
         now: WallTime,
     ) -> Result<()> {
-        let real = &self.real;
-        let mut temporary = real.clone().into_os_string();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
+        // What a compaction makes of the former content is of no use any more.
+        self.compacting = None;
+        let temporary = self.beside("tmp");
         let bytes = whole(schema, rows, comment, now);
-        let failed =
-            |error: &std::io::Error| Error::io(error, format!("{}: write failed", temporary.display()));
-        let file = write_new(&temporary, &bytes, true).map_err(|error| failed(&error))?;
-        std::fs::rename(&temporary, real).map_err(|error| {
-            let (from, to) = (temporary.display(), real.display());
+        let file = write_new(&temporary, &bytes, true)
+            .map_err(|error| Error::io(&error, format!("{}: write failed", temporary.display())))?;
+        self.take_over(&temporary, file, bytes.len() as u64, self.end)
+    }
+
+    /// Puts the synced file `fresh` at `path` in the place of the journal, with what the journal has from `from` on.
+    fn take_over(&mut self, path: &Path, fresh: File, length: u64, from: u64) -> Result<()> {
+        let real = &self.real;
+        let rest = self.end - from;
+        copy(&self.file, &fresh, from, length, rest)
+            .and_then(|()| if rest > 0 { fresh.sync_data() } else { Ok(()) })
+            .map_err(|error| Error::io(&error, format!("{}: write failed", path.display())))?;
+        std::fs::rename(path, real).map_err(|error| {
+            let (from, to) = (path.display(), real.display());
             Error::io(&error, format!("failed to rename \"{from}\" to \"{to}\""))
         })?;
         if let Some(folder) = real.parent().and_then(|folder| File::open(folder).ok()) {
             // The rename itself must survive a power failure before later appends count on it.
             let _ = folder.sync_all();
         }
-        self.file = file;
-        self.end = bytes.len() as u64;
-        self.base = self.end;
+        self.file = fresh;
+        self.base = length;
+        self.end = length + rest;
+        self.synced = self.end;
+        self.suspect = false;
         Ok(())
     }
 }
 
+/// Copies `length` bytes at `at` of a file to `to` of another, or the same.
+fn copy(from: &File, into: &File, at: u64, to: u64, length: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let mut chunk = vec![0; usize::try_from(length.min(1 << 20)).unwrap_or(1 << 20)];
+    let mut done = 0;
+    while done < length {
+        let n = usize::try_from((length - done).min(chunk.len() as u64)).unwrap_or(chunk.len());
+        from.read_exact_at(&mut chunk[..n], at + done)?;
+        into.write_all_at(&chunk[..n], to + done)?;
+        done += n as u64;
+    }
+    Ok(())
+}
+
 fn whole(schema: &DatabaseSchema, rows: &[Change], comment: Option<&str>, now: WallTime) -> Vec<u8> {
-    let mut bytes = encode(&schema.to_json());
+    let mut bytes = Vec::new();
+    encode(&mut bytes, &schema.to_json().to_string());
     if !rows.is_empty() || comment.is_some() {
-        bytes.extend(encode(&transaction_json(schema, rows, comment, now)));
+        encode(&mut bytes, &transaction_text(schema, rows, comment, now));
     }
     bytes
 }
@@ -292,15 +421,12 @@ pub fn open(path: &Path, read_only: bool) -> Result<Opened> {
     let mut database = Database::new(Arc::new(schema_record(&mut reader, path)?));
     let mut end = reader.offset();
     let damage = loop {
-        match reader.next_record() {
+        match reader.next_body() {
             Ok(None) => break None,
-            Ok(Some(record)) => {
-                let mut txn = Transaction::new(&database);
-                if let Err(error) = replay(&mut txn, &record) {
+            Ok(Some(text)) => {
+                if let Err(error) = replay(&mut database, &text) {
                     break Some(error);
                 }
-                let changes = txn.into_changes();
-                database.apply(&changes);
                 end = reader.offset();
             }
             Err(error) => break Some(error),
@@ -314,6 +440,18 @@ pub fn open(path: &Path, read_only: bool) -> Result<Opened> {
         .map_err(|error| Error::io(&error, format!("{name}: cannot truncate to length {end}")))?;
     let real =
         std::fs::canonicalize(path).map_err(|error| Error::io(&error, format!("{name}: open failed")))?;
-    let journal = Journal { name: name.to_string(), real, file, end, base: end, _lock: lock };
+    let journal = Journal {
+        name: name.to_string(),
+        real,
+        file,
+        end,
+        base: end,
+        synced: 0,
+        suspect: false,
+        compacting: None,
+        _lock: lock,
+    };
+    // What a server that died left behind.
+    let _ = std::fs::remove_file(journal.beside("compacting"));
     Ok(Opened { database, storage: Some(Box::new(journal)), damage })
 }

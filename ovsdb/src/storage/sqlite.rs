@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use flow::time::WallTime;
 use rusqlite::{Connection, OpenFlags, params};
-use serde_json::{Map, Value, json};
 
-use super::{FileLock, Opened, Record, Storage, replay, row_to_json};
+use super::{FileLock, Opened, Record, Rewriting, Rewritten, Storage, replay, row_text};
 use crate::database::{Change, Database};
 use crate::error::{Error, Result};
+use crate::json::write_string;
 use crate::schema::DatabaseSchema;
-use crate::transaction::Transaction;
 use crate::value::Uuid;
 
 /// Marks the file as ours: `OVSD`.
@@ -42,6 +41,16 @@ impl Storage for Sqlite {
     fn write(&mut self, group: &[Record], _durable: bool, now: WallTime) -> Result<()> {
         let name = self.name.clone();
         store(&mut self.connection, group, now).map_err(|error| failed(&name, "write failed", &error))
+    }
+
+    fn compact(&mut self, _everything: Record, _now: WallTime) -> Rewriting {
+        Box::new(|| Ok(Rewritten { file: None, length: 0 }))
+    }
+
+    fn compacted(&mut self, outcome: Result<Rewritten>) -> Result<()> {
+        outcome?;
+        let done = self.connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);");
+        done.map_err(|error| failed(&self.name, "compaction failed", &error))
     }
 
     fn has_grown(&self) -> bool {
@@ -100,8 +109,8 @@ fn store_changes(
         let uuid = change.uuid().0.to_be_bytes();
         // Rows are kept whole here, so that a change is told as an insertion.
         let whole = Change { old: None, ..change.clone() };
-        match row_to_json(table, &whole).filter(|row| !row.is_null()) {
-            Some(row) => put.execute(params![&*table.name, uuid, row.to_string()])?,
+        match row_text(table, &whole).filter(|_| change.new.is_some()) {
+            Some(row) => put.execute(params![&*table.name, uuid, row])?,
             None => remove.execute(params![&*table.name, uuid])?,
         };
     }
@@ -151,11 +160,7 @@ pub fn open(path: &Path, read_only: bool) -> Result<Opened> {
     let connection = connect(path, read_only).map_err(|error| failed(&name, "open failed", &error))?;
     let schema = read_schema(&connection, &name)?;
     let mut database = Database::new(Arc::new(schema));
-    let rows = read_rows(&connection).map_err(|error| failed(&name, "read failed", &error))?;
-    let mut txn = Transaction::new(&database);
-    replay(&mut txn, &rows)?;
-    let changes = txn.into_changes();
-    database.apply(&changes);
+    read_rows(&connection, &name, &mut database)?;
     let storage = lock.map(|lock| Box::new(Sqlite { connection, name, _lock: lock }) as Box<dyn Storage>);
     Ok(Opened { database, storage, damage: None })
 }
@@ -167,19 +172,28 @@ fn read_schema(connection: &Connection, name: &str) -> Result<DatabaseSchema> {
     DatabaseSchema::from_text(name, &text)
 }
 
-/// All rows in the form of one transaction.
-fn read_rows(connection: &Connection) -> rusqlite::Result<Value> {
-    let mut tables = Map::new();
-    let mut select = connection.prepare("SELECT tbl, uuid, data FROM row")?;
-    let mut rows = select.query([])?;
-    while let Some(row) = rows.next()? {
-        let (table, uuid, data): (String, [u8; 16], String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        // Text that is no JSON becomes a value that replaying names as wrong.
-        let data = serde_json::from_str(&data).unwrap_or(Value::String(data));
-        let rows = tables.entry(table).or_insert_with(|| json!({}));
-        rows[Uuid(u128::from_be_bytes(uuid)).to_string()] = data;
+/// Reads all rows into `database`.
+fn read_rows(connection: &Connection, name: &str, database: &mut Database) -> Result<()> {
+    let broken = |error: rusqlite::Error| failed(name, "read failed", &error);
+    let mut select = connection.prepare("SELECT tbl, uuid, data FROM row").map_err(broken)?;
+    let mut rows = select.query([]).map_err(broken)?;
+    let mut record = String::new();
+    while let Some(row) = rows.next().map_err(broken)? {
+        let table = row.get_ref(0).and_then(|table| Ok(table.as_str()?)).map_err(broken)?;
+        let uuid: [u8; 16] = row.get(1).map_err(broken)?;
+        let data = row.get_ref(2).and_then(|data| Ok(data.as_str()?)).map_err(broken)?;
+        // In the form of a transaction of one row.
+        record.clear();
+        record.push('{');
+        write_string(&mut record, table);
+        record.push_str(":{\"");
+        Uuid(u128::from_be_bytes(uuid)).write(&mut record);
+        record.push_str("\":");
+        record.push_str(data);
+        record.push_str("}}");
+        replay(database, record.as_bytes()).map_err(|error| error.context(format!("{name}: {table}")))?;
     }
-    Ok(tables.into())
+    Ok(())
 }
 
 /// The log: time in milliseconds since 1970 and comment, oldest first.

@@ -16,7 +16,6 @@ use ovsdb::server::{Output, Server, SessionInfo};
 use ovsdb::storage::{journal, replay};
 use ovsdb::text;
 use ovsdb::transact::{self, Context, Outcome};
-use ovsdb::transaction::Transaction;
 use ovsdb::types::Type;
 use ovsdb::value::{Datum, Uuid};
 use serde_json::{Value, json};
@@ -312,7 +311,7 @@ fn stored(data: &[u8]) {
     } else {
         for line in bytes.split(|byte| *byte == b'\n') {
             match json_of(line) {
-                Some(record) => file.extend(journal::encode(&record)),
+                Some(record) => file.extend(journal::record(&record)),
                 None => file.extend_from_slice(line),
             }
         }
@@ -321,13 +320,12 @@ fn stored(data: &[u8]) {
     let Ok(Some(first)) = reader.next_record() else { return };
     let Ok(schema) = DatabaseSchema::from_json(&first) else { return };
     let mut db = Database::new(Arc::new(schema));
-    while let Ok(Some(record)) = reader.next_record() {
-        let mut txn = Transaction::new(&db);
-        if replay(&mut txn, &record).is_err() {
+    while let Ok(Some(record)) = reader.next_body() {
+        let before = db.snapshot();
+        if replay(&mut db, &record).is_err() {
+            assert_eq!(db.snapshot(), before, "half a record was applied");
             break;
         }
-        let changes = txn.into_changes();
-        db.apply(&changes);
     }
     assert!(reader.offset() <= file.len() as u64);
 }
@@ -343,7 +341,7 @@ fn journal_seeds() -> Vec<Vec<u8>> {
     let file: Vec<u8> = lines[1..]
         .lines()
         .filter_map(|line| json_of(line.as_bytes()))
-        .flat_map(|json| journal::encode(&json))
+        .flat_map(|json| journal::record(&json))
         .collect();
     vec![lines.into_bytes(), [&[0], &file[..]].concat()]
 }

@@ -92,11 +92,11 @@ pub(super) fn watch(idl: &mut Idl) {
 }
 
 fn none() -> Datum {
-    Datum::Set(Vec::new())
+    Datum::empty_set()
 }
 
 fn nothing() -> Datum {
-    Datum::Map(Vec::new())
+    Datum::empty_map()
 }
 
 /// The database is in force as of `next_cfg`.

@@ -140,8 +140,8 @@ impl Bed {
             self.server.run(self.now);
             while let Some(output) = self.server.poll_output() {
                 match output {
-                    Output::Send(to, message) if to == self.switch => self.idl.receive(&message),
-                    Output::Send(_, message) => self.replies.push(message),
+                    Output::Send(to, message) if to == self.switch => self.idl.receive(&message.json()),
+                    Output::Send(_, message) => self.replies.push(message.json()),
                     Output::Write(job) => panic!("nothing is written: {job:?}"),
                     _ => {}
                 }

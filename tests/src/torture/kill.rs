@@ -1,0 +1,82 @@
+//! `kill -9` at random moments.
+
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use ovsdb::storage::Kind;
+
+use super::{CLIENTS, Folder, Progress, check, commit_on, connect, create, random, start};
+use crate::kit::Kit;
+
+/// The longest that a server lives after its first client has connected, in microseconds.
+const LIFE: u64 = 12_000;
+
+/// What came of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// Servers killed.
+    pub kills: usize,
+    /// Transactions that were acknowledged.
+    pub acknowledged: i64,
+    /// Transactions that were neither acknowledged nor lost.
+    pub kept_anyway: i64,
+    /// Transactions that were sent and lost, which nobody had promised to keep.
+    pub unpromised: i64,
+}
+
+/// Kills so many servers, and says what was wrong first, if anything was. `tell` hears of the progress.
+pub fn run(
+    kit: &Kit,
+    root: &Path,
+    kind: Kind,
+    kills: usize,
+    tell: impl Fn(&Outcome),
+) -> Result<Outcome, String> {
+    let folder = Folder::new(root, "kill");
+    let db = folder.0.join("torture.db");
+    create(kit, &db, kind);
+    let mut known = [Progress::default(); CLIENTS];
+    let mut outcome = Outcome::default();
+    while outcome.kills < kills {
+        let mut server = start(Command::new("env"), kit, &folder.0, &db);
+        let before = known;
+        let workers: Vec<_> = known
+            .iter()
+            .enumerate()
+            .map(|(client, &progress)| {
+                let stream = connect(&folder.0, &mut server);
+                thread::spawn(move || commit_on(stream, client, progress, |_| false))
+            })
+            .collect();
+        thread::sleep(Duration::from_micros(random(LIFE)));
+        drop(server);
+        for (slot, worker) in known.iter_mut().zip(workers) {
+            *slot =
+                worker.join().map_err(|_| "a client was told that its transaction is wrong".to_owned())?;
+        }
+        outcome.kills += 1;
+        let numbers = check(&db, &known).map_err(|what| {
+            format!("after {} kills: {what} (the database stays at {})", outcome.kills, keep(&db))
+        })?;
+        for ((slot, number), before) in known.iter_mut().zip(numbers).zip(before) {
+            outcome.acknowledged += slot.acknowledged - before.acknowledged;
+            outcome.kept_anyway += number - slot.acknowledged;
+            outcome.unpromised += slot.sent - number;
+            *slot = Progress { sent: number, acknowledged: number };
+        }
+        tell(&outcome);
+    }
+    Ok(outcome)
+}
+
+/// Saves a database that is wrong.
+fn keep(db: &Path) -> String {
+    let saved = std::env::temp_dir().join(format!("ovsdb-torture-failed-{}", std::process::id()));
+    for suffix in ["", "-wal"] {
+        let from = format!("{}{suffix}", db.display());
+        let _ = std::fs::copy(from, format!("{}{suffix}", saved.display()));
+    }
+    saved.display().to_string()
+}
