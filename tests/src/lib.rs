@@ -5,8 +5,6 @@
 //! * [`hosts`]: namespaces to send traffic between.
 //! * [`scenario`]: a scripted session, played on a sandbox into a transcript.
 //! * [`compare`]: transcripts held against each other, but for the rows of `interop/since-3.1`.
-//! * [`southbound`]: a large database, made up.
-//! * [`torture`]: a database server that is killed, and its disk that loses what was not synced.
 //! * [`fuzz`]: every parser of the workspace as a function of bytes, for the fuzzer and for the test of its findings.
 #![forbid(unsafe_code)]
 
@@ -15,6 +13,4 @@ pub mod sandbox;
 pub mod hosts;
 pub mod scenario;
 pub mod compare;
-pub mod southbound;
-pub mod torture;
 pub mod fuzz;

@@ -3,9 +3,11 @@
 //! Clients commit durably and at the same time. Each transaction adds the [`PARTS`] entries of its number, takes away old
 //! ones and sets the client's account to that number; so a look at the database tells whether a transaction was
 //! acknowledged and lost, or kept by halves.
+//!
+//! Every run is short, unless `TORTURE` says otherwise: `KILLS TRANSACTIONS`, as `scripts/torture` sets it.
 
-pub mod kill;
-pub mod power;
+mod kill;
+mod power;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,30 +18,32 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ovsdb::database::Database;
+use flow::time::WallTime;
+use ovsdb::database::{Database, Row};
+use ovsdb::schema::DatabaseSchema;
 use ovsdb::storage::{self, Kind};
+use ovsdb::transaction::Transaction;
+use ovsdb::value::{Datum, Uuid};
 use serde_json::{Value, json};
-
-use crate::kit::Kit;
 
 /// Entries of a transaction.
 const PARTS: i64 = 3;
 /// Numbers whose entries are kept.
 const KEPT: i64 = 6;
 /// Clients that commit at the same time.
-pub const CLIENTS: usize = 6;
+const CLIENTS: usize = 6;
 
 /// The highest numbers of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Progress {
+struct Progress {
     /// That was sent.
-    pub sent: i64,
+    sent: i64,
     /// That the server said to be committed.
-    pub acknowledged: i64,
+    acknowledged: i64,
 }
 
 /// A kind's name, as options have it.
-pub fn name_of(kind: Kind) -> &'static str {
+fn name_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Journal => "journal",
         Kind::Sqlite => "sqlite",
@@ -82,22 +86,21 @@ fn schema() -> Value {
 }
 
 /// Creates the database and a row for every client.
-fn create(kit: &Kit, db: &Path, kind: Kind) {
-    let schema_file = db.with_extension("ovsschema");
-    fs::write(&schema_file, schema().to_string()).expect("a file can be written");
-    let tool = |args: &[&str]| {
-        let out = kit.command("ovsdb-tool").args(args).output().expect("ovsdb-tool can be started");
-        assert!(out.status.success(), "ovsdb-tool {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    };
-    let path = db.to_str().expect("a path in UTF-8");
-    let storage = format!("--storage={}", name_of(kind));
-    tool(&[&storage, "create", path, schema_file.to_str().expect("a path in UTF-8")]);
-    let mut operations = vec![json!("Torture")];
+fn create(path: &Path, kind: Kind) {
+    let schema = DatabaseSchema::from_json(&schema()).expect("a schema");
+    let mut db = Database::new(schema.into());
+    let accounts = db.table_id("Account").expect("a table");
+    let columns = db.table(accounts).schema().clone();
+    let mut txn = Transaction::new(&db);
     for client in 0..CLIENTS {
-        operations.push(json!({"op": "insert", "table": "Account", "row": {"client": client, "number": 0}}));
+        let mut row = Row::new(&columns);
+        row.set_uuid(Uuid(client as u128 + 1));
+        row.set(columns.column("client").expect("a column"), Datum::one(client as i64));
+        txn.insert(accounts, row);
     }
-    operations.push(json!({"op": "commit", "durable": true}));
-    tool(&["transact", path, &Value::Array(operations).to_string()]);
+    let changes = txn.finish(&mut ovsdb::transact::random_uuid).expect("the rows keep the rules");
+    db.apply(&changes);
+    storage::create(path, kind, &db, "created", WallTime(1)).expect("a database can be created");
 }
 
 struct Server(Child);
@@ -109,11 +112,17 @@ impl Drop for Server {
     }
 }
 
-fn start(mut command: Command, kit: &Kit, folder: &Path, db: &Path) -> Server {
+/// Starts a server: the program and what `command` already has before it.
+fn start(mut command: Command, folder: &Path, db: &Path) -> Server {
     let socket = folder.join("db.sock");
     let _ = fs::remove_file(&socket);
-    command.arg(kit.path("ovsdb-server")).arg(db).arg(format!("--remote=punix:{}", socket.display()));
-    command.args(["-vconsole:off", "-vsyslog:off"]);
+    command
+        .arg(env!("CARGO_BIN_EXE_ovsdb-server"))
+        .arg(db)
+        .arg(format!("--remote=punix:{}", socket.display()));
+    command
+        .arg(format!("--pidfile={}", folder.join("pid").display()))
+        .args(["-vconsole:off", "-vsyslog:off"]);
     command.envs(["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR"].map(|name| (name, folder)));
     Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server can be started"))
 }
@@ -240,4 +249,31 @@ fn check(db: &Path, known: &[Progress]) -> Result<Vec<i64>, String> {
         }
     }
     Ok(numbers)
+}
+
+fn torture(kind: Kind) {
+    let wanted = std::env::var("TORTURE").unwrap_or_else(|_| "40 12".to_owned());
+    let (kills, transactions) = wanted.split_once(' ').expect("TORTURE is KILLS TRANSACTIONS");
+    let (kills, transactions) = (kills.parse().expect("a number"), transactions.parse().expect("a number"));
+    let (root, name) = (std::env::temp_dir(), name_of(kind));
+    let killed = kill::run(&root, kind, kills, |outcome| println!("{name}: {outcome}")).unwrap();
+    println!("{name}: {killed}");
+    assert!(killed.acknowledged > 0, "nothing was committed");
+    if !power::is_available() {
+        println!("{name}: strace is not installed: no power cuts");
+        return;
+    }
+    let cut = power::run(&root, kind, transactions).unwrap();
+    println!("{name}: {cut}");
+    assert!(cut.syncs as i64 >= transactions && cut.disks > cut.syncs, "{cut}");
+}
+
+#[test]
+fn a_journal_survives() {
+    torture(Kind::Journal);
+}
+
+#[test]
+fn a_sqlite_file_survives() {
+    torture(Kind::Sqlite);
 }

@@ -1,5 +1,6 @@
 //! `kill -9` at random moments.
 
+use std::fmt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -8,7 +9,6 @@ use std::time::Duration;
 use ovsdb::storage::Kind;
 
 use super::{CLIENTS, Folder, Progress, check, commit_on, connect, create, random, start};
-use crate::kit::Kit;
 
 /// The longest that a server lives after its first client has connected, in microseconds.
 const LIFE: u64 = 12_000;
@@ -26,21 +26,26 @@ pub struct Outcome {
     pub unpromised: i64,
 }
 
-/// Kills so many servers, and says what was wrong first, if anything was. `tell` hears of the progress.
-pub fn run(
-    kit: &Kit,
-    root: &Path,
-    kind: Kind,
-    kills: usize,
-    tell: impl Fn(&Outcome),
-) -> Result<Outcome, String> {
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kills, acknowledged, kept_anyway, unpromised } = self;
+        write!(
+            f,
+            "{kills} kills: {acknowledged} acknowledged commits, none lost; {kept_anyway} kept before they were acknowledged, \
+             {unpromised} gone without a trace, none half applied"
+        )
+    }
+}
+
+/// Kills so many servers, and says what was wrong first, if anything was. `tell` hears of every thousand.
+pub fn run(root: &Path, kind: Kind, kills: usize, tell: impl Fn(&Outcome)) -> Result<Outcome, String> {
     let folder = Folder::new(root, "kill");
     let db = folder.0.join("torture.db");
-    create(kit, &db, kind);
+    create(&db, kind);
     let mut known = [Progress::default(); CLIENTS];
     let mut outcome = Outcome::default();
     while outcome.kills < kills {
-        let mut server = start(Command::new("env"), kit, &folder.0, &db);
+        let mut server = start(Command::new("env"), &folder.0, &db);
         let before = known;
         let workers: Vec<_> = known
             .iter()
@@ -66,7 +71,9 @@ pub fn run(
             outcome.unpromised += slot.sent - number;
             *slot = Progress { sent: number, acknowledged: number };
         }
-        tell(&outcome);
+        if outcome.kills.is_multiple_of(1000) && outcome.kills < kills {
+            tell(&outcome);
+        }
     }
     Ok(outcome)
 }

@@ -4,6 +4,7 @@
 //! A file is as long-lived as its name: a new or renamed file is there for certain only once its folder was synced.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +13,6 @@ use std::thread;
 use ovsdb::storage::Kind;
 
 use super::{CLIENTS, Folder, Progress, check, commit_on, connect, create, id_of, random, start};
-use crate::kit::Kit;
 
 /// What a disk writes whole.
 const SECTOR: usize = 512;
@@ -30,6 +30,17 @@ pub struct Outcome {
     pub disks: usize,
     /// Transactions that were acknowledged.
     pub acknowledged: i64,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { recorded, syncs, disks, acknowledged } = self;
+        write!(
+            f,
+            "power cuts: {recorded} calls with {syncs} syncs recorded, {disks} disks made up and opened: of {acknowledged} \
+             acknowledged commits none lost, none half applied"
+        )
+    }
 }
 
 /// One system call of interest.
@@ -304,10 +315,10 @@ pub fn is_available() -> bool {
 }
 
 /// Has clients commit `transactions` each, then cuts the power at every sync and between. Says what was wrong first.
-pub fn run(kit: &Kit, root: &Path, kind: Kind, transactions: i64) -> Result<Outcome, String> {
+pub fn run(root: &Path, kind: Kind, transactions: i64) -> Result<Outcome, String> {
     let folder = Folder::new(root, "power");
     let db = folder.0.join("torture.db");
-    create(kit, &db, kind);
+    create(&db, kind);
     let disk = Disk::read(&folder.0);
     let record = Folder::new(root, "record");
     let log = record.0.join("log");
@@ -317,7 +328,7 @@ pub fn run(kit: &Kit, root: &Path, kind: Kind, transactions: i64) -> Result<Outc
         "-e",
         "trace=openat,close,write,pwrite64,lseek,sendto,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat",
     ]);
-    let mut server = start(command, kit, &folder.0, &db);
+    let mut server = start(command, &folder.0, &db);
     let workers: Vec<_> = (0..CLIENTS)
         .map(|client| {
             let stream = connect(&folder.0, &mut server);
@@ -328,24 +339,11 @@ pub fn run(kit: &Kit, root: &Path, kind: Kind, transactions: i64) -> Result<Outc
         worker.join().map_err(|_| "a client was told that its transaction is wrong".to_owned())?;
     }
     let text = fs::read_to_string(&log).map_err(|error| format!("no record: {error}"))?;
-    // The server is a child of strace: ask it to go, so that it does not outlive its tracer.
-    let ended = kit
-        .command("ovs-appctl")
-        .env("OVS_RUNDIR", &folder.0)
-        .args(["-t"])
-        .arg(control(&folder.0))
-        .arg("exit")
-        .output();
-    drop(server);
-    drop(ended);
+    // The server is a child of strace, which would leave it behind.
+    let pid = fs::read_to_string(folder.0.join("pid")).unwrap_or_default();
+    let _ = Command::new("kill").args(["-9", pid.trim()]).status();
+    let _ = server.0.wait();
     replay(disk, &parse(&text), &folder.0, transactions)
-}
-
-/// The control socket of the server in `folder`.
-fn control(folder: &Path) -> PathBuf {
-    let entries = fs::read_dir(folder).expect("the folder is there").flatten().map(|entry| entry.path());
-    let mut sockets = entries.filter(|path| path.extension().is_some_and(|extension| extension == "ctl"));
-    sockets.next().unwrap_or_default()
 }
 
 fn replay(mut disk: Disk, calls: &[Call], folder: &Path, transactions: i64) -> Result<Outcome, String> {

@@ -9,13 +9,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::kit::Kit;
-use tests::southbound;
+
+#[path = "../tests/common/southbound.rs"]
+mod southbound;
 
 /// How often each phase runs on each server.
 const ROUNDS: usize = 3;
@@ -29,6 +30,10 @@ const MONITORS: usize = 50;
 const CHANGES: usize = 2_000;
 /// Rows of the large database.
 const ROWS: usize = 100_000;
+
+/// Where the programs of Debian's packages are.
+const PEER_SERVER: &str = "/usr/sbin/ovsdb-server";
+const PEER_TOOL: &str = "/usr/bin/ovsdb-tool";
 
 struct Server {
     child: Child,
@@ -44,12 +49,12 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(kit: &Kit, folder: &Path, db: &Path) -> Self {
+    fn start(ours: bool, folder: &Path, db: &Path) -> Self {
         let socket = folder.join("db.sock");
         let _ = fs::remove_file(&socket);
         let began = Instant::now();
-        let child = kit
-            .command("ovsdb-server")
+        let program = if ours { env!("CARGO_BIN_EXE_ovsdb-server") } else { PEER_SERVER };
+        let child = Command::new(program)
             .arg(db)
             .arg(format!("--remote=punix:{}", socket.display()))
             .args(["-vconsole:off", "-vsyslog:off"])
@@ -284,7 +289,6 @@ impl Line {
 
 struct Bench {
     root: PathBuf,
-    kits: [(bool, Kit); 2],
     n: usize,
 }
 
@@ -295,17 +299,16 @@ impl Bench {
         let folder = self.root.join(format!("{}", self.n));
         fs::create_dir_all(&folder).expect("a folder can be made");
         let db = folder.join("sb.db");
-        let made =
-            self.kits[1].1.command("ovsdb-tool").arg("create").arg(&db).arg(southbound::SCHEMA).status();
+        let made = Command::new(PEER_TOOL).arg("create").arg(&db).arg(southbound::SCHEMA).status();
         assert!(made.is_ok_and(|status| status.success()), "ovsdb-tool create");
         (folder, db)
     }
 
     fn phase(&mut self, line: &mut Line, run: impl Fn(&mut Server) -> f64) {
         for round in 0..ROUNDS * 2 {
-            let (ours, kit) = (self.kits[round % 2].0, self.kits[round % 2].1.clone());
+            let ours = round % 2 == 0;
             let (folder, db) = self.fresh();
-            let value = run(&mut Server::start(&kit, &folder, &db));
+            let value = run(&mut Server::start(ours, &folder, &db));
             line.note(ours, value);
             let _ = fs::remove_dir_all(folder);
         }
@@ -318,24 +321,24 @@ impl Bench {
         let mut restart = Line::new("restart with it", "us", false, 2.0);
         let mut compacted = Line::new("restart with it compacted", "us", false, 2.0);
         let mut files = Vec::new();
-        for (ours, kit) in self.kits.clone() {
+        for ours in [true, false] {
             let (folder, db) = self.fresh();
-            let mut server = Server::start(&kit, &folder, &db);
+            let mut server = Server::start(ours, &folder, &db);
             fill(&mut server);
             filled.note(ours, server.memory() as f64);
             files.push((folder, db));
         }
         // Both restart with the same file: the one that the peer wrote.
         let small = files[1].0.join("compact.db");
-        let done = self.kits[1].1.command("ovsdb-tool").arg("compact").arg(&files[1].1).arg(&small).status();
+        let done = Command::new(PEER_TOOL).arg("compact").arg(&files[1].1).arg(&small).status();
         assert!(done.is_ok_and(|status| status.success()), "ovsdb-tool compact");
         for round in 0..ROUNDS * 2 {
-            let (ours, kit) = (self.kits[round % 2].0, self.kits[round % 2].1.clone());
+            let ours = round % 2 == 0;
             for (line, db) in [(&mut restart, &files[1].1), (&mut compacted, &small)] {
                 let (folder, _) = self.fresh();
                 let copy = folder.join("copy.db");
                 fs::copy(db, &copy).expect("a file can be copied");
-                let server = Server::start(&kit, &folder, &copy);
+                let server = Server::start(ours, &folder, &copy);
                 line.note(ours, server.began.elapsed().as_secs_f64() * 1e6);
                 thread::sleep(Duration::from_millis(300));
                 memory.note(ours, server.memory() as f64);
@@ -350,16 +353,14 @@ impl Bench {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let does = |name: &str| wanted.is_empty() || wanted.iter().any(|other| other == name);
     assert!(southbound::is_available(), "install ovn-central first: its schema is what is measured");
-    let exe = std::env::current_exe().expect("a program knows its own path");
-    let root = exe.with_file_name(format!("ovsdb-bench.{}", std::process::id()));
-    let kits = [(true, Kit::ours()), (false, Kit::peer())];
+    let root = std::env::temp_dir().join(format!("ovsdb-bench.{}", std::process::id()));
     let mut head = String::new();
     let _ = write!(head, "{:<44} {:>12} {:>12}", "best of 3 rounds", "ours", "Debian's");
     println!("{head}");
-    let mut bench = Bench { root: root.clone(), kits, n: 0 };
+    let mut bench = Bench { root: root.clone(), n: 0 };
     if does("insert") {
         bench.phase(&mut Line::new("pipelined inserts", "/s", true, 3.0), inserts);
     }
