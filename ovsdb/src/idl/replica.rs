@@ -10,7 +10,7 @@ use crate::schema::{DatabaseSchema, TableSchema};
 use crate::types::{BaseType, Type};
 use crate::value::{Datum, Uuid};
 
-static NOTHING: LazyLock<Datum> = LazyLock::new(|| Datum::empty_set());
+static NOTHING: LazyLock<Datum> = LazyLock::new(Datum::empty_set);
 
 /// A row as the program reads it. A column that the schema or the server lacks holds its default or nothing.
 #[derive(Clone, Copy, Debug)]

@@ -225,7 +225,7 @@ impl From<bool> for Atom {
 
 impl From<&str> for Atom {
     fn from(s: &str) -> Self {
-        Self::String(Text::from(&*s))
+        Self::String(Text::from(s))
     }
 }
 
