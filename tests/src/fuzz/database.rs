@@ -171,7 +171,7 @@ fn transaction(data: &[u8]) {
     let locks = BTreeSet::from(["mine".to_owned()]);
     let outcome = transact::execute(&db, &params.into(), &context(&locks));
     let Outcome::Done { results, commit } = outcome else { return };
-    assert!(results.is_array());
+    assert!(results.to_json().is_array());
     let Some(commit) = commit else { return };
     db.apply(&commit.changes);
     // A monitor tells of it without harm, and what is undone leaves no trace.
