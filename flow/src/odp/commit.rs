@@ -158,6 +158,10 @@ impl Committer<'_> {
         let (key_type, base_type) = (self.key.packet_type.get(), self.base.packet_type.get());
         if pending.encap {
             self.encap(key_type, pending);
+        } else if !pending.decap && key_type == PT_ETH && base_type >> 16 == PT_NS_ETHERTYPE {
+            // An output took the packet's Ethernet header off, and the next one wants it.
+            (self.mask.0.dl_src, self.mask.0.dl_dst) = ([0xff; 6], [0xff; 6]);
+            self.push_eth();
         } else if pending.decap || key_type != base_type {
             if key_type >> 16 == PT_NS_ETHERTYPE && base_type == PT_ETH {
                 self.actions.push(Action::PopEth);
@@ -175,9 +179,7 @@ impl Committer<'_> {
 
     fn encap(&mut self, key_type: u32, pending: &Pending<'_>) {
         if key_type == PT_ETH {
-            self.actions.push(Action::PushEth { src: self.key.dl_src, dst: self.key.dl_dst });
-            self.base.packet_type = self.key.packet_type;
-            (self.base.dl_src, self.base.dl_dst) = (self.key.dl_src, self.key.dl_dst);
+            self.push_eth();
         } else if key_type == pt_of_ethertype(ethertype::NSH) {
             let mut nsh = convert::nsh(self.key, false);
             if self.key.nsh.mdtype == 2 {
@@ -190,6 +192,12 @@ impl Committer<'_> {
         } else if is_mpls_type(key_type) {
             self.mpls(true);
         }
+    }
+
+    fn push_eth(&mut self) {
+        self.actions.push(Action::PushEth { src: self.key.dl_src, dst: self.key.dl_dst });
+        self.base.packet_type = self.key.packet_type;
+        (self.base.dl_src, self.base.dl_dst) = (self.key.dl_src, self.key.dl_dst);
     }
 
     fn ethernet(&mut self) {

@@ -603,11 +603,10 @@ impl Bridge {
             let numbers: Vec<OfPort> = port.ifaces.iter().map(|iface| iface.ofp).collect();
             let row = port.uuid.and_then(|uuid| idl.row("Port", uuid));
             let mut bundle = bundle::configured(port.bundle.id, row, &port.name, numbers);
-            bundle.floodable = bundle.ports.iter().all(|&number| {
-                flood
-                    .port(number)
-                    .is_none_or(|port| !port.desc.config.contains(openflow::msg::port::PortConfig::NO_FLOOD))
-            });
+            bundle.floodable = port
+                .ifaces
+                .iter()
+                .all(|iface| flood.port(iface.ofp).is_none_or(|port| iface.floodable(port.desc.config)));
             if bundle::learns_differently(&bundle, &port.bundle) {
                 self.macs.flush_bundle(bundle.id);
             }

@@ -167,8 +167,7 @@ impl Bridge {
                 iface.published = (seen.desc.config, seen.may_enable);
                 ports.insert(iface.ofp, seen_port(iface, port.bundle.id, &self.kind, peers));
             }
-            port.bundle.floodable =
-                port.ifaces.iter().all(|iface| !iface.published.0.contains(PortConfig::NO_FLOOD));
+            port.bundle.floodable = port.ifaces.iter().all(|iface| iface.floodable(iface.published.0));
             bundles.push(port.bundle.clone());
         }
         self.published_meters = self.upcall_meters();
@@ -213,10 +212,23 @@ fn seen_port(
         counters: Arc::clone(&iface.counters),
         queue_dscp: iface.queue_dscp.clone(),
         tunnel: iface.tunnel.clone(),
-        packets: match (&iface.tunnel, iface.kind.as_str()) {
+        packets: iface.packets(),
+    }
+}
+
+impl Iface {
+    /// Which packets go in and out.
+    fn packets(&self) -> Packets {
+        match (&self.tunnel, self.kind.as_str()) {
             (Some(tunnel), _) => tunnel.config.packets,
             (None, "patch") => Packets::Aware,
             (None, _) => Packets::LegacyL2,
-        },
+        }
+    }
+
+    /// Whether NORMAL may flood to the port with this configuration. Who is at the other end of a port without Ethernet
+    /// headers cannot be learned, so flows must say what goes there.
+    pub(super) fn floodable(&self, config: PortConfig) -> bool {
+        !config.contains(PortConfig::NO_FLOOD) && self.packets() != Packets::LegacyL3
     }
 }

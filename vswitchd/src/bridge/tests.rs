@@ -318,6 +318,30 @@ fn patch_ports_know_each_other_and_secure_bridges_stay_empty() {
 }
 
 #[test]
+fn no_floods_go_to_ports_without_ethernet_headers() {
+    let mut bed = Bed::new();
+    let tunnel = |kind: &str, packets: &str, remote: &str| {
+        let options = json!([["remote_ip", remote], ["packet_type", packets]]);
+        json!({"type": kind, "options": ["map", options]})
+    };
+    bed.add_bridge(
+        "br0",
+        json!({}),
+        &[
+            ("bare", tunnel("bareudp", "legacy_l3", "1.1.1.1")),
+            ("gre2", tunnel("gre", "legacy_l2", "1.1.1.1")),
+            ("gre3", tunnel("gre", "legacy_l3", "1.1.1.2")),
+            ("p1", json!({"type": "dummy"})),
+        ],
+    );
+    let snapshot = bed.world.snapshot.as_ref().expect("published");
+    let bundles = &snapshot.bridge_named("br0").expect("there").bundles;
+    let mut floodable: Vec<_> = bundles.iter().map(|b| (b.name.as_str(), b.floodable)).collect();
+    floodable.sort();
+    assert_eq!(floodable, [("bare", false), ("gre2", true), ("gre3", false), ("p1", true)]);
+}
+
+#[test]
 fn a_sampled_bridge_tells_its_collector() {
     let collector = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     collector.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a time-out");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use flow::action::Action;
 use flow::field::{Field, Value};
 use flow::id::{DpPort, OfPort};
 use flow::key::Key;
@@ -166,6 +167,33 @@ proptest! {
             prop_assert!(first.mask == second.mask, "{} of {}", field, flow);
         }
     }
+}
+
+#[test]
+fn an_ethernet_header_that_an_output_took_off_is_put_on_again() {
+    let mut ofproto = Ofproto::new("br0", Instant::ZERO);
+    let line = "in_port=1,ip,actions=output:2,output:3,output:2";
+    let (request, _) = flow_mod(line, Purpose::Mod(FlowCommand::Add), &Names::default()).unwrap();
+    ofproto.flow_mod(&request, None, Instant::ZERO).unwrap();
+    let mut bridge = bridge(&ofproto);
+    bridge.ports.get_mut(&OfPort(2)).unwrap().packets = datapath::netdev::tunnel::Packets::LegacyL3;
+    let bridge = Arc::new(bridge);
+    let snapshot = Snapshot::new([Arc::clone(&bridge)], Arc::new(datapath::user::engine::features()), 1);
+    let flow = "in_port=1,ip,dl_src=00:00:00:00:00:01,dl_dst=00:00:00:00:00:02";
+    let (key, _) = flow::exact::parse(flow, &KeyNames::new(Some(&bridge))).unwrap();
+    let out = translated(&snapshot, &RecircIds::default(), &bridge, &key);
+    let (src, dst) = (key.dl_src, key.dl_dst);
+    let expected = [
+        Action::PopEth,
+        Action::Output(DpPort(2)),
+        Action::PushEth { src, dst },
+        Action::Output(DpPort(3)),
+        Action::PopEth,
+        Action::Output(DpPort(2)),
+    ];
+    assert_eq!(out.actions, expected);
+    // Packets with other addresses get another header.
+    assert_eq!((out.mask.0.dl_src, out.mask.0.dl_dst), ([0xff; 6], [0xff; 6]));
 }
 
 #[test]
