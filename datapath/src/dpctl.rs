@@ -73,6 +73,8 @@ pub struct Options {
     pub zero_statistics: bool,
     /// `--may-create`: a flow that is to be changed may be made.
     pub may_create: bool,
+    /// `--why`: where each flow is, and why.
+    pub why: bool,
     /// `--read-only`: refuse what changes anything.
     pub read_only: bool,
     /// The program's name, for errors.
@@ -91,6 +93,7 @@ impl Options {
             "--clear" => self.zero_statistics = true,
             "--may-create" => self.may_create = true,
             "--more" => self.verbosity += 1,
+            "--why" => self.why = true,
             "--names" => self.names = Some(true),
             "--no-names" => self.names = Some(false),
             long if long.starts_with("--") => return Err(format!("Unrecognized option {long}")),

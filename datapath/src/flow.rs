@@ -46,11 +46,13 @@ pub struct FlowAttrs {
     pub layer: &'static str,
     /// `dp-extra-info:…`.
     pub extra: String,
+    /// Why the flow is where it is, if it could be elsewhere.
+    pub why: Option<Box<str>>,
 }
 
 impl Default for FlowAttrs {
     fn default() -> Self {
-        Self { offloaded: None, layer: "ovs", extra: String::new() }
+        Self { offloaded: None, layer: "ovs", extra: String::new(), why: None }
     }
 }
 

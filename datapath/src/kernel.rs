@@ -200,6 +200,11 @@ impl Kernel {
         self.user_features.contains(UserFeatures::UPCALL_PER_CPU)
     }
 
+    /// Whether the datapath goes on with packets where the rules of traffic control leave them.
+    pub fn shares_recirculation(&self) -> bool {
+        self.user_features.contains(UserFeatures::TC_RECIRC_SHARING)
+    }
+
     /// A port as the kernel tells of it.
     pub fn vport(&self, which: Which<'_>) -> Result<Vport, Error> {
         vport::get(&self.requests.genl, self.requests.dp, which)

@@ -1,6 +1,25 @@
 //! Hardware offload over any datapath.
 //!
-//! Nothing is here yet: the switch forwards in software, and no crate depends on this one. What comes is a datapath that
-//! wraps another, lowers flows to tc-flower where a device takes them, hands the rest to the inner datapath, and keeps
-//! the reason.
+//! A tour, in the order to read it:
+//!
+//! * [`tc`]: rules of traffic control's flower classifier as messages.
+//! * [`rule`]: a flow as hardware has it, and why there is none.
+//! * [`fields`]: which flower field a field of the registry is.
+//! * [`lower`]: a flow as a rule; [`raise`]: the reverse.
+//! * [`table`]: where rules are; [`ports`]: whose they are; [`prio`]: in which order they are asked.
+//! * [`place`]: where each flow is, and if it is in software, why.
+//! * [`Offloaded`]: all of it as a datapath over another one.
 #![forbid(unsafe_code)]
+
+pub mod tc;
+pub mod rule;
+pub mod fields;
+pub mod lower;
+pub mod raise;
+pub mod table;
+pub mod ports;
+pub mod prio;
+pub mod place;
+mod offloaded;
+
+pub use offloaded::{Offloaded, Policy, TC};

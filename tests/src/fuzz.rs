@@ -9,6 +9,7 @@
 //! * [`packets`]: frames, keys, masks and actions of the datapath, wire and text.
 //! * [`kernel`]: what the openvswitch module says, family by family, and upcalls.
 //! * [`network`]: what the rest of the kernel says: connections, links, routes, queueing disciplines.
+//! * [`hardware`]: what it says of rules, and flows on their way there.
 //! * [`controller`]: OpenFlow, wire and text.
 //! * [`database`]: JSON, schemas, transactions, journals, and both sides of a session.
 //! * [`programs`]: command lines, control sockets, files, sFlow.
@@ -16,6 +17,7 @@
 pub mod packets;
 pub mod kernel;
 pub mod network;
+pub mod hardware;
 pub mod controller;
 pub mod database;
 pub mod programs;
@@ -56,6 +58,7 @@ pub static TARGETS: &[&[Target]] = &[
     packets::TARGETS,
     kernel::TARGETS,
     network::TARGETS,
+    hardware::TARGETS,
     controller::TARGETS,
     database::TARGETS,
     programs::TARGETS,

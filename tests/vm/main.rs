@@ -20,6 +20,7 @@ mod pings;
 mod restart;
 mod record;
 mod netlink;
+mod offload;
 
 use std::net::Ipv4Addr;
 use std::process::{Command, ExitCode, Stdio};
@@ -62,6 +63,7 @@ const TABLES: &[&[Test]] = &[
     watching::TESTS,
     restart::TESTS,
     netlink::TESTS,
+    offload::TESTS,
 ];
 
 /// What tests run as processes of their own.

@@ -8,6 +8,7 @@ use datapath::user::control;
 
 use crate::backer;
 use crate::event::Switch;
+use crate::offload;
 use crate::reval;
 use crate::route::command as route;
 use crate::world::World;
@@ -19,6 +20,7 @@ pub fn commands(dummy: bool) -> Commands<Switch> {
     commands.add([Command::new("exit", "[--cleanup]", 0, 1, exit)]);
     commands.add(BRIDGE);
     commands.add([FAIRNESS]);
+    commands.add(OFFLOAD);
     commands.add(ENGINE);
     commands.add(ROUTE);
     commands.add(dpctl_rows());
@@ -46,6 +48,13 @@ const MANY: usize = usize::MAX;
 const FAIRNESS: Command<Switch> = Command::new("upcall/fairness-show", "[dp]", 0, 1, |s, r| {
     shown(reval::fairness::Fairness::of(&s.world.backers, r.opt(0))?, r)
 });
+
+/// What is in hardware.
+const OFFLOAD: [Command<Switch>; 3] = [
+    Command::new("dpif/offload/show", "", 0, 0, |s, r| shown(offload::Show::of(&s.world), r)),
+    Command::new("dpif/offload/classes", "", 0, 0, |_, _| Ok(offload::classes().into())),
+    Command::new("offload/reasons", "", 0, 0, |s, r| shown(offload::Reasons::of(&s.world), r)),
+];
 
 const BRIDGE: [Command<Switch>; 11] = [
     Command::new("tnl/ports/show", "", 0, 0, |s, _| Ok(s.bridges.tnl_ports_show().into())),

@@ -11,7 +11,7 @@
 //! * [`conn`]: OpenFlow connections.
 //! * [`route`]: where packets of the switch's own go.
 //! * [`world`]: what bridges stand on: datapaths, connections.
-//! * [`drops`]: what datapaths drop, as counters.
+//! * [`drops`]: what datapaths drop, as counters. [`mod@offload`]: what is in hardware.
 //! * [`event`]: the state of the program and its loop. [`command`]: the table of `ovs-appctl` commands.
 #![forbid(unsafe_code)]
 
@@ -27,5 +27,6 @@ pub mod conn;
 pub mod route;
 pub mod world;
 pub mod drops;
+pub mod offload;
 pub mod event;
 pub mod command;

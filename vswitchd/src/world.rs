@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use ::offload::Offloaded;
 use daemon::stream::Network;
 use datapath::dpctl::Env;
 use datapath::kernel::{self, Kernel};
@@ -33,8 +34,8 @@ pub struct World {
     dummy: Option<DummyLevel>,
     disable_system: bool,
     engines: BTreeMap<String, Arc<Engine>>,
-    /// The kernel's datapath, once a bridge wants it.
-    kernel: Option<Arc<Kernel>>,
+    /// The kernel's datapath, once a bridge wants it, under what takes flows to hardware.
+    offloaded: Option<Arc<Offloaded>>,
     /// `other_config`, for datapaths that come after it.
     other_config: BTreeMap<String, String>,
     /// Datapaths that no bridge asked for (`dpctl/add-dp`), by type and name.
@@ -80,7 +81,7 @@ impl World {
             dummy,
             disable_system,
             engines: BTreeMap::new(),
-            kernel: None,
+            offloaded: None,
             other_config: BTreeMap::new(),
             extra: Mutex::default(),
             backers: Backers::default(),
@@ -118,6 +119,18 @@ impl World {
     /// Every userspace datapath.
     pub fn engines(&self) -> Vec<Arc<Engine>> {
         self.engines.values().cloned().collect()
+    }
+
+    /// The kernel's datapath with its flows in hardware.
+    pub fn offloaded(&self) -> Option<&Arc<Offloaded>> {
+        self.offloaded.as_ref()
+    }
+
+    /// Whether flows go to hardware (`other_config:hw-offload`). Once they do, they do until the process ends.
+    pub fn offloads(&self) -> bool {
+        let wanted =
+            self.other_config.get("hw-offload").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        wanted || self.offloaded().is_some_and(|offloaded| offloaded.is_on())
     }
 
     /// Lets datapaths do what the main loop does for them, once. Whether there was anything.
@@ -217,8 +230,13 @@ impl Outside for World {
             let opened = self.open_kernel(&name, true, true).inspect_err(|error| {
                 tracing::error!(target: "ofproto_dpif", "failed to open datapath of type {kind}: {error}");
             })?;
-            self.kernel = Some(Arc::clone(&opened));
-            opened
+            let support =
+                ::offload::rule::Support { chains: opened.shares_recirculation(), ..Default::default() };
+            let table = Box::new(::offload::table::Netlink::default());
+            let offloaded = Arc::new(Offloaded::new(opened, table, Arc::clone(&self.clock), support));
+            offloaded.configure(&self.other_config)?;
+            self.offloaded = Some(Arc::clone(&offloaded));
+            offloaded
         } else {
             let engine = self.make(kind, &name)?;
             self.engines.insert(kind.to_owned(), Arc::clone(&engine));
@@ -245,7 +263,7 @@ impl Outside for World {
         }
         self.engines.remove(kind);
         if self.is_kernel(kind) {
-            self.kernel = None;
+            self.offloaded = None;
         }
     }
 
@@ -380,8 +398,10 @@ impl Env for World {
     fn open(&self, kind: &str, name: &str) -> Result<Arc<dyn Datapath>, Error> {
         self.check_type(kind)?;
         if self.is_kernel(kind) {
-            let ours = self.kernel.as_ref().filter(|kernel| kernel.name() == name).cloned();
-            return Ok(ours.map_or_else(|| self.open_kernel(name, false, false), Ok)?);
+            return match self.offloaded().filter(|ours| ours.name() == name) {
+                Some(ours) => Ok(Arc::clone(ours) as Arc<dyn Datapath>),
+                None => Ok(self.open_kernel(name, false, false)?),
+            };
         }
         let ours = self.engines.get(kind).filter(|engine| engine.name() == name).cloned();
         match ours.or_else(|| self.extra().get(&(kind.to_owned(), name.to_owned())).cloned()) {

@@ -82,6 +82,19 @@ pub fn flow_text(flow: &Flow, names: &dyn PortNames, verbose: bool, now: Instant
     text
 }
 
+/// Where a flow is, and if it is in software, why.
+fn why_text(flow: &Flow) -> String {
+    match (flow.attrs.layer, flow.attrs.offloaded) {
+        ("ovs", None) => {
+            let why = flow.attrs.why.as_deref().unwrap_or("nothing is offloaded");
+            format!(", placement:software, why:{why}")
+        }
+        ("ovs", Some(_)) => ", placement:partial".to_owned(),
+        (_, Some(_)) => ", placement:hardware".to_owned(),
+        (layer, None) => format!(", placement:{layer}"),
+    }
+}
+
 /// Which flows a dump shows, by where they are.
 #[derive(Default)]
 struct Types {
@@ -223,7 +236,11 @@ pub(super) fn dump(session: &mut Session<'_>, mut args: &[&str]) -> Done {
                 session.print(pmd_title(flow.pmd));
             }
             if query.pmd.is_none_or(|pmd| pmd == flow.pmd) && types.pass(flow) {
-                session.print(flow_text(flow, &names, verbose, now) + "\n");
+                let mut line = flow_text(flow, &names, verbose, now);
+                if session.options.why {
+                    line += &why_text(flow);
+                }
+                session.print(line + "\n");
             }
         }
         if !more {

@@ -1,0 +1,382 @@
+//! A datapath over another one, some of whose flows are rules of devices.
+//!
+//! A flow that is put is lowered; if a device takes the rule, the flow is there and not in the inner datapath, else it is in the
+//! inner one and the [`Reason`] is kept. Who looks after flows sees all of them: dumps show rules as the flows that they
+//! are, with counters that never go back, and a flow has one place at a time, but for the moment in which it moves: then it
+//! is in both, for the rule takes its packets.
+//!
+//! * `operate`: operations in batches, pipelined to the kernel.
+//! * `hook`: flows that answers to upcalls install.
+//! * `dump`: walks.
+//! * `delegate`: everything else is the inner datapath's.
+
+mod operate;
+mod hook;
+mod dump;
+mod delegate;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datapath::flow::{FlowStats, PutFlags};
+use datapath::{Datapath, Error};
+use flow::action::Action;
+use flow::id::{DpPort, Ufid};
+use flow::key::{Key, Mask};
+use flow::odp;
+use flow::time::Clock;
+use sys::errno::Errno;
+use sys::link::Links;
+
+use crate::lower::lower;
+use crate::place::{Hard, Place, Places, Reason, Soft};
+use crate::ports::{Port, Ports};
+use crate::prio::Priorities;
+use crate::rule::{Device, Rule, Support, Surroundings};
+use crate::table::{Job, Table};
+use crate::tc::Hook;
+use crate::tc::filter::{Id, cls};
+use crate::tc::qdisc;
+
+/// Refused flows that are tried again after a dump, at most.
+const MAX_RETRIES: usize = 64;
+
+/// Where rules may be (`tc-policy`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// In hardware if it takes them, and in the kernel.
+    None,
+    /// In hardware only.
+    SkipSw,
+    /// In the kernel only.
+    SkipHw,
+}
+
+impl Policy {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "none" => Some(Self::None),
+            "skip_sw" => Some(Self::SkipSw),
+            "skip_hw" => Some(Self::SkipHw),
+            _ => None,
+        }
+    }
+
+    const fn flags(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::SkipSw => cls::SKIP_SW,
+            Self::SkipHw => cls::SKIP_HW,
+        }
+    }
+}
+
+/// What the parts of [`Offloaded`] share.
+struct Shared {
+    inner: Arc<dyn Datapath>,
+    table: Box<dyn Table>,
+    clock: Arc<dyn Clock>,
+    /// Flags of new rules.
+    flags: AtomicU32,
+    support: Support,
+    ports: Ports,
+    places: Places,
+    priorities: Priorities,
+    /// How many rules lead to each chain.
+    chains: Mutex<HashMap<u32, u32>>,
+    /// The last handle that was given out.
+    handle: AtomicU32,
+    on: AtomicBool,
+}
+
+/// A datapath whose flows go to devices that take them.
+pub struct Offloaded {
+    shared: Arc<Shared>,
+}
+
+/// The provider's name, as `hw-offload-priority` lists it.
+pub const TC: &str = "tc";
+
+/// A flow that is ready to be a rule.
+struct Prepared {
+    rule: Rule,
+    id: Id,
+    /// What the flow is now, if it has a rule.
+    old: Option<Hard>,
+}
+
+impl Offloaded {
+    /// Nothing is offloaded before [`Datapath::configure`] says so.
+    pub fn new(
+        inner: Arc<dyn Datapath>,
+        table: Box<dyn Table>,
+        clock: Arc<dyn Clock>,
+        support: Support,
+    ) -> Self {
+        let shared = Shared {
+            inner,
+            table,
+            clock,
+            flags: AtomicU32::new(Policy::None.flags()),
+            support,
+            ports: Ports::default(),
+            places: Places::default(),
+            priorities: Priorities::default(),
+            chains: Mutex::default(),
+            handle: AtomicU32::new(0),
+            on: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Whether flows are offloaded.
+    pub fn is_on(&self) -> bool {
+        self.shared.is_on()
+    }
+
+    /// The datapath under this one.
+    pub fn inner(&self) -> &Arc<dyn Datapath> {
+        &self.shared.inner
+    }
+
+    /// The ports that have rules.
+    pub fn ports_with_rules(&self) -> Vec<(DpPort, Port)> {
+        self.shared.ports.all()
+    }
+
+    /// Flows that have a rule, and those that have none by reason.
+    pub fn tally(&self) -> (usize, BTreeMap<String, usize>) {
+        self.shared.places.tally()
+    }
+
+    /// What would become of a flow, for those who ask.
+    ///
+    /// # Errors
+    /// Why it would be in software.
+    pub fn explain(&self, key: &Key, mask: &Mask, actions: &[Action]) -> Result<Rule, Reason> {
+        self.shared.lowered(key, mask, actions)
+    }
+}
+
+impl Shared {
+    fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Begins to offload: devices of ports that are there are given rules from now on.
+    fn turn_on(&self) {
+        if self.on.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::info!(target: "dpif_offload", "Flow HW offload is enabled");
+        for port in self.inner.ports() {
+            self.attach(port.number, &port.name, &port.kind);
+        }
+    }
+
+    /// Lets a port have rules, if it is a device that can.
+    fn attach(&self, number: DpPort, name: &str, kind: &str) {
+        // The datapath's own port is no way in.
+        if number == DpPort::LOCAL || name == self.inner.name() {
+            return;
+        }
+        let Some(ifindex) = Links::new().ok().and_then(|links| links.index(name).ok()) else { return };
+        self.attach_device(number, name, kind, ifindex);
+    }
+
+    fn attach_device(&self, number: DpPort, name: &str, kind: &str, ifindex: u32) {
+        let hook = if kind == "internal" { Hook::Egress } else { Hook::Ingress };
+        match self.table.attach(ifindex, hook) {
+            Ok(()) => {
+                let device = Device { ifindex, block: None, hook };
+                self.ports.insert(number, Port { name: name.to_owned(), device });
+            }
+            Err(error) => {
+                let detail = error.detail().unwrap_or_default();
+                tracing::info!(target: "dpif_offload_tc", "{name}: no rules can be had: {error} {detail}");
+            }
+        }
+    }
+
+    /// Takes the rules of a port that goes, and forgets its flows.
+    fn detach(&self, number: DpPort) {
+        let Some(port) = self.ports.remove(number) else { return };
+        let on = qdisc::place(port.device.ifindex, port.device.block);
+        if let Err(error) = self.table.detach(port.device.ifindex, port.device.hook) {
+            tracing::info!(target: "dpif_offload_tc", "{}: rules remain: {error}", port.name);
+        }
+        let gone = self.places.take(|place| matches!(place, Place::Hard(hard) if hard.id.on == on));
+        for (_, place) in gone {
+            self.unlead(&place);
+        }
+    }
+
+    /// The chains that rules lead to.
+    fn chains(&self) -> std::sync::MutexGuard<'_, HashMap<u32, u32>> {
+        self.chains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lead(&self, goto: Option<u32>) {
+        if let Some(chain) = goto {
+            *self.chains().entry(chain).or_default() += 1;
+        }
+    }
+
+    /// One rule less leads to where a flow's rule led.
+    fn unlead(&self, place: &Place) {
+        let Place::Hard(Hard { goto: Some(chain), .. }) = place else { return };
+        let mut chains = self.chains();
+        if let Some(count) = chains.get_mut(chain) {
+            *count -= 1;
+            if *count == 0 {
+                chains.remove(chain);
+            }
+        }
+    }
+
+    fn lowered(&self, key: &Key, mask: &Mask, actions: &[Action]) -> Result<Rule, Reason> {
+        let port = DpPort(key.in_port);
+        if self.ports.device(port).is_none() {
+            return Err(Reason::Port(port));
+        }
+        let rule = lower((key, mask), actions, &self.ports, &self.support)?;
+        // Without the rule before it, packets of the chain come into the datapath.
+        if rule.chain != 0 && !self.chains().contains_key(&rule.chain) {
+            return Err(Reason::Chain(rule.chain));
+        }
+        Ok(rule)
+    }
+
+    /// Makes a flow ready to be a rule.
+    fn prepare(
+        &self,
+        ufid: Ufid,
+        raw: &odp::RawKey,
+        raw_mask: Option<&odp::RawMask>,
+        actions: &[Action],
+    ) -> Result<Prepared, Reason> {
+        let (key, _) = odp::key_to_flow(raw).map_err(|error| Reason::Key(error.to_string()))?;
+        let mask = match raw_mask {
+            Some(raw_mask) => {
+                odp::mask_to_flow(raw_mask, &key).map_err(|error| Reason::Key(error.to_string()))?.0
+            }
+            None => Mask::exact(),
+        };
+        self.prepare_parsed(ufid, &key, &mask, actions)
+    }
+
+    fn prepare_parsed(
+        &self,
+        ufid: Ufid,
+        key: &Key,
+        mask: &Mask,
+        actions: &[Action],
+    ) -> Result<Prepared, Reason> {
+        let mut rule = self.lowered(key, mask, actions)?;
+        let own = rule.actions.iter_mut().find(|action| !action.is_shared());
+        own.into_iter().for_each(|action| action.cookie = Some(ufid.0.to_vec()));
+        let port = DpPort(key.in_port);
+        let device = self.ports.device(port).ok_or(Reason::Port(port))?;
+        let prio = self.priorities.of(rule.protocol, &rule.key).ok_or(Reason::Priorities)?;
+        let on = qdisc::place(device.ifindex, device.block);
+        let mut id =
+            Id { on, hook: device.hook, chain: rule.chain, prio, protocol: rule.protocol, handle: 0 };
+        let old = self.places.hard(ufid);
+        id.handle = match old {
+            // The rule takes the place of the one that is there.
+            Some(old) if Id { handle: 0, ..old.id } == id => old.id.handle,
+            _ => self.new_handle(),
+        };
+        Ok(Prepared { rule, id, old })
+    }
+
+    fn new_handle(&self) -> u32 {
+        loop {
+            let handle = self.handle.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            if handle != 0 {
+                return handle;
+            }
+        }
+    }
+
+    /// Keeps why a flow is in software. With `retried`, it was tried before.
+    fn keep_why(&self, ufid: Ufid, why: Reason, tries: u32) {
+        let again = why.again_after(tries).map(|after| self.clock.now() + after);
+        self.places.insert(ufid, Place::Soft(Soft { why, tries, again }));
+    }
+
+    /// Tries flows again that may be taken now. They are in the inner datapath, and leave it once a device has them.
+    fn retry(&self) {
+        let due = self.places.due(self.clock.now(), MAX_RETRIES);
+        for (ufid, soft) in due {
+            let key = odp::RawKey::default();
+            let get = datapath::flow::FlowGet { key: &key, ufid: Some(ufid), pmd: datapath::PmdId::NONE };
+            let Ok(flow) = self.inner.flow_get(&get) else {
+                // It is gone, and nobody said so by its name.
+                self.places.remove(ufid);
+                continue;
+            };
+            let mask = (!flow.mask.0.is_empty()).then_some(&flow.mask);
+            let moved = self.prepare(ufid, &flow.key, mask, &flow.actions).and_then(|prepared| {
+                let put = self.put_job(&prepared);
+                let done = self.table.submit(&[put]).pop().unwrap_or(Err(Errno::EIO.into()));
+                done.map(|_| prepared).map_err(|error| Reason::from(&error))
+            });
+            match moved {
+                Ok(prepared) => {
+                    self.installed(ufid, &prepared, FlowStats::default());
+                    self.leave_inner(ufid, &flow.key);
+                }
+                Err(why) => self.keep_why(ufid, why, soft.tries.saturating_add(1)),
+            }
+        }
+    }
+
+    fn put_job<'a>(&self, prepared: &'a Prepared) -> Job<'a> {
+        Job::Put {
+            id: prepared.id,
+            key: &prepared.rule.key,
+            actions: &prepared.rule.actions,
+            flags: self.flags.load(Ordering::Relaxed),
+            replace: prepared.old.is_some_and(|old| old.id == prepared.id),
+        }
+    }
+
+    /// A flow's rule is there. `before` is what was counted of the flow until now.
+    fn installed(&self, ufid: Ufid, prepared: &Prepared, before: FlowStats) {
+        let goto = prepared.rule.goto;
+        self.lead(goto);
+        let base = (before.packets, before.bytes);
+        let hard = Hard { id: prepared.id, goto, base, stats: before };
+        if let Some(old) = self.places.insert(ufid, Place::Hard(hard)) {
+            self.unlead(&old);
+        }
+    }
+
+    /// A flow that has a rule now leaves the inner datapath, and what was counted there is its own.
+    fn leave_inner(&self, ufid: Ufid, key: &odp::RawKey) {
+        let pmd = datapath::PmdId::NONE;
+        let del = datapath::flow::FlowDel { key, ufid: Some(ufid), pmd, terse: true };
+        let Ok(before) = self.inner.flow_del(&del) else { return };
+        if let Some(mut hard) = self.places.hard(ufid) {
+            hard.base = (hard.base.0 + before.packets, hard.base.1 + before.bytes);
+            hard.stats.packets = hard.stats.packets.max(hard.base.0);
+            hard.stats.bytes = hard.stats.bytes.max(hard.base.1);
+            hard.stats.used = hard.stats.used.max(before.used);
+            self.places.insert(ufid, Place::Hard(hard));
+        }
+    }
+
+    /// Whether a put may find a flow that is there, or one that is not.
+    fn check(flags: PutFlags, there: bool) -> Result<(), Error> {
+        match there {
+            true if !flags.contains(PutFlags::MODIFY) => Err(Errno::EEXIST.into()),
+            false if !flags.contains(PutFlags::CREATE) => Err(Errno::ENOENT.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! Walks over all flows: rules device by device, then the inner datapath's flows with the reason why they are there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use datapath::flow::{Dump, Flow, FlowAttrs};
+use datapath::{Error, PmdId};
+use flow::attr::{Attrs, Writer};
+use flow::id::Ufid;
+use flow::odp::attrs::code;
+use flow::odp::{Params, RawKey, RawMask, key_from_flow, mask_from_flow};
+
+use super::Shared;
+use crate::raise::raise;
+use crate::table::Rules;
+use crate::tc::filter::{Filter, cls};
+use crate::tc::{Hook, On, qdisc};
+
+/// A walk.
+pub(super) struct Walk {
+    shared: Arc<Shared>,
+    terse: bool,
+    devices: VecDeque<(On, Hook)>,
+    rules: Option<Box<dyn Rules>>,
+    /// Told and not yet given.
+    ready: VecDeque<Flow>,
+    inner: Box<dyn Dump>,
+}
+
+impl Walk {
+    pub(super) fn begin(shared: &Arc<Shared>, terse: bool) -> Self {
+        let ports = if shared.is_on() { shared.ports.all() } else { Vec::new() };
+        let mut devices: VecDeque<_> = ports
+            .into_iter()
+            .map(|(_, port)| (qdisc::place(port.device.ifindex, port.device.block), port.device.hook))
+            .collect();
+        // A block is one place, however many devices share it.
+        let mut seen = std::collections::HashSet::new();
+        devices.retain(|place| seen.insert(*place));
+        let inner = shared.inner.flow_dump(terse);
+        Self { shared: Arc::clone(shared), terse, devices, rules: None, ready: VecDeque::new(), inner }
+    }
+
+    /// Makes some rules ready; whether there may be more.
+    fn fetch(&mut self) -> bool {
+        let Self { shared, terse, devices, rules, ready, .. } = self;
+        if rules.is_none() {
+            let Some((on, hook)) = devices.pop_front() else { return false };
+            match shared.table.dump(on, hook, *terse) {
+                Ok(begun) => *rules = Some(begun),
+                // A device that is gone has no flows; its port is about to go, too.
+                Err(error) => tracing::debug!(target: "dpif_offload_tc", "rules of {on:?}: {error}"),
+            }
+        }
+        let Some(walk) = rules else { return true };
+        let more = walk.next(&mut |filter| ready.extend(shared.flow(&filter, *terse)));
+        if let Err(error) = &more {
+            tracing::debug!(target: "dpif_offload_tc", "rules: {error}");
+        }
+        if !matches!(more, Ok(true)) {
+            *rules = None;
+        }
+        true
+    }
+}
+
+impl Dump for Walk {
+    fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
+        let before = to.len();
+        while to.len() - before < max {
+            if let Some(flow) = self.ready.pop_front() {
+                to.push(flow);
+            } else if !self.fetch() {
+                break;
+            }
+        }
+        if to.len() > before {
+            return Ok(true);
+        }
+        let more = self.inner.next(max, to)?;
+        if self.shared.is_on() {
+            for flow in &mut to[before..] {
+                flow.attrs.why = self.shared.places.why(flow.ufid).map(|why| why.to_string().into());
+            }
+            if !more {
+                self.shared.retry();
+            }
+        }
+        Ok(more)
+    }
+}
+
+/// Attributes without the one that no kernel knows.
+fn for_kernel(raw: &[u8]) -> Box<[u8]> {
+    let mut out = Writer::new();
+    for attr in Attrs::new(raw).map_while(Result::ok).filter(|attr| attr.kind != code::PACKET_TYPE) {
+        out.put(attr.kind, attr.data);
+    }
+    out.into_bytes().into()
+}
+
+impl Shared {
+    /// A rule as a flow; `None` if it is none of ours.
+    pub(super) fn flow(&self, filter: &Filter, terse: bool) -> Option<Flow> {
+        let ufid = Ufid(filter.cookie()?.try_into().ok()?);
+        let stats = self.places.count(ufid, &filter.id, &filter.stats, self.clock.now())?;
+        let in_hw = filter.flags & cls::IN_HW != 0;
+        let attrs = FlowAttrs { offloaded: in_hw.then_some("yes"), layer: super::TC, ..FlowAttrs::default() };
+        let mut flow = Flow {
+            ufid,
+            ufid_present: true,
+            key: RawKey::default(),
+            mask: RawMask::default(),
+            actions: Arc::default(),
+            stats,
+            attrs,
+            pmd: PmdId::NONE,
+        };
+        if terse {
+            return Some(flow);
+        }
+        let port = self.ports.of(filter.id.on, filter.id.hook)?;
+        let raised = raise(filter, port, &self.ports)
+            .inspect_err(|why| tracing::debug!(target: "dpif_offload_tc", "rule of {ufid}: {why}"))
+            .ok()?;
+        let support = self.inner.features().odp_support();
+        let params = Params { mask: Some(&raised.mask), ..Params::new(&raised.key, &support) };
+        flow.key = RawKey(for_kernel(&key_from_flow(&params).0));
+        flow.mask = RawMask(for_kernel(&mask_from_flow(&params, &raised.mask).0));
+        flow.actions = raised.actions.into();
+        Some(flow)
+    }
+}

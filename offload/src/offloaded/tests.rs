@@ -1,0 +1,500 @@
+//! Against a datapath and a table of rules in memory. The table refuses as it is told to.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard};
+use std::task::Waker;
+
+use datapath::flow::{Dump, Execute, Flow, FlowAttrs, FlowDel, FlowGet, FlowPut, Op, OpDone, PutFlags};
+use datapath::netdev::Netdev;
+use datapath::upcall::{Answer, Handler, Install, Kind, Upcall};
+use datapath::{DpStats, Features, PmdId, PortChanges, PortInfo, ufid_of};
+use flow::action::{self};
+use flow::odp::format::Style;
+use flow::odp::{Fitness, NoNames, RawKey, RawMask};
+use flow::time::{Instant, WallTime};
+
+use super::*;
+use crate::table::{Done, Rules};
+use crate::tc::On;
+use crate::tc::action::{ActStats, TcAction};
+use crate::tc::filter::Filter;
+use crate::tc::key::FlowerKey;
+
+#[derive(Default)]
+struct Still(AtomicU64);
+
+impl Clock for Still {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime(0)
+    }
+
+    fn wait(&self, _: Instant, _: &Waker) {}
+}
+
+/// Flows, and who answers.
+#[derive(Default)]
+struct Inner {
+    flows: Mutex<BTreeMap<Ufid, Flow>>,
+    handler: Mutex<Option<Arc<dyn Handler>>>,
+    features: Features,
+}
+
+impl Inner {
+    fn flows(&self) -> MutexGuard<'_, BTreeMap<Ufid, Flow>> {
+        self.flows.lock().unwrap()
+    }
+}
+
+struct List(Vec<Flow>);
+
+impl Dump for List {
+    fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
+        let rest = self.0.split_off(max.min(self.0.len()));
+        to.append(&mut self.0);
+        self.0 = rest;
+        Ok(!self.0.is_empty())
+    }
+}
+
+impl Datapath for Inner {
+    fn name(&self) -> &str {
+        "ovs-system"
+    }
+
+    fn kind(&self) -> &str {
+        "system"
+    }
+
+    fn version(&self) -> String {
+        String::new()
+    }
+
+    fn features(&self) -> &Features {
+        &self.features
+    }
+
+    fn stats(&self) -> DpStats {
+        DpStats::default()
+    }
+
+    fn run(&self) -> bool {
+        false
+    }
+
+    fn wake_by(&self, _: &Waker) {}
+
+    fn set_handler(&self, handler: Option<Arc<dyn Handler>>) {
+        *self.handler.lock().unwrap() = handler;
+    }
+
+    fn port_add(&self, _: &Arc<dyn Netdev>, _: Option<DpPort>) -> Result<DpPort, Error> {
+        Err(Errno::ENODEV.into())
+    }
+
+    fn port_del(&self, _: DpPort) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn port_by_number(&self, _: DpPort) -> Result<PortInfo, Error> {
+        Err(Errno::ENODEV.into())
+    }
+
+    fn port_by_name(&self, _: &str) -> Result<PortInfo, Error> {
+        Err(Errno::ENODEV.into())
+    }
+
+    fn ports(&self) -> Vec<PortInfo> {
+        Vec::new()
+    }
+
+    fn port_device(&self, _: DpPort) -> Result<Arc<dyn Netdev>, Error> {
+        Err(Errno::ENODEV.into())
+    }
+
+    fn port_changes(&self) -> PortChanges {
+        PortChanges::None
+    }
+
+    fn flow_put(&self, put: &FlowPut<'_>) -> Result<Option<FlowStats>, Error> {
+        let ufid = put.ufid.unwrap_or_else(|| ufid_of(&put.key.0));
+        let mut flows = self.flows();
+        Shared::check(put.flags, flows.contains_key(&ufid))?;
+        let stats = flows.get(&ufid).map(|flow| flow.stats);
+        let flow = Flow {
+            ufid,
+            ufid_present: true,
+            key: put.key.clone(),
+            mask: put.mask.cloned().unwrap_or_default(),
+            actions: put.actions.into(),
+            stats: stats.unwrap_or_default(),
+            attrs: FlowAttrs::default(),
+            pmd: PmdId::NONE,
+        };
+        flows.insert(ufid, flow);
+        Ok(stats)
+    }
+
+    fn flow_del(&self, del: &FlowDel<'_>) -> Result<FlowStats, Error> {
+        let ufid = del.ufid.unwrap_or_else(|| ufid_of(&del.key.0));
+        self.flows().remove(&ufid).map(|flow| flow.stats).ok_or(Errno::ENOENT.into())
+    }
+
+    fn flow_get(&self, get: &FlowGet<'_>) -> Result<Flow, Error> {
+        let ufid = get.ufid.unwrap_or_else(|| ufid_of(&get.key.0));
+        self.flows().get(&ufid).cloned().ok_or(Errno::ENOENT.into())
+    }
+
+    fn flow_dump(&self, _: bool) -> Box<dyn Dump> {
+        Box::new(List(self.flows().values().cloned().collect()))
+    }
+
+    fn flow_flush(&self) -> Result<(), Error> {
+        self.flows().clear();
+        Ok(())
+    }
+
+    fn execute(&self, _: &Execute<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Rules, and how the next puts fail.
+#[derive(Default)]
+struct Nic {
+    rules: Mutex<BTreeMap<Id, Filter>>,
+    refusal: Mutex<Option<Error>>,
+    /// Requests that were submitted together.
+    lots: Mutex<Vec<usize>>,
+}
+
+impl Nic {
+    fn rules(&self) -> MutexGuard<'_, BTreeMap<Id, Filter>> {
+        self.rules.lock().unwrap()
+    }
+
+    fn one(&self, job: &Job<'_>) -> Done {
+        let mut rules = self.rules();
+        match *job {
+            Job::Put { id, replace, .. } if rules.contains_key(&id) != replace => Err(Errno::EEXIST.into()),
+            Job::Put { id, key, actions, flags, .. } => {
+                if let Some(refusal) = &*self.refusal.lock().unwrap() {
+                    return Err(refusal.clone());
+                }
+                let (key, actions): (FlowerKey, Vec<TcAction>) = (key.clone(), actions.to_vec());
+                let stats = ActStats::default();
+                rules.insert(id, Filter { id, key, flags, in_hw_count: 0, actions, stats });
+                Ok(None)
+            }
+            Job::Del(id) => rules.remove(&id).map(|_| None).ok_or(Errno::ENOENT.into()),
+            Job::Get(id) => {
+                rules.get(&id).map(|rule| Some(Box::new(rule.clone()))).ok_or(Errno::ENOENT.into())
+            }
+        }
+    }
+}
+
+struct Told(Vec<Filter>);
+
+impl Rules for Told {
+    fn next(&mut self, each: &mut dyn FnMut(Filter)) -> Result<bool, Error> {
+        self.0.pop().into_iter().for_each(each);
+        Ok(!self.0.is_empty())
+    }
+}
+
+impl Table for Arc<Nic> {
+    fn submit(&self, jobs: &[Job<'_>]) -> Vec<Done> {
+        self.lots.lock().unwrap().push(jobs.len());
+        jobs.iter().map(|job| self.one(job)).collect()
+    }
+
+    fn dump(&self, on: On, hook: Hook, terse: bool) -> Result<Box<dyn Rules>, Error> {
+        let rules = self.rules();
+        let of = rules.values().filter(|rule| rule.id.on == on && rule.id.hook == hook).cloned();
+        let cut = |rule: Filter| if terse { Filter { key: FlowerKey::default(), ..rule } } else { rule };
+        Ok(Box::new(Told(of.map(cut).collect())))
+    }
+
+    fn attach(&self, _: u32, _: Hook) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn detach(&self, ifindex: u32, hook: Hook) -> Result<(), Error> {
+        self.rules().retain(|id, _| id.on != On::Device(ifindex) || id.hook != hook);
+        Ok(())
+    }
+}
+
+struct Fixture {
+    clock: Arc<Still>,
+    inner: Arc<Inner>,
+    nic: Arc<Nic>,
+    datapath: Offloaded,
+}
+
+impl Fixture {
+    /// Ports 1 and 2 have rules, port 3 has none.
+    fn new() -> Self {
+        let features = Features {
+            recirc: true,
+            ct_state: true,
+            ct_zone: true,
+            ct_mark: true,
+            ct_label: true,
+            max_vlan_headers: 2,
+            max_mpls_depth: 3,
+            ..Features::default()
+        };
+        let inner = Arc::new(Inner { features, ..Inner::default() });
+        let (clock, nic) = (Arc::new(Still::default()), Arc::new(Nic::default()));
+        let datapath =
+            Offloaded::new(inner.clone(), Box::new(Arc::clone(&nic)), clock.clone(), Support::default());
+        let config = [("hw-offload", "true"), ("tc-policy", "skip_hw")];
+        let config = config.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        datapath.configure(&config.into()).unwrap();
+        for number in [1, 2] {
+            datapath.shared.attach_device(DpPort(number), "p", "system", 100 + number);
+        }
+        Self { clock, inner, nic, datapath }
+    }
+
+    fn put(&self, flags: PutFlags, flow: &str, actions: &str) -> Result<Option<FlowStats>, Error> {
+        let (key, mask) = parsed(flow);
+        let actions = action::parse::actions(actions, &NoNames).unwrap();
+        let put =
+            FlowPut { flags, key: &key, mask: Some(&mask), ufid: None, pmd: PmdId::NONE, actions: &actions };
+        self.datapath.flow_put(&put)
+    }
+
+    fn del(&self, flow: &str) -> Result<FlowStats, Error> {
+        let (key, _) = parsed(flow);
+        self.datapath.flow_del(&FlowDel { key: &key, ufid: None, pmd: PmdId::NONE, terse: false })
+    }
+
+    /// A packet of the rule of `flow` went through.
+    fn hit(&self, packets: u64) {
+        for rule in self.nic.rules().values_mut() {
+            rule.stats.packets += packets;
+            rule.stats.bytes += packets * 100;
+        }
+    }
+
+    fn dump(&self, terse: bool) -> Vec<String> {
+        let mut walk = self.datapath.flow_dump(terse);
+        let mut flows = Vec::new();
+        while walk.next(2, &mut flows).unwrap() {}
+        let line = |flow: &Flow| {
+            let text = flow::odp::format::flow(&flow.key.0, &flow.mask.0, &Style::new(&NoNames, false));
+            let actions = action::format::actions(&flow.actions, &NoNames);
+            let why = flow.attrs.why.as_deref().map_or(String::new(), |why| format!(" why:{why}"));
+            format!("{} {} {text} {actions}{why}", flow.attrs.layer, flow.stats.packets)
+        };
+        let mut lines: Vec<_> = flows.iter().map(line).collect();
+        lines.sort();
+        lines
+    }
+
+    fn pass(&self, secs: u64) {
+        self.clock.0.fetch_add(secs * 1_000_000_000, Ordering::Relaxed);
+    }
+
+    fn refuse(&self, refusal: Option<Error>) {
+        *self.nic.refusal.lock().unwrap() = refusal;
+    }
+}
+
+fn parsed(flow: &str) -> (RawKey, RawMask) {
+    flow::odp::parse::flow(flow, &NoNames).unwrap_or_else(|error| panic!("{flow}: {error}"))
+}
+
+const FLOW: &str = "recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)";
+const MARKED: &str = "recirc_id(0),skb_mark(0x7),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)";
+const CHAINED: &str = "recirc_id(0x5),in_port(1),eth(),eth_type(0x0800),ipv4(frag=no)";
+
+#[test]
+fn a_flow_has_one_place() {
+    let it = Fixture::new();
+    assert_eq!(it.put(PutFlags::CREATE, FLOW, "2"), Ok(None));
+    assert_eq!(it.put(PutFlags::CREATE, FLOW, "2"), Err(Errno::EEXIST.into()));
+    assert_eq!(it.put(PutFlags::CREATE, MARKED, "2"), Ok(None));
+    assert_eq!((it.nic.rules().len(), it.inner.flows().len()), (1, 1));
+    it.hit(3);
+    assert_eq!(
+        it.dump(false),
+        [format!("ovs 0 {MARKED} 2 why:no match on pkt_mark"), format!("tc 3 {FLOW} 2")]
+    );
+    assert_eq!(
+        it.dump(true),
+        [format!("ovs 0 {MARKED} 2 why:no match on pkt_mark"), "tc 3 <empty> drop".to_owned()]
+    );
+    assert_eq!(it.datapath.tally(), (1, [("no match on pkt_mark".to_owned(), 1)].into()));
+    assert_eq!(it.del(FLOW).map(|stats| (stats.packets, stats.bytes)), Ok((3, 300)));
+    assert_eq!(it.del(FLOW), Err(Errno::ENOENT.into()));
+    assert!(it.del(MARKED).is_ok());
+    assert_eq!((it.nic.rules().len(), it.inner.flows().len(), it.datapath.tally().0), (0, 0, 0));
+}
+
+#[test]
+fn a_flow_that_changes_keeps_its_counters_wherever_it_goes() {
+    let it = Fixture::new();
+    it.put(PutFlags::CREATE, FLOW, "2").unwrap();
+    it.hit(3);
+    // In the rule's place.
+    let before = it.put(PutFlags::MODIFY, FLOW, "1").unwrap().unwrap();
+    assert_eq!((before.packets, it.nic.rules().len()), (3, 1));
+    it.hit(2);
+    assert_eq!(it.dump(false), [format!("tc 5 {FLOW} 1")]);
+    // Into software, where counters begin anew, as the one who puts knows.
+    assert!(it.put(PutFlags::MODIFY, FLOW, "trunc(100),2").is_ok());
+    assert_eq!(it.dump(false), [format!("ovs 0 {FLOW} trunc(100),2 why:no action trunc")]);
+    assert_eq!(it.nic.rules().len(), 0);
+    for flow in it.inner.flows().values_mut() {
+        flow.stats.packets = 9;
+    }
+    // And back.
+    assert!(it.put(PutFlags::MODIFY, FLOW, "2").is_ok());
+    it.hit(1);
+    assert_eq!(it.dump(false), [format!("tc 10 {FLOW} 2")]);
+    assert_eq!(it.inner.flows().len(), 0);
+}
+
+#[test]
+fn what_is_refused_runs_in_software_and_is_tried_again() {
+    let it = Fixture::new();
+    it.refuse(Some(Error::Refused { errno: Errno::ENOSPC, text: "table full".into() }));
+    it.put(PutFlags::CREATE, FLOW, "2").unwrap();
+    let soft = format!("ovs 0 {FLOW} 2 why:refused: table full (No space left on device)");
+    assert_eq!(it.dump(false), [&*soft]);
+    it.pass(1);
+    // The dump is over, and the flow is tried again and refused again: the next time is later.
+    assert_eq!(it.dump(false), [&*soft]);
+    it.refuse(None);
+    it.pass(1);
+    assert_eq!(it.dump(false), [&*soft]);
+    it.pass(1);
+    assert_eq!(it.dump(false), [soft]);
+    assert_eq!(it.dump(false), [format!("tc 0 {FLOW} 2")]);
+    assert_eq!(it.inner.flows().len(), 0);
+}
+
+#[test]
+fn chains_follow_rules_that_lead_to_them() {
+    let it = Fixture::new();
+    it.put(PutFlags::CREATE, CHAINED, "2").unwrap();
+    let why = "why:no rule leads to recirculation id 0x5";
+    assert_eq!(it.dump(false), [format!("ovs 0 {CHAINED} 2 {why}")]);
+    it.put(PutFlags::CREATE, FLOW, "ct(zone=5),recirc(0x5)").unwrap();
+    it.pass(1);
+    it.dump(false);
+    assert_eq!(it.dump(false), [format!("tc 0 {FLOW} ct(zone=5),recirc(0x5)"), format!("tc 0 {CHAINED} 2")]);
+    it.del(FLOW).unwrap();
+    assert!(it.datapath.shared.chains().is_empty());
+}
+
+#[test]
+fn a_batch_is_one_lot() {
+    let it = Fixture::new();
+    let flows: Vec<_> = (0..100)
+        .map(|n| {
+            parsed(&format!("recirc_id(0),in_port(1),eth(),eth_type(0x0800),ipv4(dst=10.0.0.{n},frag=no)"))
+        })
+        .collect();
+    let actions = action::parse::actions("2", &NoNames).unwrap();
+    let put = |(key, mask)| {
+        let flags = PutFlags::CREATE;
+        Op::Put(FlowPut { flags, key, mask: Some(mask), ufid: None, pmd: PmdId::NONE, actions: &actions })
+    };
+    let puts: Vec<_> = flows.iter().map(|(key, mask)| put((key, mask))).collect();
+    let results = it.datapath.operate(&puts);
+    assert!(results.iter().all(|result| matches!(result, Ok(OpDone::Put(None)))));
+    assert_eq!(*it.nic.lots.lock().unwrap(), [100]);
+    // Two operations on one flow are two lots.
+    let (key, mask) = &flows[0];
+    let del = Op::Del(FlowDel { key, ufid: None, pmd: PmdId::NONE, terse: false });
+    let results = it.datapath.operate(&[del, put((key, mask)), del]);
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(*it.nic.lots.lock().unwrap(), [100, 2, 1, 2]);
+    assert_eq!(it.nic.rules().len(), 99);
+}
+
+#[test]
+fn a_port_that_goes_takes_its_flows() {
+    let it = Fixture::new();
+    it.put(PutFlags::CREATE, FLOW, "ct,recirc(0x5)").unwrap();
+    it.put(PutFlags::CREATE, "recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4(frag=no)", "1").unwrap();
+    it.put(PutFlags::CREATE, "recirc_id(0),in_port(3),eth(),eth_type(0x0800),ipv4(frag=no)", "1").unwrap();
+    it.datapath.port_del(DpPort(1)).unwrap();
+    assert_eq!((it.nic.rules().len(), it.datapath.tally().0), (1, 1));
+    assert!(it.datapath.shared.chains().is_empty());
+    assert_eq!(it.datapath.tally().1, [("port 3 has no rules".to_owned(), 1)].into());
+    it.datapath.flow_flush().unwrap();
+    assert_eq!(
+        (it.nic.rules().len(), it.inner.flows().len(), it.datapath.tally()),
+        (0, 0, (0, BTreeMap::new()))
+    );
+}
+
+/// Installs one flow for every packet.
+struct Installs(Mutex<Vec<bool>>);
+
+impl Handler for Installs {
+    fn upcall(&self, upcall: &Upcall<'_>) -> Option<Answer> {
+        let mut mask = Mask::default();
+        let bits = &mut mask.0;
+        (bits.in_port, bits.recirc_id, bits.nw_frag) = (u32::MAX, u32::MAX, flow::key::frag::MASK);
+        bits.dl_type = u16::MAX.into();
+        bits.pkt_mark = if upcall.key.pkt_mark == 0 { 0 } else { u32::MAX };
+        let actions = vec![Action::Output(DpPort(2))];
+        let install = Some(Install { mask: Box::new(mask), actions: actions.clone() });
+        Some(Answer { execute: actions, install })
+    }
+
+    fn installed(&self, _: Ufid, _: PmdId, installed: bool) {
+        self.0.lock().unwrap().push(installed);
+    }
+}
+
+#[test]
+fn flows_of_upcalls_are_rules_too() {
+    let it = Fixture::new();
+    let handler = Arc::new(Installs(Mutex::default()));
+    it.datapath.set_handler(Some(handler.clone()));
+    let inner = it.inner.handler.lock().unwrap().clone().unwrap();
+    let ask = |flow: &str| {
+        let (raw, _) = parsed(flow);
+        let (key, fitness) = odp::key_to_flow(&raw).unwrap();
+        let upcall = Upcall {
+            kind: Kind::Miss,
+            packet: &[],
+            full_len: 0,
+            key: &key,
+            raw: Some(&raw),
+            fitness,
+            ufid: ufid_of(&raw.0),
+            pmd: PmdId::NONE,
+            in_port: DpPort(key.in_port),
+            hash: 0,
+            mru: 0,
+        };
+        assert_eq!(fitness.max(Fitness::Perfect), fitness);
+        inner.upcall(&upcall).unwrap().install.is_some()
+    };
+    let packet = |mark| {
+        format!(
+            "skb_mark({mark:#x}),in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),ipv4(src=1.1.1.1,dst=2.2.2.2,proto=17,tos=0,ttl=64,frag=no),udp(src=1,dst=2)"
+        )
+    };
+    // The device has it: there is nothing left to install.
+    assert!(!ask(&packet(0)));
+    assert_eq!((it.nic.rules().len(), &**handler.0.lock().unwrap()), (1, &[true][..]));
+    // It does not: the datapath installs it, and says so itself.
+    assert!(ask(&packet(7)));
+    assert_eq!((it.nic.rules().len(), it.datapath.tally().1.len()), (1, 1));
+    inner.installed(ufid_of(&parsed(&packet(7)).0.0), PmdId::NONE, false);
+    assert_eq!(it.datapath.tally().1.len(), 0);
+}

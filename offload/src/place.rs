@@ -1,0 +1,247 @@
+//! Where each flow is, and if it is in software, why.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use datapath::Error;
+use datapath::flow::FlowStats;
+use flow::id::{DpPort, Ufid};
+use flow::time::Instant;
+
+use crate::rule::Unsupported;
+use crate::tc::action::ActStats;
+use crate::tc::filter::Id;
+
+/// Why a flow is in software.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, thiserror::Error)]
+pub enum Reason {
+    /// Rules do not have what it takes.
+    #[error("{0}")]
+    Unsupported(#[from] Unsupported),
+    /// Packets come in by a port that has no rules.
+    #[error("port {0} has no rules")]
+    Port(DpPort),
+    /// Packets that rules do not send to a chain never come there.
+    #[error("no rule leads to recirculation id {0:#x}")]
+    Chain(u32),
+    /// The kernel or its driver refused, in its own words if it had any.
+    #[error("{}", refusal(.errno, .text))]
+    Refused { errno: i32, text: String },
+    #[error("no priority is left")]
+    Priorities,
+    /// Its key is not one that we understand.
+    #[error("{0}")]
+    Key(String),
+}
+
+fn refusal(errno: &i32, text: &str) -> String {
+    let errno = sys::errno::Errno(*errno);
+    if text.is_empty() { format!("refused: {errno}") } else { format!("refused: {text} ({errno})") }
+}
+
+impl From<&Error> for Reason {
+    fn from(error: &Error) -> Self {
+        Self::Refused { errno: error.errno().0, text: error.detail().unwrap_or_default().to_owned() }
+    }
+}
+
+/// The shortest and the longest time after which a refused flow is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(64));
+
+impl Reason {
+    /// After how long what failed `tries` times may succeed.
+    pub fn again_after(&self, tries: u32) -> Option<Duration> {
+        use sys::errno::Errno;
+        let may_pass = match self {
+            Self::Chain(_) => true,
+            // What a device cannot do it will not do later; what it has no room for, it may.
+            Self::Refused { errno, .. } => !matches!(Errno(*errno), Errno::EOPNOTSUPP | Errno::EINVAL),
+            Self::Unsupported(_) | Self::Port(_) | Self::Priorities | Self::Key(_) => false,
+        };
+        may_pass.then(|| AGAIN.0.saturating_mul(1 << tries.min(16)).min(AGAIN.1))
+    }
+}
+
+/// A flow that has a rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Hard {
+    pub id: Id,
+    /// The chain that its rule leads to.
+    pub goto: Option<u32>,
+    /// Packets and bytes that were counted before the rule was there.
+    pub base: (u64, u64),
+    /// The greatest that was ever told.
+    pub stats: FlowStats,
+}
+
+impl Hard {
+    /// Takes up what the rule counted, and gives the flow's counters. Counters never go back: what hardware tells late or
+    /// not at all leaves the flow as it was.
+    pub fn count(&mut self, counted: &ActStats, now: Instant) -> FlowStats {
+        let packets = self.base.0.saturating_add(counted.packets);
+        let bytes = self.base.1.saturating_add(counted.bytes);
+        let used = match counted.idle {
+            Some(hundredths) if packets > 0 => {
+                Some(now - Duration::from_millis(hundredths.saturating_mul(10)))
+            }
+            // Terse dumps do not say when; it was since the last one.
+            None if packets > self.stats.packets => Some(now),
+            _ => None,
+        };
+        let stats = &mut self.stats;
+        stats.packets = stats.packets.max(packets);
+        stats.bytes = stats.bytes.max(bytes);
+        stats.used = stats.used.max(used);
+        *stats
+    }
+}
+
+/// A flow that is in software.
+#[derive(Clone, Debug)]
+pub struct Soft {
+    pub why: Reason,
+    pub tries: u32,
+    /// When to try again.
+    pub again: Option<Instant>,
+}
+
+/// Where a flow is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    Hard(Hard),
+    Soft(Soft),
+}
+
+const SHARDS: usize = 16;
+
+/// Where flows are, by UFID.
+#[derive(Default)]
+pub struct Places([Mutex<HashMap<Ufid, Place>>; SHARDS]);
+
+impl Places {
+    /// Locks; nothing panics while the lock is held.
+    fn shard(&self, ufid: Ufid) -> MutexGuard<'_, HashMap<Ufid, Place>> {
+        self.0[usize::from(ufid.0[15]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get(&self, ufid: Ufid) -> Option<Place> {
+        self.shard(ufid).get(&ufid).cloned()
+    }
+
+    pub fn hard(&self, ufid: Ufid) -> Option<Hard> {
+        match self.shard(ufid).get(&ufid) {
+            Some(Place::Hard(hard)) => Some(*hard),
+            _ => None,
+        }
+    }
+
+    pub fn why(&self, ufid: Ufid) -> Option<Reason> {
+        match self.shard(ufid).get(&ufid) {
+            Some(Place::Soft(soft)) => Some(soft.why.clone()),
+            _ => None,
+        }
+    }
+
+    pub fn insert(&self, ufid: Ufid, place: Place) -> Option<Place> {
+        self.shard(ufid).insert(ufid, place)
+    }
+
+    pub fn remove(&self, ufid: Ufid) -> Option<Place> {
+        self.shard(ufid).remove(&ufid)
+    }
+
+    /// Takes up what a flow's rule counted; `None` if the flow has none of that name.
+    pub fn count(&self, ufid: Ufid, id: &Id, counted: &ActStats, now: Instant) -> Option<FlowStats> {
+        match self.shard(ufid).get_mut(&ufid) {
+            Some(Place::Hard(hard)) if hard.id == *id => Some(hard.count(counted, now)),
+            _ => None,
+        }
+    }
+
+    /// Forgets the flows of which `gone` says so, and gives them.
+    pub fn take(&self, gone: impl Fn(&Place) -> bool) -> Vec<(Ufid, Place)> {
+        let mut taken = Vec::new();
+        for shard in &self.0 {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.extend(shard.extract_if(|_, place| gone(place)));
+        }
+        taken
+    }
+
+    /// Up to `most` flows whose time to be tried again has come.
+    pub fn due(&self, now: Instant, most: usize) -> Vec<(Ufid, Soft)> {
+        let mut due = Vec::new();
+        for shard in &self.0 {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let soft = shard.iter().filter_map(|(ufid, place)| match place {
+                Place::Soft(soft) if soft.again.is_some_and(|again| again <= now) => {
+                    Some((*ufid, soft.clone()))
+                }
+                _ => None,
+            });
+            due.extend(soft.take(most - due.len()));
+            if due.len() >= most {
+                break;
+            }
+        }
+        due
+    }
+
+    /// Flows with a rule, and those in software by reason.
+    pub fn tally(&self) -> (usize, BTreeMap<String, usize>) {
+        let (mut hard, mut soft) = (0, BTreeMap::new());
+        for shard in &self.0 {
+            for place in shard.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                match place {
+                    Place::Hard(_) => hard += 1,
+                    Place::Soft(place) => *soft.entry(place.why.to_string()).or_default() += 1,
+                }
+            }
+        }
+        (hard, soft)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tc::{Hook, On};
+
+    fn hard() -> Hard {
+        let id = Id { on: On::Device(1), hook: Hook::Ingress, chain: 0, prio: 5, protocol: 0x800, handle: 1 };
+        Hard { id, goto: None, base: (10, 1000), stats: FlowStats::default() }
+    }
+
+    fn counted(packets: u64, idle: Option<u64>) -> ActStats {
+        ActStats { packets, bytes: packets * 100, idle, ..ActStats::default() }
+    }
+
+    #[test]
+    fn counters_never_go_back() {
+        let mut flow = hard();
+        let at = |secs: u64| Instant::from_nanos(secs * 1_000_000_000);
+        let told = flow.count(&counted(5, None), at(10));
+        assert_eq!((told.packets, told.bytes, told.used), (15, 1500, Some(at(10))));
+        // Late or lost: as it was.
+        assert_eq!(flow.count(&counted(2, None), at(20)), told);
+        assert_eq!(flow.count(&counted(5, None), at(30)), told);
+        // Told exactly, a second ago.
+        let told = flow.count(&counted(6, Some(100)), at(40));
+        assert_eq!((told.packets, told.used), (16, Some(at(39))));
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_less_and_less_often() {
+        let again = |reason: Reason, tries| reason.again_after(tries).map(|after| after.as_secs());
+        let full = |errno: sys::errno::Errno| Reason::Refused { errno: errno.0, text: String::new() };
+        let errno = sys::errno::Errno::ENOSPC;
+        assert_eq!(
+            [0, 1, 5, 6, 7, 99].map(|tries| again(full(errno), tries)),
+            [1, 2, 32, 64, 64, 64].map(Some)
+        );
+        assert_eq!(again(full(sys::errno::Errno::EOPNOTSUPP), 0), None);
+        assert_eq!(again(Reason::Port(DpPort(1)), 0), None);
+        assert_eq!(again(Reason::Chain(7), 1), Some(2));
+    }
+}

@@ -1,0 +1,79 @@
+//! The ports of a datapath as devices that have rules.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use flow::id::DpPort;
+
+use crate::rule::{Device, Surroundings};
+use crate::tc::{Hook, On};
+
+/// A port that has rules.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    pub name: String,
+    pub device: Device,
+}
+
+#[derive(Default)]
+struct Inner {
+    by_number: BTreeMap<DpPort, Port>,
+    by_ifindex: BTreeMap<u32, DpPort>,
+}
+
+/// The ports that have rules. Two ports never have one interface.
+#[derive(Default)]
+pub struct Ports(RwLock<Inner>);
+
+impl Ports {
+    /// Locks; nothing panics while the lock is held.
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn insert(&self, number: DpPort, port: Port) {
+        let mut inner = self.write();
+        inner.by_ifindex.insert(port.device.ifindex, number);
+        inner.by_number.insert(number, port);
+    }
+
+    pub fn remove(&self, number: DpPort) -> Option<Port> {
+        let mut inner = self.write();
+        let port = inner.by_number.remove(&number)?;
+        inner.by_ifindex.remove(&port.device.ifindex);
+        Some(port)
+    }
+
+    /// All of them, by number.
+    pub fn all(&self) -> Vec<(DpPort, Port)> {
+        self.read().by_number.iter().map(|(number, port)| (*number, port.clone())).collect()
+    }
+
+    /// The port that rules of a device are of. Blocks are shared: their rules are of the port that asks first.
+    pub fn of(&self, on: On, hook: Hook) -> Option<DpPort> {
+        let inner = self.read();
+        match on {
+            On::Device(ifindex) => inner.by_ifindex.get(&ifindex).copied(),
+            On::Block(block) => {
+                let mut ports = inner.by_number.iter();
+                ports
+                    .find(|(_, port)| port.device.block == Some(block) && port.device.hook == hook)
+                    .map(|(number, _)| *number)
+            }
+        }
+    }
+}
+
+impl Surroundings for Ports {
+    fn device(&self, port: DpPort) -> Option<Device> {
+        self.read().by_number.get(&port).map(|port| port.device)
+    }
+
+    fn port(&self, ifindex: u32) -> Option<DpPort> {
+        self.read().by_ifindex.get(&ifindex).copied()
+    }
+}
