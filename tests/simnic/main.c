@@ -95,6 +95,9 @@ static netdev_tx_t peer_xmit(struct sk_buff *skb, struct net_device *dev)
 	skb_orphan(skb);
 	skb_scrub_packet(skb, true);
 	skb->priority = 0;
+	/* What the sender's kernel knew of tunnels inside is not on the wire. */
+	skb->encapsulation = 0;
+	skb->inner_protocol = 0;
 	rcu_read_lock();
 	simnic_run(port, skb);
 	rcu_read_unlock();

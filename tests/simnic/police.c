@@ -60,9 +60,9 @@ static u64 fill(u64 tokens, u64 rate, u64 burst, u64 ns)
 {
 	u64 most = burst * NSEC_PER_SEC;
 
-	/* A second or more fills by steps that cannot overflow. */
+	/* Whole seconds apart: nothing can overflow so. */
 	if (ns >= NSEC_PER_SEC)
-		tokens += min(rate * min_t(u64, ns / NSEC_PER_SEC, 8), burst) * NSEC_PER_SEC;
+		tokens = min(tokens + min(rate * min_t(u64, ns / NSEC_PER_SEC, 3600), burst) * NSEC_PER_SEC, most);
 	tokens += rate * (ns % NSEC_PER_SEC);
 	return min(tokens, most);
 }

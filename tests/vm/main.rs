@@ -20,6 +20,7 @@ mod pings;
 mod restart;
 mod record;
 mod netlink;
+mod simnic;
 mod offload;
 
 use std::net::Ipv4Addr;
@@ -37,20 +38,26 @@ pub struct Test {
     smoke: bool,
     /// The test starts the daemons itself.
     bare: bool,
+    /// No daemon runs, but the simulated NIC is there.
+    nic: bool,
     run: fn(&World),
 }
 
 impl Test {
     const fn new(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: false, bare: false, run }
+        Self { name, smoke: false, bare: false, nic: false, run }
     }
 
     const fn bare(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: false, bare: true, run }
+        Self { name, smoke: false, bare: true, nic: false, run }
     }
 
     const fn smoke(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: true, bare: false, run }
+        Self { name, smoke: true, bare: false, nic: false, run }
+    }
+
+    const fn nic(name: &'static str, run: fn(&World)) -> Self {
+        Self { name, smoke: false, bare: true, nic: true, run }
     }
 }
 
@@ -63,6 +70,7 @@ const TABLES: &[&[Test]] = &[
     watching::TESTS,
     restart::TESTS,
     netlink::TESTS,
+    simnic::TESTS,
     offload::TESTS,
 ];
 
@@ -120,6 +128,14 @@ fn main() -> ExitCode {
     if !std::path::Path::new("/sys/module/openvswitch").exists() {
         eprintln!("vm-tests: this kernel has no openvswitch module loaded; run me by scripts/vm");
         return ExitCode::from(2);
+    }
+    let nic = std::path::Path::new("/sys/module/simnic").exists();
+    let (chosen, skipped): (Vec<&Test>, Vec<&Test>) = chosen.into_iter().partition(|test| nic || !test.nic);
+    for test in &skipped {
+        println!("skipped           {}: no simulated NIC is loaded (scripts/vm --simnic)", test.name);
+    }
+    if chosen.is_empty() && !skipped.is_empty() {
+        return ExitCode::SUCCESS;
     }
     if chosen.is_empty() {
         eprintln!("vm-tests: no test has such a name; --list shows them");
@@ -253,6 +269,10 @@ fn run_inside(name: &str, options: &Options) -> ExitCode {
     let Ok(kit) = kit(&options.daemons) else { return ExitCode::from(2) };
     let world = if test.bare { World::bare(&kit) } else { World::new(&kit) };
     (test.run)(&world);
-    world.check_end();
+    if test.nic {
+        world.check_kernel();
+    } else {
+        world.check_end();
+    }
     ExitCode::SUCCESS
 }

@@ -239,6 +239,18 @@ END",
         assert!(bad.is_empty(), "in the log:\n{}", bad.join("\n"));
     }
 
+    /// The kernel complained of nothing.
+    ///
+    /// # Panics
+    /// If it did.
+    pub fn check_kernel(&self) {
+        let log = self.sh("dmesg");
+        let bad =
+            ["BUG:", "BUG ", "Oops", "WARNING:", "refcount_t", "unregister_netdevice: waiting", "suspicious"];
+        let told: Vec<&str> = log.lines().filter(|line| bad.iter().any(|word| line.contains(word))).collect();
+        assert!(told.is_empty(), "the kernel's log:\n{}", told.join("\n"));
+    }
+
     /// What helps to understand a failure.
     fn evidence(&self) -> String {
         let log = self.switch.log();
