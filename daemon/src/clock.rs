@@ -5,6 +5,7 @@
 //! move it, so that tests see time pass in steps that they choose.
 
 use flow::time::{Clock, Instant, WallTime};
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,7 +29,10 @@ struct State {
     stopped: Option<Instant>,
     /// How far warps have moved a running clock.
     offset: Duration,
-    sleepers: Vec<(Instant, Waker)>,
+    /// By the address of what their wakers wake.
+    sleepers: HashMap<usize, (Instant, Waker)>,
+    /// The sleepers by deadline.
+    order: BTreeSet<(Instant, usize)>,
     has_thread: bool,
 }
 
@@ -39,11 +43,13 @@ impl State {
 
     fn wake_due(&mut self) {
         let now = self.now();
-        let (due, rest): (Vec<_>, Vec<_>) =
-            self.sleepers.drain(..).partition(|(deadline, _)| *deadline <= now);
-        self.sleepers = rest;
-        for (_, waker) in due {
-            waker.wake();
+        while let Some(&(deadline, place)) = self.order.first()
+            && deadline <= now
+        {
+            self.order.pop_first();
+            if let Some((_, waker)) = self.sleepers.remove(&place) {
+                waker.wake();
+            }
         }
     }
 }
@@ -99,7 +105,7 @@ impl SystemClock {
         let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             state.wake_due();
-            let next = state.sleepers.iter().map(|(deadline, _)| *deadline).min().unwrap_or(Instant::NEVER);
+            let next = state.order.first().map_or(Instant::NEVER, |(deadline, _)| *deadline);
             state = if state.stopped.is_some() || next == Instant::NEVER {
                 shared.earlier.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
@@ -121,7 +127,16 @@ impl Clock for SystemClock {
 
     fn wait(&self, deadline: Instant, waker: &Waker) {
         let mut state = self.lock();
-        state.sleepers.retain(|(_, other)| !other.will_wake(waker));
+        // What a waker points to is what tells tasks and threads apart.
+        let place = waker.data().addr();
+        if let Some((former, _)) = state.sleepers.get(&place) {
+            let former = *former;
+            if former == deadline {
+                return;
+            }
+            state.order.remove(&(former, place));
+            state.sleepers.remove(&place);
+        }
         if deadline <= state.now() {
             waker.wake_by_ref();
             return;
@@ -129,13 +144,18 @@ impl Clock for SystemClock {
         if deadline == Instant::NEVER {
             return;
         }
-        state.sleepers.push((deadline, waker.clone()));
+        let is_first = state.order.first().is_none_or(|(first, _)| deadline < *first);
+        state.order.insert((deadline, place));
+        state.sleepers.insert(place, (deadline, waker.clone()));
         if !state.has_thread {
             let shared = Arc::clone(&self.0);
             let thread = std::thread::Builder::new().name("clock".to_owned());
             state.has_thread = thread.spawn(move || Self::serve(&shared)).is_ok();
         }
-        self.0.earlier.notify_one();
+        // The thread sleeps until the first deadline: waking it for a later one would be for nothing.
+        if is_first {
+            self.0.earlier.notify_one();
+        }
     }
 }
 

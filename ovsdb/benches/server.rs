@@ -370,6 +370,8 @@ fn main() {
     if does("fanout") {
         let mut line = Line::new("CPU of a change for 50 monitors, in a stream", "us", false, 3.0);
         bench.phase(&mut line, |server| fan_out(server, 64));
+    }
+    if does("single") {
         let mut line = Line::new("CPU of a change for 50 monitors, one by one", "us", false, 3.0);
         bench.phase(&mut line, |server| fan_out(server, 1));
     }

@@ -19,14 +19,27 @@ use crate::value::{Datum, Uuid};
 #[derive(Debug)]
 pub struct Transaction<'a> {
     db: &'a Database,
-    /// By table: the rows that are new or changed, and `None` for those deleted.
-    rows: Vec<BTreeMap<Uuid, Option<Arc<Row>>>>,
+    /// By table, of those touched only: the rows that are new or changed, and `None` for those deleted.
+    tables: BTreeMap<TableId, Overlay>,
 }
+
+type Overlay = BTreeMap<Uuid, Option<Arc<Row>>>;
+
+/// The overlay of a table that is not touched.
+static UNTOUCHED: Overlay = Overlay::new();
 
 impl<'a> Transaction<'a> {
     /// No change yet.
     pub fn new(db: &'a Database) -> Self {
-        Self { db, rows: vec![BTreeMap::new(); db.tables().len()] }
+        Self { db, tables: BTreeMap::new() }
+    }
+
+    fn overlay(&self, table: TableId) -> &Overlay {
+        self.tables.get(&table).unwrap_or(&UNTOUCHED)
+    }
+
+    fn overlay_mut(&mut self, table: TableId) -> &mut Overlay {
+        self.tables.entry(table).or_default()
     }
 
     /// The database below.
@@ -36,7 +49,7 @@ impl<'a> Transaction<'a> {
 
     /// A row as it stands in this transaction.
     pub fn row(&self, table: TableId, uuid: Uuid) -> Option<&Arc<Row>> {
-        match self.rows[table].get(&uuid) {
+        match self.overlay(table).get(&uuid) {
             Some(row) => row.as_ref(),
             None => self.db.table(table).row(uuid),
         }
@@ -44,7 +57,7 @@ impl<'a> Transaction<'a> {
 
     /// All rows of a table as they stand in this transaction, by UUID.
     pub fn rows(&self, table: TableId) -> impl Iterator<Item = &Arc<Row>> {
-        let changed = &self.rows[table];
+        let changed = self.overlay(table);
         let before = self.db.table(table).rows();
         let kept = before.filter_map(move |row| match changed.get(&row.uuid()) {
             Some(changed) => changed.as_ref(),
@@ -56,12 +69,12 @@ impl<'a> Transaction<'a> {
 
     /// True if this transaction has changed the row, or made or deleted it.
     pub fn is_touched(&self, table: TableId, uuid: Uuid) -> bool {
-        self.rows[table].contains_key(&uuid)
+        self.overlay(table).contains_key(&uuid)
     }
 
     /// The rows that are new or changed, as they stand.
     pub fn changed_rows(&self, table: TableId) -> impl Iterator<Item = &Arc<Row>> {
-        self.rows[table].values().flatten()
+        self.overlay(table).values().flatten()
     }
 
     /// True if the UUID belongs to a row of the table now, or did when the transaction began.
@@ -71,23 +84,23 @@ impl<'a> Transaction<'a> {
 
     /// Adds a row, which has its UUID and version already.
     pub fn insert(&mut self, table: TableId, row: Row) {
-        self.rows[table].insert(row.uuid(), Some(Arc::new(row)));
+        self.overlay_mut(table).insert(row.uuid(), Some(Arc::new(row)));
     }
 
     /// The row for changing, if there is one.
     pub fn modify(&mut self, table: TableId, uuid: Uuid) -> Option<&mut Row> {
         self.row(table, uuid)?;
         let before = self.db.table(table).row(uuid);
-        let slot = self.rows[table].entry(uuid).or_insert_with(|| before.cloned());
+        let slot = self.overlay_mut(table).entry(uuid).or_insert_with(|| before.cloned());
         slot.as_mut().map(Arc::make_mut)
     }
 
     /// Deletes a row.
     pub fn delete(&mut self, table: TableId, uuid: Uuid) {
         if self.db.table(table).row(uuid).is_some() {
-            self.rows[table].insert(uuid, None);
+            self.overlay_mut(table).insert(uuid, None);
         } else {
-            self.rows[table].remove(&uuid);
+            self.overlay_mut(table).remove(&uuid);
         }
     }
 
@@ -97,16 +110,14 @@ impl<'a> Transaction<'a> {
     }
 
     fn touched(&self) -> Vec<(TableId, Uuid)> {
-        let of_table = |(table, rows): (TableId, &BTreeMap<Uuid, _>)| {
-            rows.keys().map(|&uuid| (table, uuid)).collect::<Vec<_>>()
-        };
-        self.rows.iter().enumerate().flat_map(of_table).collect()
+        let tables = self.tables.iter();
+        tables.flat_map(|(&table, rows)| rows.keys().map(move |&uuid| (table, uuid))).collect()
     }
 
     /// Applies the rules. `new_uuid` gives the versions of changed rows.
     pub fn finish(mut self, new_uuid: &mut dyn FnMut() -> Uuid) -> Result<Vec<Change>> {
         self.drop_unchanged();
-        if self.rows.iter().all(BTreeMap::is_empty) {
+        if self.tables.is_empty() {
             return Ok(Vec::new());
         }
         let mut deltas = self.count_references()?;
@@ -120,21 +131,21 @@ impl<'a> Transaction<'a> {
     }
 
     fn changes(&self) -> Vec<Change> {
-        let of_table = |(table, rows): (TableId, &BTreeMap<Uuid, Option<Arc<Row>>>)| {
-            let change = |(&uuid, new): (&Uuid, &Option<Arc<Row>>)| Change {
-                table,
-                old: self.before(table, uuid).cloned(),
-                new: new.clone(),
-            };
-            rows.iter().map(change).collect::<Vec<_>>()
-        };
-        self.rows.iter().enumerate().flat_map(of_table).collect()
+        let rows = self.tables.iter().flat_map(|(&table, rows)| rows.iter().map(move |row| (table, row)));
+        rows.map(|(table, (&uuid, new))| Change {
+            table,
+            old: self.before(table, uuid).cloned(),
+            new: new.clone(),
+        })
+        .collect()
     }
 
     fn drop_unchanged(&mut self) {
-        for (table, rows) in self.rows.iter_mut().enumerate() {
-            rows.retain(|&uuid, new| self.db.table(table).row(uuid) != new.as_ref());
-        }
+        let db = self.db;
+        self.tables.retain(|&table, rows| {
+            rows.retain(|&uuid, new| db.table(table).row(uuid) != new.as_ref());
+            !rows.is_empty()
+        });
     }
 
     /// How the number of strong references on each row changes.
@@ -228,7 +239,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn check_limits(&self) -> Result<()> {
-        for (id, rows) in self.rows.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+        for (&id, rows) in &self.tables {
             let table = self.db.table(id);
             let gone = rows.values().filter(|row| row.is_none()).count();
             let come = rows.keys().filter(|&&uuid| table.row(uuid).is_none()).count();
@@ -308,7 +319,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn check_indexes(&self) -> Result<()> {
-        for (id, rows) in self.rows.iter().enumerate() {
+        for (&id, rows) in &self.tables {
             let table = self.db.table(id);
             for (number, columns) in table.schema().indexes.iter().enumerate() {
                 let mut seen: HashMap<Box<[Datum]>, &Arc<Row>> = HashMap::new();
@@ -352,7 +363,7 @@ impl<'a> Transaction<'a> {
     /// Where a row of a duplicate pair comes from.
     fn origin(&self, id: TableId, columns: &[usize], row: &Row) -> String {
         let uuid = row.uuid();
-        match (self.before(id, uuid), self.rows[id].contains_key(&uuid)) {
+        match (self.before(id, uuid), self.is_touched(id, uuid)) {
             (_, false) => {
                 "existed in the database before this transaction and was not modified by the transaction.".to_owned()
             }
@@ -370,7 +381,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn renew_versions(&mut self, new_uuid: &mut dyn FnMut() -> Uuid) {
-        for (table, rows) in self.rows.iter_mut().enumerate() {
+        for (&table, rows) in &mut self.tables {
             for (uuid, row) in rows {
                 if let Some(row) = row
                     && self.db.table(table).row(*uuid).is_some()

@@ -124,8 +124,7 @@ struct Conversation {
     parser: Parser,
     /// What of [`Shared::unfinished`] is this connection's.
     unfinished: usize,
-    /// Messages taken from the inbox and text put together of them: empty between writes.
-    batch: Vec<Message>,
+    /// The text of messages, to be written.
     text: Vec<u8>,
 }
 
@@ -153,7 +152,6 @@ pub fn start(session: SessionId, opened: Opened, shared: Shared, probe: Option<D
         parser: Parser::with_limit(shared.limits.request),
         shared,
         unfinished: 0,
-        batch: Vec::new(),
         text: Vec::new(),
     };
     tokio::spawn(async move {
@@ -183,8 +181,7 @@ impl Conversation {
                 biased;
                 message = self.inbox.recv() => {
                     let Some(message) = message else { return "closed".to_owned() };
-                    self.batch.push(message);
-                    if let Err(error) = self.write().await {
+                    if let Err(error) = self.write(&message).await {
                         return daemon::error_text(&error);
                     }
                 }
@@ -271,27 +268,35 @@ impl Conversation {
         Ok(())
     }
 
-    /// Writes the first message and those that wait behind it, many with one system call.
-    async fn write(&mut self) -> std::io::Result<()> {
-        loop {
-            while self.text.len() < WRITE_SIZE {
-                let Some(message) = self.batch.pop().or_else(|| self.inbox.try_recv().ok()) else { break };
-                self.waiting.fetch_sub(message.len() + MESSAGE_OVERHEAD, Ordering::Relaxed);
-                for piece in message.pieces() {
-                    self.text.extend_from_slice(piece.as_bytes());
-                }
-            }
-            if self.text.is_empty() {
-                return self.stream.flush().await;
-            }
-            self.write_text().await?;
-            self.text.clear();
-            self.text.shrink_to(WRITE_SIZE);
+    /// Writes a message and those that wait behind it, many with one system call.
+    async fn write(&mut self, first: &Message) -> std::io::Result<()> {
+        self.put(first).await?;
+        while let Ok(message) = self.inbox.try_recv() {
+            self.put(&message).await?;
         }
+        self.write_text().await?;
+        self.stream.flush().await
+    }
+
+    /// Adds a message to the text, which is written when it is long.
+    async fn put(&mut self, message: &Message) -> std::io::Result<()> {
+        self.waiting.fetch_sub(message.len() + MESSAGE_OVERHEAD, Ordering::Relaxed);
+        for piece in message.pieces() {
+            self.text.extend_from_slice(piece.as_bytes());
+        }
+        if self.text.len() >= WRITE_SIZE { self.write_text().await } else { Ok(()) }
+    }
+
+    /// Writes the text.
+    async fn write_text(&mut self) -> std::io::Result<()> {
+        self.write_patiently().await?;
+        self.text.clear();
+        self.text.shrink_to(WRITE_SIZE);
+        Ok(())
     }
 
     /// Writes the text. Once the session has ended, the client has not long to take it.
-    async fn write_text(&mut self) -> std::io::Result<()> {
+    async fn write_patiently(&mut self) -> std::io::Result<()> {
         let clock = self.shared.clock.clone();
         let write = self.stream.write_all(&self.text);
         tokio::pin!(write);

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::connection::{self, EVENT_LIMIT, Event, Limits, Opened, Outbox, Shared};
 use super::dbio::{DbIo, Report, Written};
 use super::remotes::{self, ColumnName, Options, Status};
-use super::{Output, Server, SessionId, SessionInfo};
+use super::{Message, Output, Server, SessionId, SessionInfo};
 use crate::error::Error;
 use crate::storage;
 
@@ -28,6 +28,56 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(2500);
 const COMPACT_INTERVAL: Duration = Duration::from_secs(600);
 /// The probe interval where nothing is said and the peer may vanish silently.
 const DEFAULT_PROBE: Duration = Duration::from_secs(5);
+
+/// News that comes in quick succession is gathered for so long: a system call for each piece and client would cost more
+/// than all the rest.
+const GATHER: Duration = Duration::from_millis(2);
+/// News is gathered once so many pieces have come within [`GATHER`] of each other: a single change goes out at once.
+const QUICK: u32 = 3;
+/// Pieces of news that are gathered at most.
+const GATHERED: usize = 4096;
+
+/// News that waits a moment for more.
+#[derive(Debug, Default)]
+struct News {
+    waiting: BTreeMap<SessionId, Vec<Message>>,
+    /// How many pieces wait.
+    n: usize,
+    /// When news went out last.
+    released: Instant,
+    /// How often it did in quick succession.
+    quick: u32,
+}
+
+impl News {
+    fn push(&mut self, session: SessionId, message: Message) {
+        self.waiting.entry(session).or_default().push(message);
+        self.n += 1;
+    }
+
+    fn take(&mut self, session: SessionId) -> Vec<Message> {
+        let messages = self.waiting.remove(&session).unwrap_or_default();
+        self.n -= messages.len();
+        messages
+    }
+
+    /// When it is to go out.
+    fn deadline(&self) -> Instant {
+        match self.n {
+            0 => Instant::NEVER,
+            1..GATHERED if self.quick >= QUICK => self.released + GATHER,
+            _ => Instant::ZERO,
+        }
+    }
+
+    /// All of it, at `now`.
+    fn release(&mut self, now: Instant) -> BTreeMap<SessionId, Vec<Message>> {
+        self.quick = if now.since(self.released) <= 2 * GATHER { self.quick.saturating_add(1) } else { 0 };
+        self.released = now;
+        self.n = 0;
+        std::mem::take(&mut self.waiting)
+    }
+}
 
 /// Something that happened.
 #[derive(Debug)]
@@ -87,6 +137,7 @@ pub struct Host {
     configured: BTreeMap<String, Options>,
     remotes: BTreeMap<String, Remote>,
     connections: BTreeMap<SessionId, Connection>,
+    news: News,
     n_unix: u64,
     files: BTreeMap<Arc<str>, File>,
     /// Databases that are being compacted, and who waits for it.
@@ -125,6 +176,7 @@ impl Host {
             configured: BTreeMap::new(),
             remotes: BTreeMap::new(),
             connections: BTreeMap::new(),
+            news: News::default(),
             n_unix: 0,
             files: BTreeMap::new(),
             compacting: BTreeMap::new(),
@@ -197,6 +249,7 @@ impl Host {
 
     fn ended(&mut self, session: SessionId, reason: &str) {
         let now = self.clock.now();
+        self.news.take(session);
         if let Some(connection) = self.connections.remove(&session) {
             tracing::debug!(target: "jsonrpc", "{}: {reason}", connection.remote);
             if let Some(remote) = self.remotes.get_mut(&connection.remote) {
@@ -258,23 +311,38 @@ impl Host {
                 self.carry_out(output);
             }
             if self.generation == self.server.generation() {
-                return;
+                break;
             }
             self.generation = self.server.generation();
             self.follow_remotes();
+        }
+        let now = self.clock.now();
+        if self.news.deadline() <= now {
+            for (session, messages) in self.news.release(now) {
+                messages.into_iter().for_each(|message| self.send(session, message));
+            }
+        }
+    }
+
+    fn send(&mut self, session: SessionId, message: Message) {
+        let Some(connection) = self.connections.get(&session) else { return };
+        if !connection.outbox.send(message) {
+            tracing::warn!(target: "ovsdb_jsonrpc_server", "{}: disconnecting (too much waits to be sent)", connection.remote);
+            self.ended(session, "too much waits to be sent");
         }
     }
 
     fn carry_out(&mut self, output: Output) {
         match output {
+            Output::Send(session, message) if message.is_news() => self.news.push(session, message),
             Output::Send(session, message) => {
-                let Some(connection) = self.connections.get(&session) else { return };
-                if !connection.outbox.send(message) {
-                    tracing::warn!(target: "ovsdb_jsonrpc_server", "{}: disconnecting (too many messages wait)", connection.remote);
-                    self.ended(session, "too many messages wait");
-                }
+                let earlier = self.news.take(session);
+                earlier.into_iter().for_each(|message| self.send(session, message));
+                self.send(session, message);
             }
             Output::Close(session, reason) => {
+                let earlier = self.news.take(session);
+                earlier.into_iter().for_each(|message| self.send(session, message));
                 if let Some(peer) = self.server.peer(session) {
                     tracing::info!(target: "ovsdb_jsonrpc_server", "{peer}: disconnecting ({reason})");
                 }
@@ -290,7 +358,7 @@ impl Host {
     pub fn deadline(&self) -> Instant {
         let busy = self.has_columns() || self.remotes.values().any(|remote| remote.task.is_none());
         let status = if busy { self.next_status } else { Instant::NEVER };
-        self.server.deadline().min(status)
+        self.server.deadline().min(status).min(self.news.deadline())
     }
 
     /// Does what is due.

@@ -13,6 +13,8 @@ pub struct Message {
     head: String,
     shared: Option<Arc<str>>,
     tail: &'static str,
+    /// It is news of a database, which may come a moment later, together with more of it.
+    is_news: bool,
 }
 
 impl Message {
@@ -24,7 +26,7 @@ impl Message {
         head.push_str(",\"result\":");
         head.push_str(result);
         head.push_str(",\"error\":null}");
-        Self { head, shared: None, tail: "" }
+        Self { head, shared: None, tail: "", is_news: false }
     }
 
     /// A notification whose last parameter is the JSON text `shared`.
@@ -37,12 +39,17 @@ impl Message {
             write(&mut head, param);
             head.push(',');
         }
-        Self { head, shared: Some(shared), tail: "]}" }
+        Self { head, shared: Some(shared), tail: "]}", is_news: true }
     }
 
     /// Its text, in pieces.
     pub fn pieces(&self) -> [&str; 3] {
         [&self.head, self.shared.as_deref().unwrap_or_default(), self.tail]
+    }
+
+    /// True if nobody waits for it: it tells of changes to a database.
+    pub fn is_news(&self) -> bool {
+        self.is_news
     }
 
     /// How long its text is.
@@ -63,7 +70,7 @@ impl Message {
 
 impl From<Value> for Message {
     fn from(message: Value) -> Self {
-        Self { head: message.to_string(), shared: None, tail: "" }
+        Self { head: message.to_string(), shared: None, tail: "", is_news: false }
     }
 }
 

@@ -3,15 +3,19 @@
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ovsdb::storage::Kind;
 
 use super::{CLIENTS, Folder, Progress, check, commit_on, connect, create, random, start};
 
-/// The longest that a server lives after its first client has connected, in microseconds.
-const LIFE: u64 = 12_000;
+/// The longest that a server lives after it has acknowledged its first commit, in microseconds.
+const LIFE: u64 = 20_000;
+/// How long a server may take for its first commit.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,14 +51,28 @@ pub fn run(root: &Path, kind: Kind, kills: usize, tell: impl Fn(&Outcome)) -> Re
     while outcome.kills < kills {
         let mut server = start(Command::new("env"), &folder.0, &db);
         let before = known;
+        let commits = Arc::new(AtomicUsize::new(0));
         let workers: Vec<_> = known
             .iter()
             .enumerate()
             .map(|(client, &progress)| {
-                let stream = connect(&folder.0, &mut server);
-                thread::spawn(move || commit_on(stream, client, progress, |_| false))
+                let (stream, commits) = (connect(&folder.0, &mut server), commits.clone());
+                thread::spawn(move || {
+                    let until = |done: Progress| {
+                        // Called before each request: of the second on, the one before was acknowledged.
+                        if done.sent > progress.sent {
+                            commits.fetch_add(1, Ordering::Relaxed);
+                        }
+                        false
+                    };
+                    commit_on(stream, client, progress, until)
+                })
             })
             .collect();
+        let began = Instant::now();
+        while commits.load(Ordering::Relaxed) == 0 && began.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_micros(200));
+        }
         thread::sleep(Duration::from_micros(random(LIFE)));
         drop(server);
         for (slot, worker) in known.iter_mut().zip(workers) {

@@ -165,10 +165,10 @@ fn commit_on(
     mut stream: UnixStream,
     client: usize,
     mut progress: Progress,
-    until: impl Fn(i64) -> bool,
+    until: impl Fn(Progress) -> bool,
 ) -> Progress {
     let mut chunk = [0; 4096];
-    while !until(progress.sent) {
+    while !until(progress) {
         let number = progress.sent + 1;
         progress.sent = number;
         if stream.write_all(request(client, number).as_bytes()).is_err() {

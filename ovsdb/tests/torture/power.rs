@@ -332,7 +332,9 @@ pub fn run(root: &Path, kind: Kind, transactions: i64) -> Result<Outcome, String
     let workers: Vec<_> = (0..CLIENTS)
         .map(|client| {
             let stream = connect(&folder.0, &mut server);
-            thread::spawn(move || commit_on(stream, client, Progress::default(), |sent| sent >= transactions))
+            thread::spawn(move || {
+                commit_on(stream, client, Progress::default(), |done| done.sent >= transactions)
+            })
         })
         .collect();
     for worker in workers {
