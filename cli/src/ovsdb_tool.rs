@@ -64,12 +64,13 @@ const fn command(
 }
 
 /// All commands.
-pub const COMMANDS: [Command; 23] = [
+pub const COMMANDS: [Command; 24] = [
     command("create", "[db [schema]]", 0, 2, create),
     command("create-cluster", "db contents local", 3, 3, |_, args| clustered(&args[0])),
     command("join-cluster", "db name local remote...", 4, usize::MAX, |_, args| clustered(&args[0])),
     command("compact", "[db [dst]]", 0, 2, compact),
     command("convert", "[db [schema [dst]]]", 0, 3, convert),
+    command("copy", "db dst", 2, 2, copy),
     command("needs-conversion", " [db [schema]]", 0, 2, needs_conversion),
     command("db-name", "[db]", 0, 1, |settings, args| {
         of_db(settings, args, |schema| schema.name.to_string())
@@ -222,6 +223,15 @@ const VERSION: &str = "3.7.1";
 fn compact(settings: &Settings, args: &[String]) -> Outcome1 {
     let db = path(args, 0, &settings.default_db);
     rewrite(settings, &db, args.get(1), None, &format!("compacted by ovsdb-tool {VERSION}"))
+}
+
+/// Copies a database to a new file of the kind that `--storage` says.
+fn copy(settings: &Settings, args: &[String]) -> Outcome1 {
+    let database = open(Path::new(&args[0]))?;
+    let comment = format!("copied by ovsdb-tool {VERSION}");
+    storage::create(Path::new(&args[1]), settings.storage, &database, &comment, settings.now)
+        .map_err(|error| text_of(&error))?;
+    Ok(done(""))
 }
 
 fn convert(settings: &Settings, args: &[String]) -> Outcome1 {

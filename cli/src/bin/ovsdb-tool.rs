@@ -33,6 +33,7 @@ fn usage(dirs: &Dirs) -> String {
          create [DB [SCHEMA]]    create DB with the given SCHEMA\n  \
          compact [DB [DST]]      compact DB in-place (or to DST)\n  \
          convert [DB [SCHEMA [DST]]]   convert DB to SCHEMA (to DST)\n  \
+         copy DB DST             copy DB to new file DST (of --storage)\n  \
          db-name [DB]            report name of schema used by DB\n  \
          db-version [DB]         report version of schema used by DB\n  \
          db-cksum [DB]           report checksum of schema used by DB\n  \
@@ -53,7 +54,7 @@ fn usage(dirs: &Dirs) -> String {
     );
     text += &help::logging("ovsdb-tool", dirs);
     text += "\nOther options:\n  -m, --more                  increase show-log verbosity\n  \
-             --storage=journal|sqlite    what kind of file to create\n  \
+             --storage=journal|sqlite    what kind of file to create or copy to\n  \
              -h, --help                  display this help message\n  \
              -V, --version               display version information\n";
     text

@@ -1,7 +1,7 @@
 //! A database in one SQLite file.
 //!
-//! Table `meta` holds the schema, `row` one JSON object a row (its lasting columns that are not at their defaults), and
-//! `log` the time and comment of every transaction. The journal mode is WAL with `synchronous=FULL`: a commit that was
+//! Table `meta` holds the schema, `row` one JSON object a row (its lasting columns that are not at their defaults) with a
+//! checksum, for SQLite has none of its own, and `log` the time and comment of every transaction. The journal mode is WAL with `synchronous=FULL`: a commit that was
 //! reported survives a power failure.
 
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use flow::time::WallTime;
 use rusqlite::{Connection, OpenFlags, params};
+use sha1::{Digest, Sha1};
 
 use super::{FileLock, Opened, Record, Rewriting, Rewritten, Storage, replay, row_text};
 use crate::database::{Change, Database};
@@ -22,7 +23,7 @@ const APPLICATION_ID: i32 = 0x4f56_5344;
 
 const LAYOUT: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE row (tbl TEXT NOT NULL, uuid BLOB NOT NULL, data TEXT NOT NULL, PRIMARY KEY (tbl, uuid)) WITHOUT ROWID;
+    CREATE TABLE row (tbl TEXT NOT NULL, uuid BLOB NOT NULL, data TEXT NOT NULL, sum BLOB NOT NULL, PRIMARY KEY (tbl, uuid)) WITHOUT ROWID;
     CREATE TABLE log (id INTEGER PRIMARY KEY, date INTEGER NOT NULL, comment TEXT);
 ";
 
@@ -101,8 +102,8 @@ fn store_changes(
     changes: &[Change],
 ) -> rusqlite::Result<()> {
     let tables: Vec<_> = schema.tables.values().collect();
-    let mut put =
-        connection.prepare_cached("INSERT OR REPLACE INTO row (tbl, uuid, data) VALUES (?1, ?2, ?3)")?;
+    let mut put = connection
+        .prepare_cached("INSERT OR REPLACE INTO row (tbl, uuid, data, sum) VALUES (?1, ?2, ?3, ?4)")?;
     let mut remove = connection.prepare_cached("DELETE FROM row WHERE tbl = ?1 AND uuid = ?2")?;
     for change in changes {
         let table = tables[change.table];
@@ -110,11 +111,23 @@ fn store_changes(
         // Rows are kept whole here, so that a change is told as an insertion.
         let whole = Change { old: None, ..change.clone() };
         match row_text(table, &whole).filter(|_| change.new.is_some()) {
-            Some(row) => put.execute(params![&*table.name, uuid, row])?,
+            Some(row) => put.execute(params![&*table.name, uuid, row, checksum(&table.name, &uuid, &row)])?,
             None => remove.execute(params![&*table.name, uuid])?,
         };
     }
     Ok(())
+}
+
+/// What tells that a row is as it was written: the start of a hash.
+fn checksum(table: &str, uuid: &[u8; 16], data: &str) -> [u8; 8] {
+    let mut hash = Sha1::new();
+    hash.update(uuid);
+    hash.update((table.len() as u64).to_be_bytes());
+    hash.update(table.as_bytes());
+    hash.update(data.as_bytes());
+    let mut sum = [0; 8];
+    sum.copy_from_slice(&hash.finalize()[..8]);
+    sum
 }
 
 fn store_log(connection: &Connection, comment: Option<&str>, now: WallTime) -> rusqlite::Result<()> {
@@ -175,13 +188,25 @@ fn read_schema(connection: &Connection, name: &str) -> Result<DatabaseSchema> {
 /// Reads all rows into `database`.
 fn read_rows(connection: &Connection, name: &str, database: &mut Database) -> Result<()> {
     let broken = |error: rusqlite::Error| failed(name, "read failed", &error);
-    let mut select = connection.prepare("SELECT tbl, uuid, data FROM row").map_err(broken)?;
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(broken)?;
+    if verdict != "ok" {
+        return Err(Error::io_plain(format!("{name}: read failed (the file is corrupt: {verdict})")));
+    }
+    let mut select = connection.prepare("SELECT tbl, uuid, data, sum FROM row").map_err(broken)?;
     let mut rows = select.query([]).map_err(broken)?;
     let mut record = String::new();
     while let Some(row) = rows.next().map_err(broken)? {
         let table = row.get_ref(0).and_then(|table| Ok(table.as_str()?)).map_err(broken)?;
         let uuid: [u8; 16] = row.get(1).map_err(broken)?;
         let data = row.get_ref(2).and_then(|data| Ok(data.as_str()?)).map_err(broken)?;
+        let sum: [u8; 8] = row.get(3).map_err(broken)?;
+        if sum != checksum(table, &uuid, data) {
+            let uuid = Uuid(u128::from_be_bytes(uuid));
+            return Err(Error::io_plain(format!(
+                "{name}: read failed (the file is corrupt: row {uuid} of table {table} does not fit its checksum)"
+            )));
+        }
         // In the form of a transaction of one row.
         record.clear();
         record.push('{');
