@@ -41,7 +41,7 @@ impl Db {
     /// What a column holds; empty if there is no such row or column.
     pub fn get(&self, table: &str, row: Uuid, column: &str) -> Datum {
         let found = self.idl.view(&self.txn).get(table, row, column);
-        found.map_or_else(|| Datum::empty_set(), std::borrow::Cow::into_owned)
+        found.map_or_else(Datum::empty_set, std::borrow::Cow::into_owned)
     }
 
     /// The string that a column holds; empty if it holds none.
