@@ -8,11 +8,13 @@
 //! * `operate`: operations in batches, pipelined to the kernel.
 //! * `hook`: flows that answers to upcalls install.
 //! * `dump`: walks.
+//! * `meters`: meters as limits that rules share.
 //! * `delegate`: everything else is the inner datapath's.
 
 mod operate;
 mod hook;
 mod dump;
+mod meters;
 mod delegate;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,9 +22,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datapath::flow::{FlowStats, PutFlags};
-use datapath::{Datapath, Error};
+use datapath::netdev::tunnel::kind_of_port;
+use datapath::{Datapath, Error, MeterConfig};
 use flow::action::Action;
-use flow::id::{DpPort, Ufid};
+use flow::id::{DpMeter, DpPort, Ufid};
 use flow::key::{Key, Mask};
 use flow::odp;
 use flow::time::Clock;
@@ -83,6 +86,8 @@ struct Shared {
     ports: Ports,
     places: Places,
     priorities: Priorities,
+    /// What meters were configured to.
+    meters: Mutex<BTreeMap<DpMeter, MeterConfig>>,
     /// How many rules lead to each chain.
     chains: Mutex<HashMap<u32, u32>>,
     /// The last handle that was given out.
@@ -104,6 +109,8 @@ struct Prepared {
     id: Id,
     /// What the flow is now, if it has a rule.
     old: Option<Hard>,
+    /// Flags of the rule.
+    flags: u32,
 }
 
 impl Offloaded {
@@ -123,6 +130,7 @@ impl Offloaded {
             ports: Ports::default(),
             places: Places::default(),
             priorities: Priorities::default(),
+            meters: Mutex::default(),
             chains: Mutex::default(),
             handle: AtomicU32::new(0),
             on: AtomicBool::new(false),
@@ -170,6 +178,7 @@ impl Shared {
             return;
         }
         tracing::info!(target: "dpif_offload", "Flow HW offload is enabled");
+        self.limit_all();
         for port in self.inner.ports() {
             self.attach(port.number, &port.name, &port.kind);
         }
@@ -189,7 +198,8 @@ impl Shared {
         let hook = if kind == "internal" { Hook::Egress } else { Hook::Ingress };
         match self.table.attach(ifindex, hook) {
             Ok(()) => {
-                let device = Device { ifindex, block: None, hook };
+                let tunnel = kind_of_port(name).is_some();
+                let device = Device { ifindex, block: None, hook, tunnel };
                 self.ports.insert(number, Port { name: name.to_owned(), device });
             }
             Err(error) => {
@@ -288,7 +298,11 @@ impl Shared {
             Some(old) if Id { handle: 0, ..old.id } == id => old.id.handle,
             _ => self.new_handle(),
         };
-        Ok(Prepared { rule, id, old })
+        let mut flags = self.flags.load(Ordering::Relaxed);
+        if device.tunnel {
+            flags &= !cls::SKIP_SW;
+        }
+        Ok(Prepared { rule, id, old, flags })
     }
 
     fn new_handle(&self) -> u32 {
@@ -338,7 +352,7 @@ impl Shared {
             id: prepared.id,
             key: &prepared.rule.key,
             actions: &prepared.rule.actions,
-            flags: self.flags.load(Ordering::Relaxed),
+            flags: prepared.flags,
             replace: prepared.old.is_some_and(|old| old.id == prepared.id),
         }
     }

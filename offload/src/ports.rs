@@ -1,9 +1,9 @@
 //! The ports of a datapath as devices that have rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use flow::id::DpPort;
+use flow::id::{DpMeter, DpPort};
 
 use crate::rule::{Device, Surroundings};
 use crate::tc::{Hook, On};
@@ -19,11 +19,20 @@ pub struct Port {
 struct Inner {
     by_number: BTreeMap<DpPort, Port>,
     by_ifindex: BTreeMap<u32, DpPort>,
+    meters: BTreeSet<DpMeter>,
 }
 
-/// The ports that have rules. Two ports never have one interface.
+/// The ports that have rules, and the meters that have limits. Two ports never have one interface.
 #[derive(Default)]
 pub struct Ports(RwLock<Inner>);
+
+/// Where the indices of meters' limits begin, and how many there can be: OVS's range.
+const LIMITS: u32 = 0x1000_0000;
+
+/// The index of the limit that a meter is.
+pub fn limit_of(meter: DpMeter) -> Option<u32> {
+    (meter.0 < LIMITS).then_some(LIMITS | meter.0)
+}
 
 impl Ports {
     /// Locks; nothing panics while the lock is held.
@@ -46,6 +55,16 @@ impl Ports {
         let port = inner.by_number.remove(&number)?;
         inner.by_ifindex.remove(&port.device.ifindex);
         Some(port)
+    }
+
+    /// A meter has a limit now, or has none.
+    pub fn set_limited(&self, meter: DpMeter, limited: bool) {
+        let mut inner = self.write();
+        if limited {
+            inner.meters.insert(meter);
+        } else {
+            inner.meters.remove(&meter);
+        }
     }
 
     /// All of them, by number.
@@ -75,5 +94,14 @@ impl Surroundings for Ports {
 
     fn port(&self, ifindex: u32) -> Option<DpPort> {
         self.read().by_ifindex.get(&ifindex).copied()
+    }
+
+    fn police(&self, meter: DpMeter) -> Option<u32> {
+        self.read().meters.contains(&meter).then(|| limit_of(meter)).flatten()
+    }
+
+    fn meter(&self, index: u32) -> Option<DpMeter> {
+        let meter = DpMeter(index.checked_sub(LIMITS)?);
+        self.read().meters.contains(&meter).then_some(meter)
     }
 }

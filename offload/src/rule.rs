@@ -27,6 +27,8 @@ pub struct Device {
     pub block: Option<u32>,
     /// Where its packets come into the switch.
     pub hook: Hook,
+    /// Its packets come out of tunnels. The kernel refuses rules for such devices that are for hardware alone.
+    pub tunnel: bool,
 }
 
 /// What lowering and raising ask of their surroundings.

@@ -9,10 +9,10 @@ use datapath::netlink::{Batch, Client, DumpState, Outcome, Pool};
 use sys::errno::Errno;
 use sys::netlink::NETLINK_ROUTE;
 
-use crate::tc::action::TcAction;
+use crate::tc::action::{ActStats, Police, TcAction};
 use crate::tc::filter::{self, Filter, Id};
 use crate::tc::key::FlowerKey;
-use crate::tc::{Hook, On, qdisc};
+use crate::tc::{Hook, On, limit, qdisc};
 
 /// A request.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,24 @@ pub trait Table: Send + Sync {
     /// # Errors
     /// The kernel's: the device is gone, or takes none.
     fn attach(&self, ifindex: u32, hook: Hook) -> Result<(), Error>;
+
+    /// Makes a limit that rules can share, or gives it other parameters.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn limit(&self, police: &Police) -> Result<(), Error>;
+
+    /// Removes a limit.
+    ///
+    /// # Errors
+    /// The kernel's: rules have it.
+    fn unlimit(&self, index: u32) -> Result<(), Error>;
+
+    /// What a limit counted.
+    ///
+    /// # Errors
+    /// The kernel's: there is none.
+    fn limited(&self, index: u32) -> Result<ActStats, Error>;
 
     /// Takes all rules of a device. One that is gone is no error.
     ///
@@ -172,6 +190,18 @@ impl Table for Netlink {
         let mut rtnl = Rtnl::open()?;
         qdisc::remove(&mut rtnl, ifindex, hook)?;
         qdisc::add(&mut rtnl, ifindex, hook, None).map(|_| ())
+    }
+
+    fn limit(&self, police: &Police) -> Result<(), Error> {
+        limit::put(&mut Rtnl::open()?, police)
+    }
+
+    fn unlimit(&self, index: u32) -> Result<(), Error> {
+        limit::del(&mut Rtnl::open()?, index)
+    }
+
+    fn limited(&self, index: u32) -> Result<ActStats, Error> {
+        limit::get(&mut Rtnl::open()?, index)
     }
 
     fn detach(&self, ifindex: u32, hook: Hook) -> Result<(), Error> {

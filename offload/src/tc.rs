@@ -4,13 +4,14 @@
 //! * [`key`]: what a rule matches; [`options`]: tunnel options within it.
 //! * [`action`]: what a rule does.
 //! * [`filter`]: whole rules, as they are put, deleted and told.
-//! * [`qdisc`]: what rules hang from.
+//! * [`qdisc`]: what rules hang from; [`limit`]: limits that rules share.
 
 pub mod key;
 pub mod options;
 pub mod action;
 pub mod filter;
 pub mod qdisc;
+pub mod limit;
 
 /// Bytes of `struct tcmsg`.
 pub const HEADER: usize = 20;

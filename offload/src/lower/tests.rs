@@ -19,7 +19,12 @@ struct World;
 impl Surroundings for World {
     fn device(&self, port: DpPort) -> Option<Device> {
         let hook = if port.0 == 9 { Hook::Egress } else { Hook::Ingress };
-        (1..10).contains(&port.0).then_some(Device { ifindex: 100 + port.0, block: None, hook })
+        (1..10).contains(&port.0).then_some(Device {
+            ifindex: 100 + port.0,
+            block: None,
+            hook,
+            tunnel: false,
+        })
     }
 
     fn port(&self, ifindex: u32) -> Option<DpPort> {

@@ -205,15 +205,18 @@ impl Datapath for Offloaded {
     }
 
     fn meter_set(&self, meter: DpMeter, config: &MeterConfig) -> Result<(), Error> {
-        self.shared.inner.meter_set(meter, config)
+        self.shared.inner.meter_set(meter, config)?;
+        self.shared.meter_set(meter, config);
+        Ok(())
     }
 
     fn meter_get(&self, meter: DpMeter) -> Result<MeterStats, Error> {
-        self.shared.inner.meter_get(meter)
+        self.shared.inner.meter_get(meter).map(|stats| self.shared.meter_get(meter, stats))
     }
 
     fn meter_del(&self, meter: DpMeter) -> Result<MeterStats, Error> {
-        self.shared.inner.meter_del(meter)
+        let stats = self.shared.inner.meter_del(meter)?;
+        Ok(self.shared.meter_del(meter, stats))
     }
 
     fn bond_set(&self, bond: u32, members: &[DpPort; 256]) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::task::Waker;
 use datapath::flow::{Dump, Execute, Flow, FlowAttrs, FlowDel, FlowGet, FlowPut, Op, OpDone, PutFlags};
 use datapath::netdev::Netdev;
 use datapath::upcall::{Answer, Handler, Install, Kind, Upcall};
-use datapath::{DpStats, Features, PmdId, PortChanges, PortInfo, ufid_of};
+use datapath::{DpStats, Features, MeterBand, MeterStats, PmdId, PortChanges, PortInfo, ufid_of};
 use flow::action::{self};
 use flow::odp::format::Style;
 use flow::odp::{Fitness, NoNames, RawKey, RawMask};
@@ -17,7 +17,7 @@ use flow::time::{Instant, WallTime};
 use super::*;
 use crate::table::{Done, Rules};
 use crate::tc::On;
-use crate::tc::action::{ActStats, TcAction};
+use crate::tc::action::{ActStats, Police, TcAction};
 use crate::tc::filter::Filter;
 use crate::tc::key::FlowerKey;
 
@@ -161,6 +161,18 @@ impl Datapath for Inner {
     fn execute(&self, _: &Execute<'_>) -> Result<(), Error> {
         Ok(())
     }
+
+    fn meter_set(&self, _: DpMeter, _: &MeterConfig) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn meter_get(&self, _: DpMeter) -> Result<MeterStats, Error> {
+        Ok(MeterStats { packets: 1, bytes: 100, bands: vec![(1, 100)] })
+    }
+
+    fn meter_del(&self, meter: DpMeter) -> Result<MeterStats, Error> {
+        self.meter_get(meter)
+    }
 }
 
 /// Rules, and how the next puts fail.
@@ -168,6 +180,7 @@ impl Datapath for Inner {
 struct Nic {
     rules: Mutex<BTreeMap<Id, Filter>>,
     refusal: Mutex<Option<Error>>,
+    limits: Mutex<BTreeMap<u32, Police>>,
     /// Requests that were submitted together.
     lots: Mutex<Vec<usize>>,
 }
@@ -222,6 +235,19 @@ impl Table for Arc<Nic> {
 
     fn attach(&self, _: u32, _: Hook) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn limit(&self, police: &Police) -> Result<(), Error> {
+        self.limits.lock().unwrap().insert(police.index, *police);
+        Ok(())
+    }
+
+    fn unlimit(&self, index: u32) -> Result<(), Error> {
+        self.limits.lock().unwrap().remove(&index).map(|_| ()).ok_or(Errno::ENOENT.into())
+    }
+
+    fn limited(&self, _: u32) -> Result<ActStats, Error> {
+        Ok(ActStats { packets: 5, bytes: 500, drops: 2, ..ActStats::default() })
     }
 
     fn detach(&self, ifindex: u32, hook: Hook) -> Result<(), Error> {
@@ -437,6 +463,26 @@ fn a_port_that_goes_takes_its_flows() {
         (it.nic.rules().len(), it.inner.flows().len(), it.datapath.tally()),
         (0, 0, (0, BTreeMap::new()))
     );
+}
+
+#[test]
+fn meters_are_limits_that_rules_share() {
+    let it = Fixture::new();
+    let meter = DpMeter(7);
+    it.put(PutFlags::CREATE, FLOW, "meter(7),2").unwrap();
+    assert_eq!(it.datapath.tally().1, [("meter 7 has no policer".to_owned(), 1)].into());
+    it.del(FLOW).unwrap();
+    let bands = vec![MeterBand { rate: 1000, burst: 100 }];
+    it.datapath.meter_set(meter, &MeterConfig { pktps: true, burst: true, bands }).unwrap();
+    let limit = Police::limit(0x1000_0007, true, 1000, 100);
+    assert_eq!(*it.nic.limits.lock().unwrap(), [(0x1000_0007, limit)].into());
+    it.put(PutFlags::CREATE, FLOW, "meter(7),2").unwrap();
+    assert_eq!(it.dump(false), [format!("tc 0 {FLOW} meter(7),2")]);
+    // What the kernel's meter counted, and what the limit did.
+    let stats = MeterStats { packets: 6, bytes: 600, bands: vec![(3, 100)] };
+    assert_eq!(it.datapath.meter_get(meter), Ok(stats.clone()));
+    assert_eq!(it.datapath.meter_del(meter), Ok(stats));
+    assert!(it.nic.limits.lock().unwrap().is_empty());
 }
 
 /// Installs one flow for every packet.

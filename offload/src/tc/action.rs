@@ -376,12 +376,15 @@ pub struct ActStats {
     /// Those of them that hardware counted.
     pub hw_packets: u64,
     pub hw_bytes: u64,
+    /// Packets that the action dropped.
+    pub drops: u64,
     /// Hundredths of a second since it was last used, where that is told.
     pub idle: Option<u64>,
 }
 
 mod stats {
     pub const BASIC: u16 = 1;
+    pub const QUEUE: u16 = 3;
     pub const BASIC_HW: u16 = 7;
     pub const PKT64: u16 = 8;
 }
@@ -400,6 +403,7 @@ fn decode_stats(attr: &Attr<'_>) -> Result<ActStats, AttrError> {
         match part.kind {
             stats::BASIC => (found.bytes, found.packets) = basic()?,
             stats::BASIC_HW => (found.hw_bytes, found.hw_packets) = basic()?,
+            stats::QUEUE => found.drops = word(&part, part.data, 8)?.into(),
             // The rest of what comes before it: counts of 64 bits.
             stats::PKT64 => packets = Some(part.u64()?),
             _ => {}

@@ -46,7 +46,7 @@ struct Everything;
 
 impl Surroundings for Everything {
     fn device(&self, port: DpPort) -> Option<Device> {
-        Some(Device { ifindex: port.0, block: None, hook: Hook::Ingress })
+        Some(Device { ifindex: port.0, block: None, hook: Hook::Ingress, tunnel: false })
     }
 
     fn port(&self, ifindex: u32) -> Option<DpPort> {

@@ -177,13 +177,15 @@ fn counters_are_read() {
             nest.put(stats::BASIC, &basic(900, 9));
             nest.put(stats::BASIC_HW, &basic(500, 5));
             nest.put_u64(stats::PKT64, 1 << 33);
+            nest.put(stats::QUEUE, &[1u32, 2, 4, 8, 16].map(u32::to_ne_bytes).concat());
         });
         nest.nest(ACT_OPTIONS, |nest| {
             nest.put(2, &Gen::after(Control::Shot).bytes(&[]));
             nest.put(1, &[5u64, 120, 0, 0].map(u64::to_ne_bytes).concat());
         });
     });
-    let counted = ActStats { packets: 1 << 33, bytes: 900, hw_packets: 5, hw_bytes: 500, idle: Some(120) };
+    let counted =
+        ActStats { packets: 1 << 33, bytes: 900, hw_packets: 5, hw_bytes: 500, drops: 4, idle: Some(120) };
     assert_eq!(decode_all(Attrs::new(out.bytes())), Ok(vec![(TcAction::gact(Control::Shot), counted)]));
 }
 
