@@ -200,8 +200,9 @@ pub struct Parser {
     escaped: bool,
 }
 
-/// Memory that a parser keeps between texts.
-const KEPT: usize = 1 << 16;
+/// Memory that a parser keeps between texts. It is not less than what is read at once, or every read would take and give
+/// back memory.
+const KEPT: usize = 1 << 18;
 
 impl Default for Parser {
     fn default() -> Self {
@@ -226,7 +227,7 @@ impl Parser {
             self.buffer.drain(..self.start);
             self.scanned -= self.start;
             self.start = 0;
-            if self.buffer.len() < KEPT {
+            if self.buffer.len() < KEPT && self.buffer.capacity() > 2 * KEPT {
                 self.buffer.shrink_to(KEPT);
             }
         }
@@ -252,7 +253,7 @@ impl Parser {
         let text = &self.buffer[self.start..end];
         self.start = end;
         let value = serde_json::from_slice(text).map(Some).map_err(|e| Error::Syntax(syntax_text(&e)));
-        if end == self.buffer.len() && end > KEPT {
+        if end == self.buffer.len() && end > 2 * KEPT {
             // A long text is over, which may have been the only one.
             (self.buffer, self.start, self.scanned) = (Vec::new(), 0, 0);
         }

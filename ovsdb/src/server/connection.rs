@@ -43,6 +43,8 @@ const MESSAGE_OVERHEAD: usize = 128;
 const WRITE_SIZE: usize = 1 << 16;
 /// Bytes that are read at once of a client that is quiet, and of one that sends much.
 const READ_SIZES: (usize, usize) = (1 << 10, 1 << 17);
+/// A client is quiet again after so many reads that a small buffer would have done for.
+const SMALL_READS: u32 = 16;
 /// How long a client may take for its last messages once the server has ended the session.
 const PARTING: Duration = Duration::from_secs(5);
 /// The first pause between attempts to connect.
@@ -172,6 +174,7 @@ impl Conversation {
     async fn converse(&mut self) -> String {
         let clock = self.shared.clock.clone();
         let mut buffer = vec![0_u8; READ_SIZES.0];
+        let mut small_reads = 0;
         let mut silent_since = clock.now();
         let mut probed = false;
         loop {
@@ -198,9 +201,10 @@ impl Conversation {
                         return reason;
                     }
                     // Ten thousand quiet clients must not have ten thousand large buffers.
+                    small_reads = if n < READ_SIZES.0 { small_reads + 1 } else { 0 };
                     if n == buffer.len() && n < READ_SIZES.1 {
                         buffer = vec![0; READ_SIZES.1];
-                    } else if n < READ_SIZES.0 && buffer.len() > READ_SIZES.0 {
+                    } else if small_reads > SMALL_READS && buffer.len() > READ_SIZES.0 {
                         buffer = vec![0; READ_SIZES.0];
                     }
                 }
@@ -291,7 +295,9 @@ impl Conversation {
     async fn write_text(&mut self) -> std::io::Result<()> {
         self.write_patiently().await?;
         self.text.clear();
-        self.text.shrink_to(WRITE_SIZE);
+        if self.text.capacity() > 4 * WRITE_SIZE {
+            self.text.shrink_to(WRITE_SIZE);
+        }
         Ok(())
     }
 
