@@ -19,7 +19,7 @@ use crate::lower::matching::{CT_STATES, ENC_FLAGS};
 use crate::rule::Surroundings;
 use crate::tc::filter::Filter;
 use crate::tc::key::{FlowerKey, KeyField, Lse, flags};
-use crate::tc::options::{EncOpts, Erspan, GeneveOpt};
+use crate::tc::options::{EncOpts, Erspan, GBP_BITS, GeneveOpt};
 
 /// Why a rule is no flow of ours.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -207,7 +207,11 @@ impl Raising<'_> {
             None => {}
             Some(EncOpts::Vxlan(value, bits)) => {
                 (key.gbp_flags, key.gbp_id) = ((value >> 16) as u8, (*value as u16).into());
-                (mask.gbp_flags, mask.gbp_id) = ((bits >> 16) as u8, (*bits as u16).into());
+                // All flags that there are say as much as all bits.
+                let all = (GBP_BITS >> 16) as u8;
+                let flags = (bits >> 16) as u8;
+                mask.gbp_flags = if flags == all { u8::MAX } else { flags };
+                mask.gbp_id = (*bits as u16).into();
             }
             Some(EncOpts::Erspan(value, bits)) => {
                 mask.erspan_ver = u8::MAX;

@@ -286,6 +286,9 @@ impl Lowering<'_> {
                 TunnelAttr::TpDst(port) => set.dst_port = Some(port.get()),
                 TunnelAttr::Geneve(raw) => {
                     let opts = GeneveOpt::parse_all(raw).ok_or_else(|| part("malformed options"))?;
+                    if opts.iter().any(|opt| opt.data.is_empty()) {
+                        return Err(part("options without data"));
+                    }
                     set.opts = (!opts.is_empty()).then_some(SetOpts::Geneve(opts));
                 }
                 TunnelAttr::VxlanGbp(gbp) => set.opts = Some(SetOpts::Vxlan(*gbp)),

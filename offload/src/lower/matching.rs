@@ -13,7 +13,7 @@ use crate::fields::{self, ROWS};
 use crate::rule::{Support, Unsupported};
 use crate::tc::ETH_P_ALL;
 use crate::tc::key::{FlowerKey, KeyField, Lse, ct_flags, enc_flags, flags};
-use crate::tc::options::{EncOpts, Erspan, GeneveOpt};
+use crate::tc::options::{EncOpts, Erspan, GBP_BITS, GeneveOpt};
 
 /// Bits of `ct_state` as the datapath and as rules have them.
 pub(crate) const CT_STATES: [(u32, u16); 6] = [
@@ -139,8 +139,9 @@ impl Matching<'_> {
     fn tunnel_options(&mut self) -> Result<(), Unsupported> {
         let (key, mask) = (&self.key.tunnel, &self.mask.0.tunnel);
         let gbp = |flags: u8, id: u16| u32::from(flags) << 16 | u32::from(id);
-        let gbp_mask = gbp(mask.gbp_flags, mask.gbp_id.get());
-        if gbp_mask != 0 {
+        // No packet has the other bits.
+        let gbp_mask = gbp(mask.gbp_flags, mask.gbp_id.get()) & GBP_BITS;
+        if mask.gbp_flags != 0 || mask.gbp_id.get() != 0 {
             let value = gbp(key.gbp_flags, key.gbp_id.get()) & gbp_mask;
             self.out.opts = Some(EncOpts::Vxlan(value, gbp_mask));
             (self.rest.0.tunnel.gbp_flags, self.rest.0.tunnel.gbp_id) = Default::default();
@@ -177,6 +178,9 @@ impl Matching<'_> {
         let raw = key.opts.get(..len).ok_or_else(bad)?;
         let mut raw_mask = mask.opts[..len].to_vec();
         let values = GeneveOpt::parse_all(raw).ok_or_else(bad)?;
+        if values.iter().any(|opt| opt.data.is_empty()) {
+            return Err(Unsupported::Match("tunnel options without data"));
+        }
         let mut at = 0;
         for value in &values {
             raw_mask[at + 3] = (value.data.len() / 4) as u8;

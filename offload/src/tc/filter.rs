@@ -4,7 +4,7 @@ use datapath::netlink::{Batch, flag};
 use flow::attr::{Attr, AttrError, Attrs, Writer};
 
 use super::action::{self, ActStats, TcAction};
-use super::key::FlowerKey;
+use super::key::{FlowerKey, KeyField};
 use super::{HEADER, Hook, On, TCA_KIND, TCA_OPTIONS, header};
 
 pub const RTM_NEWTFILTER: u16 = 44;
@@ -153,7 +153,11 @@ pub fn decode(payload: &[u8]) -> Result<Option<Filter>, AttrError> {
 }
 
 fn decode_options(id: Id, options: &Attr<'_>) -> Result<Filter, AttrError> {
-    let key = FlowerKey::decode(options.nested())?;
+    let mut key = FlowerKey::decode(options.nested())?;
+    // Of tagged packets the kernel tells the EtherType behind the tags; the one in front is the rule's protocol.
+    if key.get(KeyField::VlanEthType).is_some() {
+        key.set_exact(KeyField::EthType, id.protocol);
+    }
     let mut filter =
         Filter { id, key, flags: 0, in_hw_count: 0, actions: Vec::new(), stats: ActStats::default() };
     for attr in options.nested() {
@@ -204,7 +208,6 @@ mod tests {
 
     #[test]
     fn other_libraries_read_the_same() {
-        use super::super::key::KeyField;
         let id = Id { on: On::Device(7), hook: Hook::Ingress, chain: 3, prio: 9, protocol: 0x800, handle: 5 };
         let mut key = FlowerKey::default();
         key.set_exact(KeyField::EthType, 0x800u16);
@@ -235,8 +238,12 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(128))]
         #[test]
         fn what_is_written_reads_the_same(
-            id in id(), key in any_key(), actions in any_actions(), flags in any::<u32>(),
+            id in id(), mut key in any_key(), actions in any_actions(), flags in any::<u32>(),
         ) {
+            // The rule's protocol is the EtherType of the outermost tag.
+            if key.get(KeyField::VlanEthType).is_some() {
+                key.set_exact(KeyField::EthType, id.protocol);
+            }
             let batch = put(&id, &key, &actions, flags);
             let message = Messages::new(batch.bytes()).next().unwrap().unwrap();
             prop_assert_eq!(message.kind, RTM_NEWTFILTER);

@@ -30,7 +30,10 @@ mod gtp {
     pub const QFI: u16 = 2;
 }
 
-/// Bytes of an option's data, at most.
+/// The bits of group-based policy that the kernel knows: "do not learn", "policy applied", and the id.
+pub const GBP_BITS: u32 = 0x48_ffff;
+
+/// Bytes of an option's data, at most. The kernel wants four at least.
 pub const MAX_GENEVE_DATA: usize = 124;
 
 /// A Geneve option.
@@ -51,21 +54,32 @@ impl GeneveOpt {
         });
     }
 
-    fn decode(attr: &Attr<'_>) -> Result<Self, AttrError> {
-        let mut opt = Self::default();
-        for part in attr.nested() {
-            let part = part?;
-            match part.kind {
-                geneve::CLASS => opt.class = part.be16()?.get(),
-                geneve::TYPE => opt.kind = part.u8()?,
-                geneve::DATA if part.data.len() > MAX_GENEVE_DATA || !part.data.len().is_multiple_of(4) => {
-                    return Err(part.invalid("bad length of an option"));
+    /// Reads all options. Each is put in a nest of its own; the kernel tells of them one after another in one nest, so that
+    /// it is the data that ends an option.
+    fn decode_all(list: &Attr<'_>) -> Result<Vec<Self>, AttrError> {
+        let mut opts = Vec::new();
+        for nest in list.nested() {
+            let nest = nest?;
+            let mut opt = Self::default();
+            for part in nest.nested() {
+                let part = part?;
+                match part.kind {
+                    geneve::CLASS => opt.class = part.be16()?.get(),
+                    geneve::TYPE => opt.kind = part.u8()?,
+                    geneve::DATA
+                        if part.data.len() > MAX_GENEVE_DATA || !part.data.len().is_multiple_of(4) =>
+                    {
+                        return Err(part.invalid("bad length of an option"));
+                    }
+                    geneve::DATA => {
+                        opt.data = part.data.to_vec();
+                        opts.push(std::mem::take(&mut opt));
+                    }
+                    _ => {}
                 }
-                geneve::DATA => opt.data = part.data.to_vec(),
-                _ => {}
             }
         }
-        Ok(opt)
+        Ok(opts)
     }
 
     /// Options as they are in a Geneve header; `None` if they are none.
@@ -230,19 +244,18 @@ fn decode_geneve(
     values: &Attr<'_>,
     masks: Option<&Attr<'_>>,
 ) -> Result<Vec<(GeneveOpt, GeneveOpt)>, AttrError> {
-    let mut masks = masks.map(|masks| masks.nested());
-    let mut opts = Vec::new();
-    for attr in values.nested() {
-        let value = GeneveOpt::decode(&attr?)?;
-        let mut mask = match masks.as_mut().map(Iterator::next) {
-            Some(Some(mask)) => GeneveOpt::decode(&mask?)?,
-            Some(None) => GeneveOpt::default(),
-            None => GeneveOpt { class: u16::MAX, kind: u8::MAX, data: vec![u8::MAX; value.data.len()] },
+    let values = GeneveOpt::decode_all(values)?;
+    let masks = masks.map(GeneveOpt::decode_all).transpose()?;
+    let pairs = values.into_iter().enumerate().map(|(at, value)| {
+        let exact = || GeneveOpt { class: u16::MAX, kind: u8::MAX, data: vec![u8::MAX; value.data.len()] };
+        let mut mask = match &masks {
+            Some(masks) => masks.get(at).cloned().unwrap_or_default(),
+            None => exact(),
         };
         mask.data.resize(value.data.len(), 0);
-        opts.push((value, mask));
-    }
-    Ok(opts)
+        (value, mask)
+    });
+    Ok(pairs.collect())
 }
 
 /// Tunnel options that `tunnel_key` sets.
@@ -268,10 +281,7 @@ impl SetOpts {
         let Some(first) = attr.nested().next() else { return Ok(None) };
         let first = first?;
         Ok(match first.kind {
-            kind::GENEVE => {
-                let opts = attr.nested().map(|opt| GeneveOpt::decode(&opt?)).collect::<Result<_, _>>()?;
-                Some(Self::Geneve(opts))
-            }
+            kind::GENEVE => Some(Self::Geneve(GeneveOpt::decode_all(attr)?)),
             kind::VXLAN => {
                 Some(Self::Vxlan(first.nested().find(VXLAN_GBP).map_or(Ok(0), |part| part.u32())?))
             }
@@ -302,6 +312,24 @@ pub(crate) mod tests {
             (v2.clone(), v2).prop_map(|(value, mask)| EncOpts::Erspan(value, mask)),
             any::<([u8; 2], [u8; 2])>().prop_map(|(value, mask)| EncOpts::Gtp(value, mask)),
         ]
+    }
+
+    /// As the kernel tells of options.
+    #[test]
+    fn options_in_one_nest_are_several() {
+        let mut out = Writer::new();
+        out.nest(9, |list| {
+            list.nest(kind::GENEVE, |nest| {
+                for (class, data) in [(0x102u16, [7u8; 4]), (0x103, [8; 4])] {
+                    nest.put(geneve::CLASS, &class.to_be_bytes());
+                    nest.put_u8(geneve::TYPE, 5);
+                    nest.put(geneve::DATA, &data);
+                }
+            });
+        });
+        let list = flow::attr::Attrs::new(out.bytes()).find(9).unwrap();
+        let opt = |class, data: u8| GeneveOpt { class, kind: 5, data: vec![data; 4] };
+        assert_eq!(SetOpts::decode(&list), Ok(Some(SetOpts::Geneve(vec![opt(0x102, 7), opt(0x103, 8)]))));
     }
 
     proptest! {

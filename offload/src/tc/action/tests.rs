@@ -45,7 +45,7 @@ fn addrs() -> impl Strategy<Value = (IpAddr, IpAddr)> {
 
 fn set_opts() -> impl Strategy<Value = SetOpts> {
     prop_oneof![
-        proptest::collection::vec((0..4usize).prop_flat_map(geneve), 1..3).prop_map(SetOpts::Geneve),
+        proptest::collection::vec((1..4usize).prop_flat_map(geneve), 1..3).prop_map(SetOpts::Geneve),
         any::<u32>().prop_map(SetOpts::Vxlan),
         any::<u32>().prop_map(|index| SetOpts::Erspan(Erspan::V1 { index })),
         any::<(u8, u8)>().prop_map(|(dir, hwid)| SetOpts::Erspan(Erspan::V2 { dir, hwid })),
