@@ -8,6 +8,7 @@ use crate::pidfile::{self, Pidfile, PidfileError};
 use crate::vlog::{Destination, Level, Logger};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use sys::process::{self, Ended, Fork};
@@ -88,7 +89,7 @@ pub fn start(settings: Settings, log: &Logger) -> Result<Detached, DetachError> 
                 process::setsid().map_err(system("could not start a session"))?;
                 notify = Some(pipe);
             }
-            Startup::Ready(_) => std::process::exit(0),
+            Startup::Ready(..) => std::process::exit(0),
             Startup::Died(status) => std::process::exit(status),
         }
     }
@@ -100,12 +101,15 @@ pub fn start(settings: Settings, log: &Logger) -> Result<Detached, DetachError> 
                 notify = Some(pipe);
             }
             Startup::Died(status) => std::process::exit(status),
-            Startup::Ready(pid) => {
+            Startup::Ready(pid, words) => {
                 tell(outer);
-                notify = Some(monitor(pid, &settings, log)?);
+                notify = Some(monitor(pid, words, &settings, log)?);
             }
         }
     }
+    // A daemon that is watched has its watcher tell what it dies of.
+    let words = notify.as_ref().filter(|_| settings.monitor).and_then(|pipe| pipe.try_clone().ok());
+    sys::fault::tell_watcher(words.map(OwnedFd::from));
     let pidfile = match &settings.pidfile {
         Some(path) => Some(Pidfile::create(path, settings.overwrite_pidfile)?),
         None => None,
@@ -164,8 +168,8 @@ fn replace(null: &File) {
 enum Startup {
     /// We are the child; write here when all is well.
     Child(io::PipeWriter),
-    /// The child works.
-    Ready(i32),
+    /// The child works; what it says when it dies can be read here.
+    Ready(i32, io::PipeReader),
     /// It ended before it worked; we should end with this status.
     Died(i32),
 }
@@ -178,7 +182,7 @@ fn fork_and_wait(log: &Logger) -> Result<Startup, DetachError> {
             drop(writer);
             let mut byte = [0];
             match reader.read(&mut byte) {
-                Ok(1) => Ok(Startup::Ready(pid)),
+                Ok(1) => Ok(Startup::Ready(pid, reader)),
                 _ => Ok(Startup::Died(startup_status(pid, log)?)),
             }
         }
@@ -220,7 +224,12 @@ fn should_restart(ended: Ended) -> bool {
 }
 
 /// Watches the daemon and starts it anew when it crashes. Returns in a new daemon only.
-fn monitor(mut pid: i32, settings: &Settings, log: &Logger) -> Result<io::PipeWriter, DetachError> {
+fn monitor(
+    mut pid: i32,
+    mut words: io::PipeReader,
+    settings: &Settings,
+    log: &Logger,
+) -> Result<io::PipeWriter, DetachError> {
     const GAP: Duration = Duration::from_secs(10);
     log.set_subprogram("monitor");
     if settings.detach {
@@ -232,6 +241,11 @@ fn monitor(mut pid: i32, settings: &Settings, log: &Logger) -> Result<io::PipeWr
         if !should_restart(ended) {
             tracing::info!(target: "daemon_unix", "pid {pid} died, {}, exiting", ended_text(ended));
             std::process::exit(0);
+        }
+        let mut last = Vec::new();
+        // Every end for writing was closed when the daemon died.
+        if words.read_to_end(&mut last).is_ok() && !last.is_empty() {
+            tracing::warn!(target: "backtrace", "{}", String::from_utf8_lossy(&last).trim_end());
         }
         crashes += 1;
         let status = format!("{crashes} crashes: pid {pid} died, {}", ended_text(ended));
@@ -252,8 +266,8 @@ fn monitor(mut pid: i32, settings: &Settings, log: &Logger) -> Result<io::PipeWr
                     log.set_subprogram("");
                     return Ok(pipe);
                 }
-                Startup::Ready(new) => {
-                    pid = new;
+                Startup::Ready(new, pipe) => {
+                    (pid, words) = (new, pipe);
                     break;
                 }
                 Startup::Died(_) => std::thread::sleep(GAP),

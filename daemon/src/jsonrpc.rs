@@ -25,6 +25,9 @@ pub enum Error {
     Message(String),
 }
 
+/// What is said of a NUL in a string, which OVS cannot hold.
+pub const NUL_TEXT: &str = "null bytes not supported in quoted strings";
+
 /// A JSON-RPC message.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Message {
@@ -198,6 +201,8 @@ pub struct Parser {
     depth: usize,
     in_string: bool,
     escaped: bool,
+    /// After `\u` in a string: how many zeros came.
+    zeros: Option<u8>,
 }
 
 /// Memory that a parser keeps between texts. It is not less than what is read at once, or every read would take and give
@@ -218,7 +223,16 @@ impl Parser {
 
     /// A parser that accepts texts of up to `limit` bytes.
     pub fn with_limit(limit: usize) -> Self {
-        Self { buffer: Vec::new(), start: 0, scanned: 0, limit, depth: 0, in_string: false, escaped: false }
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            scanned: 0,
+            limit,
+            depth: 0,
+            in_string: false,
+            escaped: false,
+            zeros: None,
+        }
     }
 
     /// Takes bytes off the stream.
@@ -273,8 +287,20 @@ impl Parser {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             self.scanned += 1;
             if self.in_string {
+                if let Some(n) = self.zeros.take()
+                    && byte == b'0'
+                {
+                    if n == 3 {
+                        return Err(Error::Syntax(NUL_TEXT.to_owned()));
+                    }
+                    self.zeros = Some(n + 1);
+                    continue;
+                }
                 match byte {
-                    _ if self.escaped => self.escaped = false,
+                    _ if self.escaped => {
+                        self.escaped = false;
+                        self.zeros = (byte == b'u').then_some(0);
+                    }
                     b'\\' => self.escaped = true,
                     b'"' => self.in_string = false,
                     _ => {}
@@ -353,6 +379,25 @@ mod tests {
         assert_eq!((parser.next_value(), parser.pending()), (Ok(None), 8));
         parser.feed(b"789");
         assert_eq!(parser.next_value(), Err(Error::TooLong(10)));
+    }
+
+    #[test]
+    fn a_nul_is_an_error_wherever_the_bytes_are_cut() {
+        let parse = |text: &str| {
+            let mut parser = Parser::new();
+            for byte in text.as_bytes() {
+                parser.feed(&[*byte]);
+                match parser.next_value() {
+                    Ok(Some(value)) => return Ok(value),
+                    Ok(None) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            panic!("{text} does not end")
+        };
+        assert_eq!(parse("[\"\\\\u0000\"]"), Ok(json!(["\\u0000"])));
+        assert_eq!(parse("[\"\\u0041\\u0100\"]"), Ok(json!(["A\u{100}"])));
+        assert_eq!(parse("[\"a\\u0000\"]"), Err(Error::Syntax(NUL_TEXT.to_owned())));
     }
 
     #[test]

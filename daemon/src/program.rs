@@ -38,7 +38,7 @@ pub struct Started<T> {
 
 /// Reads the command line of `program`. Ends the process for `--help` and the like.
 pub fn read<T: Copy>(program: &options::Program<T>) -> Started<T> {
-    sys::process::restore_signal(libc::SIGSEGV);
+    sys::fault::catch();
     sys::process::restore_signal(libc::SIGBUS);
     let dirs = Dirs::from_env();
     let clock = SystemClock::new();

@@ -2,6 +2,7 @@
 //! `pssl:[PORT][:HOST]` listen. IPv6 addresses stand in brackets; relative files are in the run directory.
 
 pub mod tls;
+mod subject;
 
 use crate::dirs::Dirs;
 use std::fmt;
@@ -236,6 +237,12 @@ impl Stream {
             Self::Tls(tls) => ("ssl", tls.get_ref().0.peer_addr().ok()?),
         };
         Some(format!("{method}:{address}"))
+    }
+
+    /// Who the peer is by its certificate: the common name in it. The certificate was checked when the stream began.
+    pub fn peer_name(&self) -> Option<String> {
+        let Self::Tls(tls) = self else { return None };
+        subject::common_name(tls.get_ref().1.peer_certificates()?.first()?)
     }
 
     /// Our own address, if it is an Internet one.

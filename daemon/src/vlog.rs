@@ -355,6 +355,7 @@ impl Logger {
         let file = OpenOptions::new().create(true).append(true).mode_0640().open(path);
         match file {
             Ok(file) => {
+                sys::fault::log_to(file.try_clone().ok().map(Into::into));
                 let mut state = self.lock();
                 state.path = Some(path.to_owned());
                 state.file = Some(file);
@@ -397,6 +398,7 @@ impl Logger {
     /// # Errors
     /// None today.
     pub fn close(&self) -> Result<(), String> {
+        sys::fault::log_to(None);
         self.lock().file = None;
         Ok(())
     }

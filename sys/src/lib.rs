@@ -4,6 +4,7 @@
 //!
 //! * [`errno`]: the kernel's error numbers and their words.
 //! * [`process`]: fork, sessions, users, signals, locks, civil time.
+//! * [`fault`]: what is left to say when memory is touched that is not ours.
 //! * [`cpu`]: prefetch, the time-stamp counter, cores and affinity.
 //! * [`poll`]: waiting for file descriptors, and bells that wake a waiting thread.
 //! * [`pool`]: packet memory behind owning handles.
@@ -15,6 +16,7 @@
 
 pub mod errno;
 pub mod process;
+pub mod fault;
 pub mod cpu;
 pub mod poll;
 pub mod pool;

@@ -7,8 +7,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
 };
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -55,14 +55,6 @@ pub enum TlsError {
         /// What is wrong.
         what: String,
     },
-    /// A word of `--ssl-protocols`, `--ssl-ciphers` or `--ssl-ciphersuites` names nothing that we have.
-    #[error("{option}: \"{word}\" is not supported")]
-    Word {
-        /// Which option.
-        option: &'static str,
-        /// The word.
-        word: String,
-    },
     /// What rustls says.
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
@@ -77,9 +69,32 @@ fn refuse(error: &TlsError) -> io::Error {
     io::Error::from_raw_os_error(libc::ENOPROTOOPT)
 }
 
-fn failed(error: &io::Error) -> io::Error {
-    tracing::warn!(target: "stream_ssl", rate = 10, burst = 25, "SSL/TLS connection: {error}");
+fn failed(function: &str, error: &io::Error) -> io::Error {
+    let text = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(alert)) => alert_text(*alert),
+        _ => error.to_string(),
+    };
+    tracing::warn!(target: "stream_ssl", rate = 10, burst = 25, "{function}: {text}");
     io::Error::from_raw_os_error(libc::EPROTO)
+}
+
+/// An alert of the peer's in OpenSSL's words: those that SSL 3 had are of "ssl/tls", later ones of TLS.
+fn alert_text(alert: AlertDescription) -> String {
+    let number = u8::from(alert);
+    let words = format!("{alert:?}").chars().fold(String::new(), |mut words, c| {
+        if c.is_ascii_uppercase() && !words.is_empty() && !words.ends_with(|c: char| c.is_ascii_uppercase()) {
+            words.push(' ');
+        }
+        words.push(c);
+        words
+    });
+    let age = match number {
+        0..=47 => "ssl/tls",
+        109.. => "tlsv13",
+        _ => "tlsv1",
+    };
+    let code = 0x0a00_0000 + 1000 + u32::from(number);
+    format!("error:{code:08X}:SSL routines::{age} alert {}", words.to_ascii_lowercase())
 }
 
 impl Tls {
@@ -110,7 +125,8 @@ impl Tls {
         let name = ServerName::try_from(name.to_owned())
             .or_else(|_| ServerName::try_from("openvswitch".to_owned()))
             .map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| failed(&e))?;
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+        let tls = tls.map_err(|e| failed("SSL_connect", &e))?;
         let shown = std::mem::take(&mut *shown.lock().unwrap_or_else(PoisonError::into_inner));
         if shown.is_empty() {
             return Ok(tls.into());
@@ -126,7 +142,8 @@ impl Tls {
     /// As [`Tls::connect`].
     pub async fn accept(&self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = server_config(&self.settings()).map_err(|e| refuse(&e))?;
-        let tls = TlsAcceptor::from(Arc::new(config)).accept(tcp).await.map_err(|e| failed(&e))?;
+        let tls = TlsAcceptor::from(Arc::new(config)).accept(tcp).await;
+        let tls = tls.map_err(|e| failed("SSL_accept", &e))?;
         if let Some(name) = tls.get_ref().1.server_name() {
             tracing::debug!(target: "stream_ssl", "connection indicated server name {name}");
         }
@@ -172,59 +189,85 @@ fn roots(settings: &Settings) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn versions(settings: &Settings) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+/// The versions that the settings leave: a range, as in OVS. Settings that make no sense are told the log and do not
+/// count.
+fn versions(settings: &Settings) -> Vec<&'static SupportedProtocolVersion> {
     use rustls::version::{TLS12, TLS13};
-    let Some(text) = &settings.protocols else { return Ok(vec![&TLS13, &TLS12]) };
-    let mut versions = Vec::new();
-    for word in text.split([',', ' ']).filter(|word| !word.is_empty()) {
-        match word {
-            "TLSv1.2" => versions.push(&TLS12),
-            "TLSv1.3" | "TLSv1.3+" => versions.push(&TLS13),
-            "TLSv1.2+" => versions.extend([&TLS13, &TLS12]),
-            _ => return Err(TlsError::Word { option: "--ssl-protocols", word: word.to_owned() }),
+    const NAMES: [&str; 2] = ["TLSv1.2", "TLSv1.3"];
+    let all = vec![&TLS13, &TLS12];
+    let Some(text) = settings.protocols.as_deref() else { return all };
+    let (words, or_later): (Vec<&str>, bool) = match (text.strip_suffix('+'), text.split_once('-')) {
+        (Some(first), _) => (vec![first], true),
+        (None, Some((first, last))) => (vec![first, last], false),
+        (None, None) => (text.split([' ', ',', '\t']).filter(|word| !word.is_empty()).collect(), false),
+    };
+    if words.is_empty() {
+        tracing::error!(target: "stream_ssl", "SSL/TLS protocol settings invalid");
+        return all;
+    }
+    let mut range = Vec::new();
+    for word in &words {
+        match NAMES.iter().position(|name| name == word) {
+            Some(at) => range.push(at),
+            None => {
+                tracing::error!(target: "stream_ssl", "{word}: SSL/TLS protocol not recognized");
+                return all;
+            }
         }
     }
-    Ok(versions)
+    let first = range.iter().min().copied().unwrap_or(0);
+    let last = if or_later { NAMES.len() - 1 } else { range.iter().max().copied().unwrap_or(0) };
+    let end = if or_later { "or later".to_owned() } else { format!("- {}", NAMES[last]) };
+    tracing::debug!(target: "stream_ssl", "Enabled protocol range: {} {end}", NAMES[first]);
+    [&TLS12, &TLS13].into_iter().take(last + 1).skip(first).rev().collect()
 }
 
-/// The provider with the cipher suites that the settings leave. Words of OpenSSL's that name groups (`HIGH`, `!aNULL`)
-/// change nothing: what rustls has is all of high strength and authenticated.
-fn provider(settings: &Settings) -> Result<CryptoProvider, TlsError> {
+/// The provider with the cipher suites that the settings leave, in OpenSSL's words: names to add, names after `!` or `-`
+/// to take away, and groups (`HIGH`, `!aNULL`, `@SECLEVEL=2`), which change nothing: what rustls has is all of high
+/// strength and authenticated. Names that nobody knows are told the log.
+fn provider(settings: &Settings) -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
-    let lists =
-        [("--ssl-ciphers", &settings.ciphers, false), ("--ssl-ciphersuites", &settings.ciphersuites, true)];
-    for (option, list, is_13) in lists {
+    let lists = [
+        ("SSL_CTX_set_cipher_list", &settings.ciphers, false),
+        ("SSL_CTX_set_ciphersuites", &settings.ciphersuites, true),
+    ];
+    for (function, list, is_13) in lists {
         let Some(list) = list else { continue };
         let mut keep = Vec::new();
-        let mut all = false;
+        let known: Vec<_> = provider.cipher_suites.iter().map(|suite| suite.suite()).collect();
         for word in list.split([':', ',', ' ']).filter(|word| !word.is_empty()) {
-            if word.starts_with(['!', '-', '+', '@']) {
-                continue;
+            let name = word.trim_start_matches(['!', '-', '+']);
+            let takes = word.starts_with(['!', '-']);
+            match known.iter().find(|suite| suite_is(&format!("{suite:?}"), name)) {
+                Some(suite) if takes => keep.retain(|kept| kept != suite),
+                Some(suite) => keep.push(*suite),
+                None if takes || word.starts_with(['@', '+']) => {}
+                None if matches!(word, "HIGH" | "DEFAULT" | "ALL" | "SECURE") => keep.extend(&known),
+                None => tracing::warn!(target: "stream_ssl", "{function}: no cipher match ({word})"),
             }
-            if matches!(word, "HIGH" | "DEFAULT" | "ALL" | "SECURE") {
-                all = true;
-                continue;
-            }
-            let plain =
-                |name: &str| name.replace("TLS13_", "TLS_").replace("WITH_", "").replace(['_', '-'], "");
-            let wanted = plain(word).replace("TLS", "");
-            let found = provider.cipher_suites.iter().find(|suite| {
-                let name = plain(&format!("{:?}", suite.suite())).replace("TLS", "");
-                name == wanted || name.trim_end_matches("SHA256").trim_end_matches("SHA384") == wanted
-            });
-            keep.push(found.ok_or_else(|| TlsError::Word { option, word: word.to_owned() })?.suite());
         }
-        if !all {
-            provider
-                .cipher_suites
-                .retain(|suite| suite.tls13().is_some() != is_13 || keep.contains(&suite.suite()));
+        if keep.is_empty() {
+            tracing::error!(target: "stream_ssl", "{function}: error:0A0000B9:SSL routines::no cipher match");
+            continue;
         }
+        provider
+            .cipher_suites
+            .retain(|suite| suite.tls13().is_some() != is_13 || keep.contains(&suite.suite()));
     }
-    Ok(provider)
+    provider
+}
+
+/// Whether a cipher suite that rustls calls `suite` is the one that OpenSSL calls `name`.
+fn suite_is(suite: &str, name: &str) -> bool {
+    let plain = |name: &str| {
+        name.replace("TLS13_", "").replace("TLS_", "").replace("WITH_", "").replace(['_', '-'], "")
+    };
+    let (suite, name) = (plain(suite), plain(name));
+    suite == name || suite.trim_end_matches("SHA256").trim_end_matches("SHA384") == name
 }
 
 fn client_config(settings: &Settings, shown: &Shown) -> Result<ClientConfig, TlsError> {
-    let provider = Arc::new(provider(settings)?);
+    let provider = Arc::new(provider(settings));
     let trust = match &settings.ca_cert {
         Some(path) if settings.bootstrap && !path.exists() => Trust::Bootstrap(Arc::clone(shown)),
         _ => {
@@ -236,7 +279,7 @@ fn client_config(settings: &Settings, shown: &Shown) -> Result<ClientConfig, Tls
     let verifier = Arc::new(Verifier { trust, algorithms: provider.signature_verification_algorithms });
     let (chain, key) = identity(settings)?;
     let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&versions(settings)?)?
+        .with_protocol_versions(&versions(settings))?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(chain, key)?;
@@ -244,14 +287,14 @@ fn client_config(settings: &Settings, shown: &Shown) -> Result<ClientConfig, Tls
 }
 
 fn server_config(settings: &Settings) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(provider(settings)?);
+    let provider = Arc::new(provider(settings));
     let (chain, key) = identity(settings)?;
     let verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots(settings)?), Arc::clone(&provider))
             .build();
     let verifier = verifier.map_err(|e| file_error(Path::new("CA"), e))?;
     let config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&versions(settings)?)?
+        .with_protocol_versions(&versions(settings))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
     Ok(config)
@@ -482,13 +525,50 @@ WAIgGr310BukTNDAF1SzvB5DOdqTZXfoagHK963gOdkOKHA=
     }
 
     #[test]
-    fn words_of_the_options_are_checked() {
-        let settings = |ciphers: &str| Settings { ciphers: Some(ciphers.to_owned()), ..Settings::default() };
-        assert!(provider(&settings("HIGH:!aNULL:!MD5")).unwrap().cipher_suites.len() > 5);
-        assert_eq!(provider(&settings("ECDHE-RSA-AES128-GCM-SHA256")).unwrap().cipher_suites.len(), 4);
-        assert!(provider(&settings("RC4-MD5")).is_err());
-        let protocols = |text: &str| Settings { protocols: Some(text.to_owned()), ..Settings::default() };
-        assert_eq!(versions(&protocols("TLSv1.2,TLSv1.3")).unwrap().len(), 2);
-        assert!(versions(&protocols("SSLv3")).is_err());
+    fn words_of_the_options_are_openssls() {
+        let count = |ciphers: &str, suites: &str| {
+            let settings = Settings {
+                ciphers: Some(ciphers.to_owned()),
+                ciphersuites: Some(suites.to_owned()),
+                ..Settings::default()
+            };
+            let provider = provider(&settings);
+            let old = provider.cipher_suites.iter().filter(|suite| suite.tls13().is_none()).count();
+            (old, provider.cipher_suites.len() - old)
+        };
+        assert_eq!(count("HIGH:!aNULL:!MD5", "DEFAULT"), (6, 3));
+        assert_eq!(count("DEFAULT:@SECLEVEL=2:!ECDHE-ECDSA-AES256-GCM-SHA384", "ALL"), (5, 3));
+        assert_eq!(count("ECDHE-RSA-AES128-GCM-SHA256", "TLS_CHACHA20_POLY1305_SHA256"), (1, 1));
+        assert_eq!(count("RC4-MD5", ""), (6, 3));
+    }
+
+    #[test]
+    fn protocols_are_a_range() {
+        let range = |text: &str| {
+            let settings = Settings { protocols: Some(text.to_owned()), ..Settings::default() };
+            let names = versions(&settings).into_iter().map(|version| format!("{:?}", version.version));
+            names.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(range("TLSv1.2,TLSv1.3"), "TLSv1_3 TLSv1_2");
+        assert_eq!(range("TLSv1.3-TLSv1.2"), "TLSv1_3 TLSv1_2");
+        assert_eq!(range("TLSv1.2+"), "TLSv1_3 TLSv1_2");
+        assert_eq!(range("TLSv1.3+"), "TLSv1_3");
+        assert_eq!(range("TLSv1.2"), "TLSv1_2");
+        assert_eq!(range("SSLv3"), "TLSv1_3 TLSv1_2");
+        assert_eq!(range("TLSv1.2-TLSv1.3,TLSv1.3+"), "TLSv1_3 TLSv1_2");
+    }
+
+    #[test]
+    fn alerts_are_told_as_openssl_does() {
+        let text = |alert| alert_text(alert);
+        assert_eq!(
+            text(AlertDescription::HandshakeFailure),
+            "error:0A000410:SSL routines::ssl/tls alert handshake failure"
+        );
+        assert_eq!(text(AlertDescription::UnknownCA), "error:0A000418:SSL routines::tlsv1 alert unknown ca");
+        assert_eq!(
+            text(AlertDescription::CertificateRequired),
+            "error:0A00045C:SSL routines::tlsv13 alert certificate required"
+        );
     }
 }
