@@ -8,6 +8,7 @@ use flow::time::WallTime;
 use ovsdb::database::Database;
 use ovsdb::error::Error;
 use ovsdb::json;
+use ovsdb::rbac::Client;
 use ovsdb::schema::{DatabaseSchema, is_version};
 use ovsdb::storage::{self, FileLock, Kind, Record};
 use ovsdb::transact::{self, Context, Outcome};
@@ -25,6 +26,8 @@ pub struct Settings {
     pub default_schema: PathBuf,
     /// `-m`, counted.
     pub more: usize,
+    /// `--rbac-role`: the role in which `query` and `transact` work.
+    pub role: String,
     /// `--storage`: what `create` creates.
     pub storage: Kind,
     /// The time.
@@ -305,7 +308,7 @@ fn run_transaction(settings: &Settings, args: &[String], write: bool) -> Outcome
         [db, text, ..] => (PathBuf::from(db), text),
         [] => return Err("missing transaction".to_owned()),
     };
-    let request: Value = serde_json::from_str(text).map_err(|error| format!("\"{text}\": {error}"))?;
+    let request = json::parse(text).map_err(|error| format!("\"{text}\": {error}"))?;
     let mut opened = storage::open(&db, !write).map_err(|error| text_of(&error))?;
     if let Some(damage) = opened.damage {
         return Err(text_of(&damage));
@@ -314,6 +317,7 @@ fn run_transaction(settings: &Settings, args: &[String], write: bool) -> Outcome
     let context = Context {
         locks: &locks,
         read_only: false,
+        client: Client { role: &settings.role, id: None },
         elapsed_ms: 0,
         can_wait: false,
         new_uuid: transact::random_uuid,
@@ -496,6 +500,7 @@ mod tests {
             default_db: PathBuf::new(),
             default_schema: PathBuf::new(),
             more: 0,
+            role: String::new(),
             storage: Kind::Journal,
             now: WallTime(0),
         };

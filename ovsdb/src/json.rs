@@ -4,6 +4,24 @@ use std::fmt::Write as _;
 
 use serde_json::{Number, Value};
 
+/// Reads a JSON text. Strings must not hold a NUL, as OVS's cannot.
+pub fn parse(text: &str) -> Result<Value, String> {
+    let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if text.contains("\\u0000") && has_nul(&value) {
+        return Err(daemon::jsonrpc::NUL_TEXT.to_owned());
+    }
+    Ok(value)
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(members) => members.iter().any(|(name, member)| name.contains('\0') || has_nul(member)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// `value` on one line, members sorted.
 pub fn text(value: &Value) -> String {
     let mut out = String::new();
@@ -189,6 +207,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn nul_is_refused() {
+        assert_eq!(parse("[\"\\u0000\"]"), Err("null bytes not supported in quoted strings".to_owned()));
+        assert_eq!(parse("[\"\\\\u0000\"]"), Ok(json!(["\\u0000"])));
+    }
 
     #[test]
     fn one_line_is_sorted_and_escaped() {

@@ -1,7 +1,7 @@
 //! RFC 7047 and the OVS extensions.
 //!
 //! In reading order: what a database is made of ([`value`], [`types`], [`schema`] and their text forms), how it
-//! changes ([`condition`], [`mutation`], [`transaction`], [`transact`]), who hears of it ([`monitor`]), where it is kept
+//! changes ([`condition`], [`mutation`], [`transaction`], [`rbac`], [`transact`]), who hears of it ([`monitor`]), where it is kept
 //! ([`storage`]), who serves it ([`server`]), how a program uses one ([`idl`]) and how tables are printed ([`output`]).
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ pub mod database;
 pub mod condition;
 pub mod mutation;
 pub mod transaction;
+pub mod rbac;
 pub mod transact;
 pub mod monitor;
 pub mod convert;

@@ -274,9 +274,14 @@ impl DatabaseSchema {
         Ok(schema)
     }
 
+    /// The schema of a database of which only the name is known.
+    pub fn empty(name: &str) -> Self {
+        Self { name: name.into(), version: String::new(), cksum: String::new(), tables: BTreeMap::new() }
+    }
+
     /// Parses a schema file's text; `file` names it in errors.
     pub fn from_text(file: &str, text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|error| {
+        let value = crate::json::parse(text).map_err(|error| {
             Error::new("failed to read schema", format!("\"{file}\" could not be read as JSON ({error})"))
         })?;
         Self::from_json(&value).map_err(|error| {

@@ -11,17 +11,23 @@ mod message;
 mod commit;
 mod lock;
 mod session;
+mod follow;
+mod tlog;
 pub mod remotes;
+pub mod config;
 pub mod dbio;
 pub mod connection;
 pub mod host;
 pub mod embedded;
 
+pub use follow::Role;
 pub use message::Message;
 pub use session::{SessionId, SessionInfo};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use crate::database::Database;
 use crate::error::Error;
@@ -47,6 +53,10 @@ pub enum Output {
     Write(WriteJob),
     /// After a failed write: what follows for this database builds on what is on storage, no longer on the failed write.
     Resume(Arc<str>),
+    /// Send a JSON-RPC message to the source that a database follows.
+    Source(Arc<str>, Value),
+    /// Close the connection to the source that a database follows, and connect again.
+    SourceReset(Arc<str>, String),
     /// Something for the log (module `jsonrpc_server`, level WARN).
     Warn(String),
 }
@@ -63,6 +73,27 @@ pub struct Server {
     read_only: bool,
     generation: u64,
     no_conditions: bool,
+    logged: tlog::Logged,
+}
+
+/// What `_Server` says of a database.
+struct Facts {
+    schema: Arc<DatabaseSchema>,
+    is_relay: bool,
+    is_connected: bool,
+    is_available: bool,
+}
+
+impl Facts {
+    fn of(db: &Db) -> Self {
+        let relay = db.follow.as_ref().filter(|follow| follow.is_relay());
+        Self {
+            schema: db.data.schema().clone(),
+            is_relay: relay.is_some(),
+            is_connected: relay.is_none_or(follow::Follow::is_connected),
+            is_available: db.is_available,
+        }
+    }
 }
 
 /// The name of the database about databases.
@@ -89,6 +120,7 @@ impl Server {
             read_only: false,
             generation: 0,
             no_conditions: false,
+            logged: tlog::Logged::new(),
         };
         server.tell_databases();
         server
@@ -131,24 +163,36 @@ impl Server {
 
     /// Serves a database. Clients that do not know that databases may come are disconnected, so that they see it.
     pub fn add_database(&mut self, data: Database, has_storage: bool) {
-        let name = data.schema().name.clone();
+        self.add(Db::new(data, has_storage));
+    }
+
+    /// Serves a database of another server, whose schema is not known yet. [`Server::follow`] makes it so.
+    pub fn add_relay(&mut self, name: &str) {
+        let mut db = Db::new(Database::new(Arc::new(DatabaseSchema::empty(name))), false);
+        db.is_available = false;
+        self.add(db);
+    }
+
+    fn add(&mut self, db: Db) {
+        let name = db.data.schema().name.clone();
         self.generation += 1;
-        self.dbs.insert(name.clone(), Db::new(data, has_storage));
+        self.dbs.insert(name.clone(), db);
         // First, so that they do not hear of it any more.
         self.reconnect(&format!("adding {name} database"));
         self.tell_databases();
     }
 
     /// Stops serving a database, if it is served.
-    pub fn remove_database(&mut self, name: &str) -> bool {
+    pub fn remove_database(&mut self, name: &str, reason: &str) -> bool {
         if name == SELF || !self.dbs.contains_key(name) {
             return false;
         }
+        self.unfollow(name);
         self.cancel_monitors(name);
         self.cancel_waiting(name);
         self.generation += 1;
         self.dbs.remove(name);
-        self.reconnect(&format!("removing {name} database by user request"));
+        self.reconnect(reason);
         self.tell_databases();
         true
     }
@@ -167,8 +211,7 @@ impl Server {
 
     /// Makes the rows of `_Server` say what is served.
     fn tell_databases(&mut self) {
-        let schemas: Vec<Arc<DatabaseSchema>> =
-            self.dbs.values().map(|db| db.data.schema().clone()).collect();
+        let facts: Vec<Facts> = self.dbs.values().map(Facts::of).collect();
         let outcome = self.change(SELF, |txn| {
             let db = txn.database();
             let Some(table) = db.table_id("Database") else { return };
@@ -179,11 +222,11 @@ impl Server {
                 .map(|row| (row.uuid(), row.get(at("name")).as_str().unwrap_or_default().to_owned()))
                 .collect();
             for (uuid, name) in &old {
-                if !schemas.iter().any(|schema| *schema.name == **name) {
+                if !facts.iter().any(|facts| *facts.schema.name == **name) {
                     txn.delete(table, *uuid);
                 }
             }
-            for schema in &schemas {
+            for Facts { schema, is_relay, is_connected, is_available } in &facts {
                 let known = old.iter().find(|(_, name)| **name == *schema.name).map(|(uuid, _)| *uuid);
                 let uuid = known.unwrap_or_else(random_uuid);
                 if known.is_none() {
@@ -194,10 +237,12 @@ impl Server {
                 }
                 if let Some(row) = txn.modify(table, uuid) {
                     row.set(at("name"), Datum::one(&*schema.name));
-                    row.set(at("model"), Datum::one("standalone"));
-                    row.set(at("connected"), Datum::one(true));
-                    row.set(at("leader"), Datum::one(true));
-                    row.set(at("schema"), Datum::one(crate::json::text(&schema.to_json())));
+                    row.set(at("model"), Datum::one(if *is_relay { "relay" } else { "standalone" }));
+                    row.set(at("connected"), Datum::one(*is_connected));
+                    row.set(at("leader"), Datum::one(!*is_relay));
+                    if *is_available {
+                        row.set(at("schema"), Datum::one(crate::json::text(&schema.to_json())));
+                    }
                 }
             }
         });

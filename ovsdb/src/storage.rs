@@ -155,6 +155,12 @@ pub fn kind_of(path: &Path) -> Result<Kind> {
     Err(Error::plain(format!("{name}: cannot identify file type")))
 }
 
+/// True if `path` is the file of a member of a Raft cluster.
+pub fn is_clustered(path: &Path) -> bool {
+    let mut start = [0; 14];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"OVSDB CLUSTER "
+}
+
 /// Opens a database for reading and, unless `read_only`, writing; another program's lock on it is then respected.
 pub fn open(path: &Path, read_only: bool) -> Result<Opened> {
     match kind_of(path)? {

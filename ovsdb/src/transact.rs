@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::json as js;
 use crate::mutation::Mutation;
 use crate::parser::{Kinds, Parser};
+use crate::rbac::{Client, Deed};
 use crate::schema::{TableSchema, UUID, VERSION};
 use crate::symbols::Symbols;
 use crate::transaction::Transaction;
@@ -23,6 +24,8 @@ pub struct Context<'a> {
     pub locks: &'a BTreeSet<String>,
     /// Only reading is allowed.
     pub read_only: bool,
+    /// The client, for databases that know roles.
+    pub client: Client<'a>,
     /// How long the request has waited already, in milliseconds.
     pub elapsed_ms: i64,
     /// An unsatisfied `wait` may be tried again later; without, it fails at once.
@@ -167,6 +170,12 @@ const OPERATIONS: [(&str, bool, Operation); 10] = [
     ("wait", true, |x, parser, operation| x.wait(parser, operation)),
 ];
 
+/// True if an operation among the parameters of a `transact` request does more than read.
+pub fn writes(params: &Value) -> bool {
+    let names = params.as_array().into_iter().flatten().filter_map(|operation| operation.get("op")?.as_str());
+    names.into_iter().any(|name| OPERATIONS.iter().any(|(known, reads, _)| *known == name && !reads))
+}
+
 /// Executes the parameters of a `transact` request on `db`, without changing it.
 pub fn execute(db: &Database, params: &Value, context: &Context<'_>) -> Outcome {
     let failed = |error: Error| Outcome::Done { results: Results::error(&error), commit: None };
@@ -288,6 +297,13 @@ impl Execution<'_> {
         Some(rows.filter(|row| condition.all_hold(row)).map(|row| row.uuid()).collect())
     }
 
+    /// An error unless the client's role allows `deed` on these rows.
+    fn check_role(&self, table: TableId, deed: Deed<'_>, hits: &[Uuid]) -> Result<()> {
+        let db = self.txn.database();
+        let rows = hits.iter().filter_map(|&uuid| self.txn.row(table, uuid)).map(|row| &**row);
+        self.context.client.check(db, db.table(table).schema(), deed, rows)
+    }
+
     fn insert(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
         let table = self.table(parser);
         let uuid_json = parser.optional("uuid", Kinds::STRING);
@@ -329,6 +345,7 @@ impl Execution<'_> {
         for (at, column) in schema.own_columns() {
             column.kind.check(row.get(at))?;
         }
+        self.context.client.check(self.txn.database(), &schema, Deed::Insert, std::iter::once(&row))?;
         row.set_uuid(uuid);
         row.set_version((self.context.new_uuid)());
         self.txn.insert(table, row);
@@ -383,6 +400,7 @@ impl Execution<'_> {
         }
         let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
         let hits = self.query(table, &condition);
+        self.check_role(table, Deed::Update(&columns), &hits)?;
         for &uuid in &hits {
             let same = |old: &Row| columns.iter().all(|&at| old.get(at) == row.get(at));
             if self.txn.row(table, uuid).is_some_and(|old| same(old)) {
@@ -409,6 +427,11 @@ impl Execution<'_> {
         let mutations = Mutation::list(&schema, mutations, Some(&mut self.symbols))?;
         let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
         let hits = self.query(table, &condition);
+        let columns: Vec<usize> = mutations.iter().map(|mutation| mutation.column).collect();
+        // Nothing is nothing to forbid.
+        if !columns.is_empty() {
+            self.check_role(table, Deed::Mutate(&columns), &hits)?;
+        }
         for &uuid in &hits {
             if let Some(row) = self.txn.modify(table, uuid) {
                 mutations.iter().try_for_each(|mutation| mutation.execute(&schema, row))?;
@@ -425,6 +448,7 @@ impl Execution<'_> {
         };
         let condition = Condition::from_json(&schema, condition, Some(&mut self.symbols))?;
         let hits = self.query(table, &condition);
+        self.check_role(table, Deed::Delete, &hits)?;
         for &uuid in &hits {
             self.txn.delete(table, uuid);
         }

@@ -1,4 +1,4 @@
-//! The schemas that come with the programs: `Open_vSwitch` and `_Server`.
+//! The schemas that come with the programs: `Open_vSwitch`, `hardware_vtep` and `_Server`.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,10 +7,14 @@ use crate::schema::DatabaseSchema;
 /// The text of `vswitch.ovsschema`.
 pub const TEXT: &str = include_str!("../schema/vswitch.ovsschema");
 
+/// The text of `vtep.ovsschema`.
+pub const VTEP_TEXT: &str = include_str!("../schema/vtep.ovsschema");
+
 /// The text of `_server.ovsschema`.
 pub const SERVER_TEXT: &str = include_str!("../schema/_server.ovsschema");
 
 static SCHEMA: LazyLock<Arc<DatabaseSchema>> = LazyLock::new(|| parse("vswitch.ovsschema", TEXT));
+static VTEP: LazyLock<Arc<DatabaseSchema>> = LazyLock::new(|| parse("vtep.ovsschema", VTEP_TEXT));
 static SERVER: LazyLock<Arc<DatabaseSchema>> = LazyLock::new(|| parse("_server.ovsschema", SERVER_TEXT));
 
 fn parse(file: &str, text: &str) -> Arc<DatabaseSchema> {
@@ -20,6 +24,11 @@ fn parse(file: &str, text: &str) -> Arc<DatabaseSchema> {
 /// The schema of the database `Open_vSwitch`.
 pub fn schema() -> Arc<DatabaseSchema> {
     SCHEMA.clone()
+}
+
+/// The schema of the database `hardware_vtep`.
+pub fn vtep_schema() -> Arc<DatabaseSchema> {
+    VTEP.clone()
 }
 
 /// The schema of the database `_Server`, in which a server tells about its databases.
@@ -48,7 +57,7 @@ mod tests {
 
     #[test]
     fn schemas_are_as_pinned() {
-        let text = summary(&schema()) + &summary(&server_schema());
+        let text = summary(&schema()) + &summary(&vtep_schema()) + &summary(&server_schema());
         if std::env::var_os("PIN_SCHEMAS").is_some() {
             std::fs::write("schema/pinned.txt", &text).unwrap();
         }

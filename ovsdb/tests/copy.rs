@@ -45,6 +45,7 @@ fn run(db: &mut Database, params: &Value) {
     let context = Context {
         locks: &locks,
         read_only: false,
+        client: Default::default(),
         elapsed_ms: 0,
         can_wait: false,
         new_uuid: transact::random_uuid,

@@ -65,7 +65,7 @@ impl World {
                 Output::Close(session, reason) => self.closed.push((session, reason)),
                 Output::Write(job) if self.hold => self.jobs.push(job),
                 Output::Write(job) => self.server.written(&job.db, job.seq, Ok(()), Instant::ZERO),
-                Output::Resume(_) => {}
+                Output::Resume(_) | Output::Source(..) | Output::SourceReset(..) => {}
                 Output::Warn(text) => panic!("{text}"),
             }
         }
@@ -304,7 +304,7 @@ fn databases_are_listed_and_clients_told() {
     assert_eq!(world.call(aware, "set_db_change_aware", json!([true])), json!({}));
     assert_eq!(world.call(plain, "list_dbs", json!([])), json!(["Db", "_Server"]));
     world.call(aware, "monitor", json!(["Db", "m", {"Bridge": {}}]));
-    assert!(world.server.remove_database("Db"));
+    assert!(world.server.remove_database("Db", "removing Db database by user request"));
     world.pump();
     assert_eq!(world.take(aware), [json!({"id": null, "method": "monitor_canceled", "params": ["m"]})]);
     assert_eq!(world.closed, [(plain, "removing Db database by user request".to_owned())]);

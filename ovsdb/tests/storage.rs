@@ -36,6 +36,7 @@ fn run(db: &mut Database, operations: Value) -> Option<Record> {
     let context = Context {
         locks: &locks,
         read_only: false,
+        client: Default::default(),
         elapsed_ms: 0,
         can_wait: false,
         new_uuid: transact::random_uuid,

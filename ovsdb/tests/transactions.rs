@@ -164,7 +164,8 @@ proptest! {
         let mut twin = Twin::default();
         let locks = BTreeSet::new();
         let context = Context {
-            locks: &locks, read_only: false, elapsed_ms: 0, can_wait: false, new_uuid: transact::random_uuid,
+            locks: &locks, read_only: false,
+            client: Default::default(), elapsed_ms: 0, can_wait: false, new_uuid: transact::random_uuid,
         };
         for ops in script {
             let mut params = vec![json!("Db")];

@@ -13,6 +13,7 @@ use ovsdb::storage::Kind;
 #[derive(Clone, Copy)]
 enum Opt {
     More,
+    RbacRole,
     Storage,
 }
 
@@ -20,6 +21,7 @@ const PROGRAM: Program<Opt> = Program {
     name: "ovsdb-tool",
     options: &[
         Row::new("more", Some('m'), Arg::No, Opt::More),
+        Row::new("rbac-role", None, Arg::Required, Opt::RbacRole),
         Row::new("storage", None, Arg::Required, Opt::Storage),
     ],
     groups: Groups::TOOL,
@@ -54,6 +56,7 @@ fn usage(dirs: &Dirs) -> String {
     );
     text += &help::logging("ovsdb-tool", dirs);
     text += "\nOther options:\n  -m, --more                  increase show-log verbosity\n  \
+             --rbac-role=ROLE            RBAC role for transact and query commands\n  \
              --storage=journal|sqlite    what kind of file to create or copy to\n  \
              -h, --help                  display this help message\n  \
              -V, --version               display version information\n";
@@ -71,12 +74,14 @@ fn main() -> ExitCode {
         default_db: started.dirs.in_db("conf.db"),
         default_schema: started.dirs.pkgdata.join("vswitch.ovsschema"),
         more: 0,
+        role: String::new(),
         storage: std::env::var("OVSDB_STORAGE").map_or(Kind::Journal, |name| kind(&name)),
         now: real_wall(),
     };
     for (option, value) in &started.own {
         match option {
             Opt::More => settings.more += 1,
+            Opt::RbacRole => settings.role = value.clone().unwrap_or_default(),
             Opt::Storage => settings.storage = kind(value.as_deref().unwrap_or_default()),
         }
     }

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 
 use daemon::dirs::Dirs;
 use daemon::options::{Arg, Groups, Program, Row, help};
-use daemon::program::{self, Body, End};
+use daemon::program::{self, Body, End, Started};
 use daemon::stream::tls;
 use daemon::unixctl::{self, Command, Commands, Reply, Request, Services};
+use ovsdb::server::config::{Config, Model, check_excluded};
 use ovsdb::server::host::Host;
-use ovsdb::server::remotes::{ColumnError, ColumnName};
+use ovsdb::server::remotes::{ColumnError, ColumnName, Options};
 use tokio::sync::oneshot;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,10 @@ enum Opt {
     Remote,
     Run,
     NoDbs,
+    ConfigFile,
+    SyncFrom,
+    SyncExclude,
+    Active,
     PrivateKey,
     Certificate,
     CaCert,
@@ -28,6 +33,8 @@ enum Opt {
     SslProtocols,
     SslCiphers,
     SslCiphersuites,
+    SslServerName,
+    PeerCaCert,
 }
 
 const PROGRAM: Program<Opt> = Program {
@@ -36,6 +43,10 @@ const PROGRAM: Program<Opt> = Program {
         Row::new("remote", None, Arg::Required, Opt::Remote),
         Row::new("run", None, Arg::Required, Opt::Run),
         Row::new("no-dbs", None, Arg::No, Opt::NoDbs),
+        Row::new("config-file", None, Arg::Required, Opt::ConfigFile),
+        Row::new("sync-from", None, Arg::Required, Opt::SyncFrom),
+        Row::new("sync-exclude-tables", None, Arg::Required, Opt::SyncExclude),
+        Row::new("active", None, Arg::No, Opt::Active),
         Row::new("private-key", Some('p'), Arg::Required, Opt::PrivateKey),
         Row::new("certificate", Some('c'), Arg::Required, Opt::Certificate),
         Row::new("ca-cert", Some('C'), Arg::Required, Opt::CaCert),
@@ -43,6 +54,8 @@ const PROGRAM: Program<Opt> = Program {
         Row::new("ssl-protocols", None, Arg::Required, Opt::SslProtocols),
         Row::new("ssl-ciphers", None, Arg::Required, Opt::SslCiphers),
         Row::new("ssl-ciphersuites", None, Arg::Required, Opt::SslCiphersuites),
+        Row::new("ssl-server-name", None, Arg::Required, Opt::SslServerName),
+        Row::new("peer-ca-cert", None, Arg::Required, Opt::PeerCaCert),
     ],
     groups: Groups::DAEMON,
     stop_at_argument: false,
@@ -54,9 +67,10 @@ fn usage(dirs: &Dirs) -> String {
         "ovsdb-server: Open vSwitch database server\nusage: ovsdb-server [OPTIONS] [DATABASE...]\n\
          where each DATABASE is a database file in ovsdb format.\nThe default DATABASE, if none is given, is\n{}.\n\
          \nJSON-RPC options (may be specified any number of times):\n  --remote=REMOTE         connect or listen to \
-         REMOTE\n\n{}{}{}\nOther options:\n  --run COMMAND           run COMMAND as subprocess then exit\n  \
-         --unixctl=SOCKET        override default control socket name\n  -h, --help              display this help \
-         message\n  -V, --version           display version information\n",
+         REMOTE\n\n{}{CONFIG_HELP}{}{}{SYNC_HELP}\nOther options:\n  --run COMMAND           run COMMAND as subprocess then \
+         exit\n  --unixctl=SOCKET        override default control socket name\n  --no-dbs                do not add \
+         default database\n  -h, --help              display this help message\n  -V, --version           display version \
+         information\n",
         dirs.in_db("conf.db").display(),
         help::connections("JSON-RPC", true, true),
         help::daemon("ovsdb-server", dirs),
@@ -64,10 +78,30 @@ fn usage(dirs: &Dirs) -> String {
     )
 }
 
+const CONFIG_HELP: &str = "
+Configuration file:
+  --config-file PATH      Use configuration file as a source of
+                          database and JSON-RPC configuration.
+                          Mutually exclusive with the DATABASE,
+                          JSON-RPC and Syncing options.
+                          Assumes --no-dbs.
+";
+
+const SYNC_HELP: &str = "
+Syncing options:
+  --sync-from=SERVER      sync DATABASE from active SERVER and start in
+                          backup mode (except with --active)
+  --sync-exclude-tables=DB:TABLE,...
+                          exclude the TABLE in DB from syncing
+  --active                with --sync-from, start in active mode
+";
+
 struct State {
     services: Services,
     host: Host,
     legacy: Option<Legacy>,
+    /// `--config-file`.
+    config_file: Option<PathBuf>,
 }
 
 impl State {
@@ -103,7 +137,30 @@ fn commands() -> Commands<State> {
         Command::new("ovsdb-server/reconnect", "", 0, 0, reconnect),
         Command::new("ovsdb-server/remove-db", "DB", 1, 1, remove_db),
         Command::new("ovsdb-server/remove-remote", "REMOTE", 1, 1, remove_remote),
-        Command::new("ovsdb-server/sync-status", "", 0, 0, |_, _| Ok("state: active\n".into())),
+        Command::new("ovsdb-server/tlog-set", "DB:TABLE on|off", 2, 2, tlog_set),
+        Command::new("ovsdb-server/tlog-list", "", 0, 0, |state: &mut State, _| {
+            Ok(state.host.server.logged_tables().into())
+        }),
+        Command::new("ovsdb-server/reload", "", 0, 0, reload),
+        Command::new("ovsdb-server/set-active-ovsdb-server", "", 1, 1, set_active),
+        Command::new("ovsdb-server/get-active-ovsdb-server", "", 0, 0, |state: &mut State, _| {
+            Ok(state.host.settings().sync_from.clone().unwrap_or_default().into())
+        }),
+        Command::new("ovsdb-server/connect-active-ovsdb-server", "", 0, 0, connect_active),
+        Command::new("ovsdb-server/disconnect-active-ovsdb-server", "", 0, 0, disconnect_active),
+        Command::new("ovsdb-server/set-active-ovsdb-server-probe-interval", "", 1, 1, |state, request| {
+            set_probe(state, request, Model::ActiveBackup)
+        }),
+        Command::new("ovsdb-server/set-relay-source-probe-interval", "", 1, 1, |state, request| {
+            set_probe(state, request, Model::Relay)
+        }),
+        Command::new("ovsdb-server/set-sync-exclude-tables", "", 0, 1, set_excluded),
+        Command::new("ovsdb-server/get-sync-exclude-tables", "", 0, 0, |state: &mut State, _| {
+            Ok(state.host.settings().sync_exclude.clone().unwrap_or_default().into())
+        }),
+        Command::new("ovsdb-server/sync-status", "", 0, 0, |state: &mut State, _| {
+            Ok(state.host.sync_status().into())
+        }),
     ]);
     commands
 }
@@ -114,14 +171,88 @@ fn lines<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("{name}\n")).collect()
 }
 
+/// An error if a configuration file rules.
+fn check_no_file(state: &State) -> Result<(), String> {
+    match &state.config_file {
+        Some(path) => Err(format!("Update the {} and use ovsdb-server/reload instead", path.display())),
+        None => Ok(()),
+    }
+}
+
+fn tlog_set(state: &mut State, request: &Request) -> Answer {
+    let on = match request.arg(1).to_ascii_lowercase().as_str() {
+        "on" => true,
+        "off" => false,
+        _ => return Err("invalid command argument".to_owned()),
+    };
+    state.host.server.log_table(request.arg(0), on)?;
+    Ok(Reply::empty())
+}
+
+fn reload(state: &mut State, _: &Request) -> Answer {
+    let Some(path) = &state.config_file else {
+        return Err("Configuration file was not specified on command line".to_owned());
+    };
+    if load(path).is_some_and(|config| state.host.configure(config, true)) {
+        return Ok(Reply::empty());
+    }
+    Err("Configuration failed.  See the log file for details.".to_owned())
+}
+
+fn set_active(state: &mut State, request: &Request) -> Answer {
+    check_no_file(state)?;
+    state.host.set_active(request.arg(0));
+    state.save();
+    Ok(Reply::empty())
+}
+
+fn connect_active(state: &mut State, _: &Request) -> Answer {
+    check_no_file(state)?;
+    if !state.host.connect_active() {
+        return Ok("Unable to connect: active server is not specified.\n".into());
+    }
+    state.save();
+    Ok(Reply::empty())
+}
+
+fn disconnect_active(state: &mut State, _: &Request) -> Answer {
+    check_no_file(state)?;
+    state.host.disconnect_active();
+    state.save();
+    Ok(Reply::empty())
+}
+
+fn set_probe(state: &mut State, request: &Request, model: Model) -> Answer {
+    check_no_file(state)?;
+    let Ok(ms) = request.arg(0).parse::<i32>() else {
+        return Err("Invalid probe interval, integer value expected".to_owned());
+    };
+    state.host.set_source_probe(model, u64::try_from(ms).unwrap_or(0));
+    state.save();
+    Ok(Reply::empty())
+}
+
+fn set_excluded(state: &mut State, request: &Request) -> Answer {
+    check_no_file(state)?;
+    let tables = request.opt(0).unwrap_or_default();
+    // As OVS answers, this is no error.
+    if let Err(text) = check_excluded(tables) {
+        return Ok(text.into());
+    }
+    state.host.set_excluded(tables);
+    state.save();
+    Ok(Reply::empty())
+}
+
 fn add_db(state: &mut State, request: &Request) -> Answer {
-    let path = Path::new(request.arg(0));
-    state.host.add_database(path).map_err(|error| error.to_string())?;
+    check_no_file(state)?;
+    state.host.add_named(request.arg(0)).map_err(|error| error.to_string())?;
     state.save();
     Ok(Reply::empty())
 }
 
 fn remove_db(state: &mut State, request: &Request) -> Answer {
+    check_no_file(state)?;
     state.host.remove_database(request.arg(0))?;
     state.save();
     Ok(Reply::empty())
@@ -135,12 +266,14 @@ fn list_dbs(state: &mut State, _: &Request) -> Answer {
 }
 
 fn add_remote(state: &mut State, request: &Request) -> Answer {
+    check_no_file(state)?;
     state.host.add_remote(request.arg(0))?;
     state.save();
     Ok(Reply::empty())
 }
 
 fn remove_remote(state: &mut State, request: &Request) -> Answer {
+    check_no_file(state)?;
     if !state.host.remove_remote(request.arg(0)) {
         return Err("no such remote".to_owned());
     }
@@ -175,11 +308,7 @@ fn storage_status(state: &mut State, request: &Request) -> Answer {
 }
 
 /// The settings of TLS, some of them told by database columns.
-fn keys(
-    host: &Host,
-    given: &BTreeMap<Opt, String>,
-    defaults: &tls::Settings,
-) -> Result<tls::Settings, ColumnError> {
+fn keys(host: &Host, given: &BTreeMap<Opt, String>) -> Result<tls::Settings, ColumnError> {
     let text = |option: Opt| -> Result<Option<String>, ColumnError> {
         let Some(text) = given.get(&option) else { return Ok(None) };
         if !text.starts_with("db:") {
@@ -197,7 +326,8 @@ fn keys(
         protocols: text(Opt::SslProtocols)?,
         ciphers: text(Opt::SslCiphers)?,
         ciphersuites: text(Opt::SslCiphersuites)?,
-        ..defaults.clone()
+        server_name: text(Opt::SslServerName)?,
+        peer_ca_cert: path(Opt::PeerCaCert)?,
     })
 }
 
@@ -213,19 +343,17 @@ impl Legacy {
         Ok(Self(file))
     }
 
-    /// Files and remotes, if a predecessor left any.
-    fn read(&self) -> Option<(Vec<PathBuf>, Vec<String>)> {
+    /// What a predecessor served, if there was one.
+    fn read(&self) -> Option<Config> {
         let mut text = String::new();
         let mut file = &self.0;
         file.seek(SeekFrom::Start(0)).ok()?;
         file.read_to_string(&mut text).ok()?;
-        serde_json::from_str(&text).ok()
+        Config::from_text(&text).ok()
     }
 
     fn write(&self, host: &Host) {
-        let files: Vec<&Path> = host.files().collect();
-        let remotes: Vec<&String> = host.configured().collect();
-        let text = serde_json::json!([files, remotes]).to_string();
+        let text = host.config().to_json().to_string();
         let mut file = &self.0;
         let written = file
             .set_len(0)
@@ -264,6 +392,10 @@ fn status_text(status: std::process::ExitStatus) -> String {
 
 fn main() -> ExitCode {
     let started = program::read(&PROGRAM);
+    if let Err(text) = check_options(&started) {
+        eprintln!("{}: {text}", PROGRAM.name);
+        return ExitCode::FAILURE;
+    }
     let legacy = match started.common().daemon.monitor.then(Legacy::new).transpose() {
         Ok(legacy) => legacy,
         Err(error) => {
@@ -279,29 +411,94 @@ fn open(body: &Body<Opt>, given: &BTreeMap<Opt, String>, legacy: Option<&Legacy>
     let started = &body.started;
     let mut host =
         Host::new(body.network.clone(), started.clock.clone()).map_err(|error| daemon::error_text(&error))?;
-    let from_options = || {
-        let remotes = started.own.iter().filter(|(option, _)| *option == Opt::Remote);
-        let mut files: Vec<PathBuf> = started.args.iter().map(Into::into).collect();
-        if files.is_empty() && !given.contains_key(&Opt::NoDbs) {
-            files.push(started.dirs.in_db("conf.db"));
-        }
-        (files, remotes.map(|(_, remote)| remote.clone().unwrap_or_default()).collect())
+    let by_file = config_file(started, given);
+    let config = match &by_file {
+        Some(path) => load(path),
+        None => Some(legacy.and_then(Legacy::read).map_or_else(|| from_options(started, given), Ok)?),
     };
-    let (files, remotes): (Vec<PathBuf>, Vec<String>) =
-        legacy.and_then(Legacy::read).unwrap_or_else(from_options);
-    for file in &files {
-        host.add_database(file).map_err(|error| error.to_string())?;
+    // The keys may stand in a database, and remotes need them: the remotes come second.
+    let mut config = config.ok_or("server configuration failed")?;
+    let remotes = std::mem::take(&mut config.remotes);
+    if !host.configure(config, by_file.is_some()) {
+        return Err("server configuration failed".to_owned());
     }
-    let settings = keys(&host, given, &started.common().tls).map_err(|error| error.to_string())?;
+    let settings = keys(&host, given).map_err(|error| error.to_string())?;
     body.network.tls.set(settings);
-    for remote in &remotes {
-        host.add_remote(remote)?;
+    if !host.configure(Config { remotes, ..host.config() }, by_file.is_some()) {
+        return Err("server configuration failed".to_owned());
     }
     host.flush();
     if let Some(legacy) = legacy {
         legacy.write(&host);
     }
     Ok(host)
+}
+
+/// The path of `--config-file`.
+fn config_file(started: &Started<Opt>, given: &BTreeMap<Opt, String>) -> Option<PathBuf> {
+    given.get(&Opt::ConfigFile).map(|path| started.dirs.in_db(path))
+}
+
+/// Reads a configuration file. What is wrong is told the log.
+fn load(path: &Path) -> Option<Config> {
+    let shown = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let error = daemon::error_text(&error);
+            tracing::error!(target: "ovsdb_server", "failed to open configuration file '{shown}': {error}");
+            return None;
+        }
+    };
+    tracing::info!(target: "ovsdb_server", "loading configuration from '{shown}'");
+    match Config::from_text(&text) {
+        Ok(config) => Some(config),
+        Err(lines) => {
+            lines.iter().for_each(|line| tracing::warn!(target: "ovsdb_server", "{line}"));
+            tracing::warn!(target: "ovsdb_server", "failed to load configuration from {shown}");
+            None
+        }
+    }
+}
+
+/// What the command line says is to be served.
+fn from_options(started: &Started<Opt>, given: &BTreeMap<Opt, String>) -> Result<Config, String> {
+    let mut config = Config {
+        sync_from: given.get(&Opt::SyncFrom).cloned(),
+        sync_exclude: given.get(&Opt::SyncExclude).cloned(),
+        ..Config::default()
+    };
+    check_excluded(config.sync_exclude.as_deref().unwrap_or_default())?;
+    let active = given.contains_key(&Opt::Active);
+    config.is_backup = config.sync_from.is_some() && !active;
+    for (_, remote) in started.own.iter().filter(|(option, _)| *option == Opt::Remote) {
+        config.remotes.insert(remote.clone().unwrap_or_default(), Options::default());
+    }
+    for text in &started.args {
+        config.add_database(text, active);
+    }
+    if started.args.is_empty() && !given.contains_key(&Opt::NoDbs) {
+        config.add_database(&started.dirs.in_db("conf.db").display().to_string(), active);
+    }
+    Ok(config)
+}
+
+/// An error if the options contradict each other.
+fn check_options(started: &Started<Opt>) -> Result<(), &'static str> {
+    let given = |options: &[Opt]| started.own.iter().any(|(option, _)| options.contains(option));
+    if !given(&[Opt::ConfigFile]) {
+        return Ok(());
+    }
+    if given(&[Opt::SyncFrom, Opt::SyncExclude, Opt::Active]) {
+        return Err("--config-file is mutually exclusive with --sync-from, --sync-exclude and --active");
+    }
+    if given(&[Opt::Remote]) {
+        return Err("--config-file is mutually exclusive with --remote");
+    }
+    if !started.args.is_empty() {
+        return Err("Databases should be specified in a config file");
+    }
+    Ok(())
 }
 
 async fn body(mut body: Body<Opt>, legacy: Option<Legacy>) -> (End, Services) {
@@ -333,16 +530,16 @@ async fn body(mut body: Body<Opt>, legacy: Option<Legacy>) -> (End, Services) {
     if child.is_none() {
         tracing::info!(target: "ovsdb_server", "{}", daemon::options::version_line(PROGRAM.name));
     }
+    let config_file = config_file(&body.started, &given);
     let Body { started, services, mut requests, mut signals, network } = body;
-    let defaults = started.common().tls.clone();
     let commands = commands();
-    let mut state = State { services, host, legacy };
+    let mut state = State { services, host, legacy, config_file };
     let mut generation = 0;
     let end = loop {
         state.host.flush();
         if std::mem::replace(&mut generation, state.host.server.generation())
             != state.host.server.generation()
-            && let Ok(settings) = keys(&state.host, &given, &defaults)
+            && let Ok(settings) = keys(&state.host, &given)
         {
             network.tls.set(settings);
         }

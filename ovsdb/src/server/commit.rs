@@ -6,11 +6,13 @@ use std::sync::Arc;
 use flow::time::Instant;
 use serde_json::{Value, json};
 
+use super::follow::Follow;
 use super::session::{Session, SessionId, Watch};
 use super::{Message, Output, Server};
 use crate::database::{Change, Database};
 use crate::error::Error;
 use crate::monitor::Spec;
+use crate::rbac::Client;
 use crate::schema::DatabaseSchema;
 use crate::storage::Record;
 use crate::transact::{self, Commit, Context, Outcome, Results, random_uuid};
@@ -42,8 +44,8 @@ struct Pending {
     changes: Vec<Change>,
     reply: Option<Reply>,
     done: bool,
-    /// The commit is a conversion: nobody watches any more, everybody reconnects.
-    conversion: bool,
+    /// The database is another from now on: nobody watches any more, everybody reconnects, for this reason.
+    conversion: Option<String>,
     /// To be undone, it needs the database as it was.
     former: Option<Box<Database>>,
 }
@@ -75,12 +77,34 @@ pub(super) struct Db {
     pending: VecDeque<Pending>,
     held: Vec<Held>,
     waiting: Vec<Waiting>,
+    /// The schema is known, which a relay's is not at first.
+    pub(super) is_available: bool,
+    /// The session with the source that it follows.
+    pub(super) follow: Option<Follow>,
 }
 
 impl Db {
     pub(super) fn new(data: Database, has_storage: bool) -> Self {
         let last = CommitSeq(0);
-        Self { data, has_storage, last, pending: VecDeque::new(), held: Vec::new(), waiting: Vec::new() }
+        Self {
+            data,
+            has_storage,
+            last,
+            pending: VecDeque::new(),
+            held: Vec::new(),
+            waiting: Vec::new(),
+            is_available: true,
+            follow: None,
+        }
+    }
+
+    /// It changes only as its source does.
+    fn is_backup(&self) -> bool {
+        self.follow.as_ref().is_some_and(|follow| !follow.is_relay())
+    }
+
+    fn is_relay(&self) -> bool {
+        self.follow.as_ref().is_some_and(Follow::is_relay)
     }
 
     pub(super) fn n_waiting(&self) -> usize {
@@ -130,8 +154,11 @@ impl Server {
         let read_only =
             self.read_only || self.sessions.get(&waiting.session).is_some_and(|s| s.info.read_only);
         let Some(db) = self.dbs.get_mut(name) else { return false };
+        let read_only = read_only || db.is_backup();
         let elapsed_ms = i64::try_from(now.since(waiting.since).as_millis()).unwrap_or(i64::MAX);
-        let context = Context { locks: &locks, read_only, elapsed_ms, can_wait: true, new_uuid: random_uuid };
+        let client = self.sessions.get(&waiting.session).map_or_else(Client::default, Session::client);
+        let new_uuid = random_uuid;
+        let context = Context { locks: &locks, read_only, client, elapsed_ms, can_wait: true, new_uuid };
         match transact::execute(&db.data, &waiting.params, &context) {
             Outcome::Blocked { timeout_ms } => {
                 waiting.deadline = timeout_ms.map_or(Instant::NEVER, |ms| {
@@ -144,6 +171,10 @@ impl Server {
                 self.reply_after(name, waiting.session, &waiting.id, &results.into_text());
                 false
             }
+            Outcome::Done { commit: Some(_), .. } if db.is_relay() && transact::writes(&waiting.params) => {
+                self.forward(name, waiting.session, waiting.id, waiting.params);
+                false
+            }
             Outcome::Done { results, commit: Some(commit) } => {
                 let reply = (waiting.session, waiting.id, results);
                 self.commit(name, commit, Some(reply))
@@ -152,7 +183,7 @@ impl Server {
     }
 
     /// Applies a commit; true if it changed anything.
-    fn commit(&mut self, name: &str, commit: Commit, reply: Option<Reply>) -> bool {
+    pub(super) fn commit(&mut self, name: &str, commit: Commit, reply: Option<Reply>) -> bool {
         let Some(db) = self.dbs.get_mut(name) else { return false };
         if commit.changes.is_empty() && commit.comment.is_none() {
             if let Some((session, id, results)) = reply {
@@ -164,7 +195,7 @@ impl Server {
         db.data.apply(&commit.changes);
         db.last = CommitSeq(db.last.0 + 1);
         let seq = db.last;
-        let (done, conversion) = (record.is_none(), false);
+        let (done, conversion) = (record.is_none(), None);
         let changed = !commit.changes.is_empty();
         db.pending.push_back(Pending { seq, changes: commit.changes, reply, done, conversion, former: None });
         if let Some(record) = record {
@@ -250,15 +281,16 @@ impl Server {
     /// True if the commit changed rows.
     fn finish(&mut self, name: &str, pending: Pending) -> bool {
         self.generation += 1;
+        self.log_changes(name, &pending.changes);
         self.notify_monitors(name, &pending);
         if let Some((session, id, results)) = pending.reply {
             self.send(session, Message::reply(&id, &results.into_text()));
         }
-        if pending.conversion {
-            self.reconnect(&format!("committed {name} database schema conversion"));
+        if let Some(reason) = &pending.conversion {
+            self.reconnect(reason);
             self.tell_databases();
         }
-        !pending.changes.is_empty() || pending.conversion
+        !pending.changes.is_empty() || pending.conversion.is_some()
     }
 
     fn notify_monitors(&mut self, name: &str, pending: &Pending) {
@@ -290,6 +322,7 @@ impl Server {
 
     /// Lets waiting transactions time out.
     pub fn run(&mut self, now: Instant) {
+        self.give_up_sources(now);
         let names: Vec<Arc<str>> = self.dbs.keys().cloned().collect();
         for name in names {
             let due = self
@@ -305,7 +338,8 @@ impl Server {
     /// When [`Server::run`] has something to do next.
     pub fn deadline(&self) -> Instant {
         let all = self.dbs.values().flat_map(|db| &db.waiting).map(|waiting| waiting.deadline);
-        all.min().unwrap_or(Instant::NEVER)
+        let sources = self.dbs.values().filter_map(|db| db.follow.as_ref()).map(Follow::deadline);
+        all.chain(sources).min().unwrap_or(Instant::NEVER)
     }
 
     /// Sends a reply as soon as everything that it shows is on storage.
@@ -333,7 +367,14 @@ impl Server {
     }
 
     /// Replaces a database by one of another schema with the same content, for a client or for the operator.
-    pub(super) fn replace(&mut self, name: &str, data: Database, reply: Option<Reply>, now: Instant) {
+    pub(super) fn replace(
+        &mut self,
+        name: &str,
+        data: Database,
+        reply: Option<Reply>,
+        reason: String,
+        now: Instant,
+    ) {
         self.cancel_monitors(name);
         self.cancel_waiting(name);
         let Some(db) = self.dbs.get_mut(name) else { return };
@@ -342,7 +383,8 @@ impl Server {
         db.last = CommitSeq(db.last.0 + 1);
         let seq = db.last;
         let done = record.is_none();
-        db.pending.push_back(Pending { seq, changes: Vec::new(), reply, done, conversion: true, former });
+        let conversion = Some(reason);
+        db.pending.push_back(Pending { seq, changes: Vec::new(), reply, done, conversion, former });
         if let Some(record) = record {
             let job = WriteJob { db: db.data.schema().name.clone(), seq, record, durable: true };
             self.outputs.push_back(Output::Write(job));
@@ -358,6 +400,11 @@ impl Server {
 
     /// Ends the waiting transactions of a session; of one request only, if `id` is given.
     pub(super) fn cancel(&mut self, session: SessionId, id: Option<&Value>) {
+        if self.forget_forwards(session, id)
+            && let Some(id) = id
+        {
+            self.send(session, json!({ "id": id, "result": null, "error": "canceled" }));
+        }
         for db in self.dbs.values_mut() {
             let ours =
                 |waiting: &Waiting| waiting.session == session && id.is_none_or(|id| waiting.id == *id);
@@ -394,9 +441,17 @@ impl Server {
         now: Instant,
     ) {
         let read_only = self.read_only || self.sessions.get(&session).is_some_and(|s| s.info.read_only);
-        let converted = self.dbs.get(name).map(|db| converted(&db.data, params, read_only));
+        let client = self.sessions.get(&session).map_or_else(Client::default, Session::client);
+        let converted = self.dbs.get(name).map(|db| {
+            client.check_convert(name)?;
+            if db.is_relay() {
+                return Err(Error::new("not allowed", format!("cannot convert relayed database {name}")));
+            }
+            converted(&db.data, params, read_only || db.is_backup())
+        });
+        let reason = format!("committed {name} database schema conversion");
         match converted {
-            Some(Ok(data)) => self.replace(name, data, Some((session, id, Results::done())), now),
+            Some(Ok(data)) => self.replace(name, data, Some((session, id, Results::done())), reason, now),
             Some(Err(error)) => {
                 self.send(session, json!({ "id": id, "result": null, "error": error.to_json() }))
             }

@@ -68,8 +68,10 @@ pub enum Event {
 /// A connection without a session yet.
 #[derive(Debug)]
 pub struct Opened {
-    /// The remote that it belongs to.
+    /// The remote that it belongs to, or the source.
     pub remote: String,
+    /// The database that follows the source; none for a remote.
+    pub follower: Option<Arc<str>>,
     /// The connection.
     pub stream: Stream,
     /// Dropped when the session ends; whoever made the connection may wait for that.
@@ -326,7 +328,7 @@ pub async fn listen(remote: String, listener: Listener, events: mpsc::Sender<Eve
     loop {
         match listener.accept().await {
             Ok(stream) => {
-                let opened = Opened { remote: remote.clone(), stream, done: None };
+                let opened = Opened { remote: remote.clone(), follower: None, stream, done: None };
                 if events.send(Event::Connected(opened)).await.is_err() {
                     return;
                 }
@@ -341,22 +343,25 @@ pub async fn listen(remote: String, listener: Listener, events: mpsc::Sender<Eve
     }
 }
 
-/// Connects, and again whenever the connection has ended, until the task is aborted.
+/// Connects to one of the targets in `remote`, and to the next whenever the connection has ended, until the task is
+/// aborted.
 pub async fn connect(
     remote: String,
+    follower: Option<Arc<str>>,
     network: Network,
     clock: SystemClock,
     max_backoff: Duration,
     events: mpsc::Sender<Event>,
 ) {
     let mut backoff = MIN_BACKOFF.min(max_backoff);
-    loop {
-        tracing::info!(target: "reconnect", "{remote}: connecting...");
-        let event = match network.connect(&remote).await {
+    for target in remote.split(',').cycle() {
+        tracing::info!(target: "reconnect", "{target}: connecting...");
+        let event = match network.connect(target).await {
             Ok(stream) => {
-                tracing::info!(target: "reconnect", "{remote}: connected");
+                tracing::info!(target: "reconnect", "{target}: connected");
                 let (done, ended) = oneshot::channel();
-                let opened = Opened { remote: remote.clone(), stream, done: Some(done) };
+                let follower = follower.clone();
+                let opened = Opened { remote: remote.clone(), follower, stream, done: Some(done) };
                 let began = clock.now();
                 if events.send(Event::Connected(opened)).await.is_err() {
                     return;
@@ -370,7 +375,7 @@ pub async fn connect(
             }
             Err(error) => {
                 let error = daemon::error_text(&error);
-                tracing::info!(target: "reconnect", "{remote}: connection attempt failed ({error})");
+                tracing::info!(target: "reconnect", "{target}: connection attempt failed ({error})");
                 Some(Event::Unreachable { remote: remote.clone(), error })
             }
         };
@@ -381,7 +386,7 @@ pub async fn connect(
         }
         if backoff >= Duration::from_secs(2) {
             let seconds = backoff.as_secs();
-            tracing::info!(target: "reconnect", "{remote}: waiting {seconds} seconds before reconnect");
+            tracing::info!(target: "reconnect", "{target}: waiting {seconds} seconds before reconnect");
         }
         clock.sleep_until(clock.now() + backoff).await;
         backoff = (backoff * 2).min(max_backoff.max(MIN_BACKOFF));

@@ -12,6 +12,7 @@ use daemon::stream::Network;
 use flow::time::Clock;
 use tokio::sync::mpsc;
 
+use super::config::DbConfig;
 use super::host::Host;
 use crate::database::Database;
 use crate::error::Error;
@@ -88,7 +89,7 @@ fn open(settings: &Settings) -> Result<Host, Error> {
     create_missing(&settings.file, &settings.clock)?;
     let host = Host::new(settings.network.clone(), settings.clock.clone());
     let mut host = host.map_err(|error| Error::io(&error, "could not start the thread db-io"))?;
-    host.add_database(&settings.file)?;
+    host.add_database(&settings.file.display().to_string(), &DbConfig::default())?;
     for remote in &settings.remotes {
         host.add_remote(remote).map_err(Error::plain)?;
     }

@@ -3,8 +3,12 @@
 //! One task owns it. It waits for [`Host::next`], passes what came to [`Host::handle`], calls [`Host::run`] when
 //! [`Host::deadline`] has come, and [`Host::flush`] before it waits.
 
+mod service;
+
+pub use service::Settings;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +19,12 @@ use flow::time::{Clock, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::config::DbConfig;
 use super::connection::{self, EVENT_LIMIT, Event, Limits, Opened, Outbox, Shared};
 use super::dbio::{DbIo, Report, Written};
 use super::remotes::{self, ColumnName, Options, Status};
 use super::{Message, Output, Server, SessionId, SessionInfo};
 use crate::error::Error;
-use crate::storage;
 
 /// How often the rows of managers are brought up to date, and failed listeners tried again.
 const STATUS_INTERVAL: Duration = Duration::from_millis(2500);
@@ -116,10 +120,14 @@ impl Drop for Remote {
     }
 }
 
-/// A database file.
+/// A database that is served.
 #[derive(Debug)]
-struct File {
-    path: PathBuf,
+struct Served {
+    /// As configured: the name of its file, or of the database for a relay.
+    name: String,
+    /// Its file, in full.
+    path: Option<PathBuf>,
+    config: DbConfig,
     compacted: Instant,
     error: Option<String>,
 }
@@ -139,7 +147,10 @@ pub struct Host {
     connections: BTreeMap<SessionId, Connection>,
     news: News,
     n_unix: u64,
-    files: BTreeMap<Arc<str>, File>,
+    served: BTreeMap<Arc<str>, Served>,
+    sources: BTreeMap<Arc<str>, service::Source>,
+    n_sources: u64,
+    settings: Settings,
     /// Databases that are being compacted, and who waits for it.
     compacting: BTreeMap<Arc<str>, Vec<Responder>>,
     generation: u64,
@@ -178,7 +189,10 @@ impl Host {
             connections: BTreeMap::new(),
             news: News::default(),
             n_unix: 0,
-            files: BTreeMap::new(),
+            served: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            n_sources: 0,
+            settings: Settings::default(),
             compacting: BTreeMap::new(),
             generation: u64::MAX,
         })
@@ -215,7 +229,10 @@ impl Host {
             }
             Happening::Network(Event::Messages(session, messages)) => {
                 for message in messages {
-                    self.server.receive(session, message, now);
+                    match self.follower(session) {
+                        Some(_) => self.source_message(session, &message, now),
+                        None => self.server.receive(session, message, now),
+                    }
                 }
             }
             Happening::Network(Event::Ended(session, reason)) => self.ended(session, &reason),
@@ -225,6 +242,9 @@ impl Host {
     }
 
     fn connected(&mut self, opened: Opened) {
+        if opened.follower.is_some() {
+            return self.source_connected(opened);
+        }
         let now = self.clock.now();
         let Some(remote) = self.remotes.get_mut(&opened.remote) else { return };
         let peer = match opened.stream.peer() {
@@ -241,13 +261,22 @@ impl Host {
             None => opened.stream.peer().map(|_| DEFAULT_PROBE),
         };
         let name = opened.remote.clone();
-        let info = SessionInfo { remote: name.clone(), peer, read_only: remote.options.read_only };
+        let info = SessionInfo {
+            remote: name.clone(),
+            peer,
+            read_only: remote.options.read_only,
+            role: remote.options.role.clone(),
+            id: opened.stream.peer_name(),
+        };
         let session = self.server.connect(info);
         let outbox = connection::start(session, opened, self.shared.clone(), probe);
         self.connections.insert(session, Connection { outbox, remote: name, since: now });
     }
 
     fn ended(&mut self, session: SessionId, reason: &str) {
+        if let Some(name) = self.follower(session) {
+            return self.source_ended(&name, reason);
+        }
         let now = self.clock.now();
         self.news.take(session);
         if let Some(connection) = self.connections.remove(&session) {
@@ -267,7 +296,7 @@ impl Host {
         let Written { db, seq, outcome, has_grown } = written;
         let text = outcome.as_ref().err().map(Error::to_string);
         self.server.written(&db, seq, outcome, now);
-        let Some(file) = self.files.get_mut(&db) else { return };
+        let Some(file) = self.served.get_mut(&db) else { return };
         file.error = text;
         if has_grown && now.since(file.compacted) >= COMPACT_INTERVAL {
             file.compacted = now;
@@ -350,6 +379,8 @@ impl Host {
             }
             Output::Write(job) => self.io.write(job),
             Output::Resume(db) => self.io.resume(db),
+            Output::Source(db, message) => self.tell_source(&db, message),
+            Output::SourceReset(db, reason) => self.source_ended(&db, &reason),
             Output::Warn(text) => tracing::warn!(target: "ovsdb_jsonrpc_server", "{text}"),
         }
     }
@@ -376,11 +407,6 @@ impl Host {
 
     fn has_columns(&self) -> bool {
         self.configured.keys().any(|name| name.starts_with("db:"))
-    }
-
-    /// The database files, for one that takes over.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.values().map(|file| file.path.as_path())
     }
 
     /// The remotes as configured, by name.
@@ -453,6 +479,7 @@ impl Host {
             let max_backoff = Duration::from_millis(remote.options.max_backoff_ms);
             let connect = connection::connect(
                 name.to_owned(),
+                None,
                 self.network.clone(),
                 self.clock.clone(),
                 max_backoff,
@@ -545,54 +572,6 @@ impl Host {
         status
     }
 
-    /// Opens and serves a database file.
-    ///
-    /// # Errors
-    /// If it is open already, is no database, or its name is taken.
-    pub fn add_database(&mut self, path: &Path) -> Result<(), Error> {
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let shown = path.display();
-        if self.files.values().any(|file| file.path == real) {
-            return Err(Error::plain(format!("{shown}: already open")));
-        }
-        let opened = storage::open(path, false)?;
-        if let Some(damage) = opened.damage {
-            tracing::error!(target: "ovsdb_server", "{damage}");
-        }
-        let name = opened.database.schema().name.clone();
-        if name.starts_with('_') {
-            return Err(Error::plain(format!("{name}: names beginning with \"_\" are reserved")));
-        }
-        if self.server.database(&name).is_some() {
-            return Err(Error::plain(format!("{name}: duplicate database name")));
-        }
-        let has_storage = opened.storage.is_some();
-        if let Some(storage) = opened.storage {
-            self.io.attach(name.clone(), storage);
-        }
-        self.files.insert(name, File { path: real, compacted: self.clock.now(), error: None });
-        self.server.add_database(opened.database, has_storage);
-        Ok(())
-    }
-
-    /// Stops serving a database.
-    ///
-    /// # Errors
-    /// If it is not served or is the server's own.
-    pub fn remove_database(&mut self, name: &str) -> Result<(), String> {
-        if self.server.database(name).is_none() {
-            return Err("Failed to find the database.".to_owned());
-        }
-        if name.starts_with('_') {
-            return Err("Cannot remove reserved database.".to_owned());
-        }
-        self.server.remove_database(name);
-        if let Some((name, _)) = self.files.remove_entry(name) {
-            self.io.detach(name);
-        }
-        Ok(())
-    }
-
     /// Compacts one database, or all of them, and answers when that is done.
     ///
     /// # Errors
@@ -616,7 +595,7 @@ impl Host {
     /// `ok`, or what is wrong with a database's file; nothing if there is no such database.
     pub fn storage_status(&self, name: &str) -> Option<String> {
         self.server.database(name)?;
-        let error = self.files.get(name).and_then(|file| file.error.clone());
+        let error = self.served.get(name).and_then(|served| served.error.clone());
         Some(error.unwrap_or_else(|| "ok".to_owned()))
     }
 

@@ -19,11 +19,19 @@ pub struct Options {
     pub read_only: bool,
     /// Differentiated services code point of TCP connections.
     pub dscp: u8,
+    /// What its clients may change, if the database knows roles; everything, if empty.
+    pub role: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_backoff_ms: 8_000, probe_interval_ms: None, read_only: false, dscp: 48 }
+        Self {
+            max_backoff_ms: 8_000,
+            probe_interval_ms: None,
+            read_only: false,
+            dscp: 48,
+            role: String::new(),
+        }
     }
 }
 
@@ -178,6 +186,7 @@ fn manager(db: &Database, table: TableId, uuid: Uuid) -> Option<(String, Options
         probe_interval_ms: number("inactivity_probe"),
         read_only: get("read_only").and_then(Datum::as_bool).unwrap_or(false),
         dscp: dscp.filter(|dscp| *dscp < 64).unwrap_or(defaults.dscp),
+        role: get("role").and_then(Datum::as_str).unwrap_or_default().to_owned(),
     };
     Some((target, options))
 }
@@ -245,6 +254,7 @@ mod tests {
         let context = Context {
             locks: &locks,
             read_only: false,
+            client: crate::rbac::Client::default(),
             elapsed_ms: 0,
             can_wait: false,
             new_uuid: transact::random_uuid,

@@ -10,6 +10,7 @@ use super::commit::CommitSeq;
 use super::{Message, Output, Server};
 use crate::error::Error;
 use crate::monitor::{Spec, Version};
+use crate::rbac::Client;
 use crate::value::{Uuid, is_id};
 
 /// Which session.
@@ -25,6 +26,10 @@ pub struct SessionInfo {
     pub peer: String,
     /// It may not change anything.
     pub read_only: bool,
+    /// What it may change, in databases that know roles; everything, if empty.
+    pub role: String,
+    /// Who the client is, by its certificate.
+    pub id: Option<String>,
 }
 
 /// A monitor of a session.
@@ -62,6 +67,11 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// The client as roles see it.
+    pub(super) fn client(&self) -> Client<'_> {
+        Client { role: &self.info.role, id: self.info.id.as_deref() }
+    }
+
     pub(super) fn is_db_change_aware(&self) -> bool {
         self.db_change_aware
     }
@@ -221,11 +231,18 @@ impl Server {
             let details = format!("{method} request params must begin with <db-name>");
             return Err(Error::syntax(params, details).to_json());
         };
-        let known = self.dbs.get_key_value(name).map(|(name, _)| name.clone());
-        known.ok_or_else(|| {
+        let Some((name, db)) = self.dbs.get_key_value(name) else {
             let details = format!("{method} request specifies unknown database {name}");
-            Error::tagged("unknown database", params, details).to_json()
-        })
+            return Err(Error::tagged("unknown database", params, details).to_json());
+        };
+        if db.is_available {
+            return Ok(name.clone());
+        }
+        let details = format!(
+            "{method} request specifies database {name} which is not yet available because it has not completed joining \
+             its cluster"
+        );
+        Err(Error::new("database not available", details).to_json())
     }
 
     fn start(&mut self, session: SessionId, method: &str, id: &Value, params: Value, now: Instant) -> Reply {

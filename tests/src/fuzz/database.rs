@@ -71,7 +71,14 @@ fn next_uuid() -> Uuid {
 }
 
 fn context(locks: &BTreeSet<String>) -> Context<'_> {
-    Context { locks, read_only: false, elapsed_ms: 0, can_wait: true, new_uuid: next_uuid }
+    Context {
+        locks,
+        read_only: false,
+        client: Default::default(),
+        elapsed_ms: 0,
+        can_wait: true,
+        new_uuid: next_uuid,
+    }
 }
 
 /// A database with two rows and what they refer to.
