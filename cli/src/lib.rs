@@ -3,6 +3,7 @@
 //! - [`table_options`] — how tables are printed.
 //! - [`ctl`] — what `ovs-vsctl` and `vtep-ctl` share.
 //! - [`vsctl`] — `ovs-vsctl`.
+//! - [`vtep`] — `vtep-ctl`.
 //! - [`dbclient`] — `ovsdb-client`.
 //! - [`ovsdb_tool`] — `ovsdb-tool`.
 //! - [`appctl`] — `ovs-appctl`.
@@ -11,6 +12,7 @@
 pub mod table_options;
 pub mod ctl;
 pub mod vsctl;
+pub mod vtep;
 pub mod dbclient;
 pub mod appctl;
 pub mod ofctl;

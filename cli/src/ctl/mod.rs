@@ -6,7 +6,9 @@
 //! * [`argument`]: `COLUMN[:KEY]=VALUE` and conditions.
 //! * [`records`]: `list`, `find`, `get`, `set`, `add`, `remove`, `clear`, `create`, `destroy`, `wait-until`, `comment`.
 //! * [`show`]: the overview.
+//! * [`targets`]: controllers and managers.
 //! * [`session`]: connect, run, commit, try again, wait.
+//! * [`program`]: options, log, time limit around it.
 
 pub mod syntax;
 pub mod db;
@@ -14,4 +16,6 @@ pub mod names;
 pub mod argument;
 pub mod records;
 pub mod show;
+pub mod targets;
 pub mod session;
+pub mod program;

@@ -19,6 +19,21 @@ pub struct RowId {
     pub refers: Option<&'static str>,
 }
 
+/// Rows of names: a table, and the columns that name its rows, with the column that refers to the row meant if the name
+/// is another table's.
+macro_rules! row_ids {
+    ($($table:literal: $($name_table:literal.$column:literal $(-> $refers:literal)?),+;)*) => {
+        &[$(($table, &[$($crate::ctl::names::RowId {
+            name: ($name_table, $column),
+            key: None,
+            refers: $crate::ctl::names::row_ids!(@ $($refers)?),
+        }),+])),*]
+    };
+    (@) => { None };
+    (@ $refers:literal) => { Some($refers) };
+}
+pub(crate) use row_ids;
+
 /// What a program knows of its database.
 pub struct Naming {
     pub schema: Arc<DatabaseSchema>,

@@ -19,6 +19,14 @@ pub struct ShowTable {
     pub weak: Option<(&'static str, &'static str, &'static str)>,
 }
 
+/// Rows of [`ShowTable`]: a table, the column that names its rows, the columns to show.
+macro_rules! show {
+    ($($table:literal $name:expr, [$($column:literal),*];)*) => {
+        &[$($crate::ctl::show::ShowTable { table: $table, name: $name, columns: &[$($column),*], weak: None }),*]
+    };
+}
+pub(crate) use show;
+
 pub fn need(naming: &Naming, _: &[String], _: &Options, needs: &mut Needs) -> Result<(), String> {
     for row in naming.show {
         needs.columns(row.table, row.columns);

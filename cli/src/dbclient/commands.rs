@@ -12,6 +12,17 @@ use serde_json::{Value, json};
 use super::program::Session;
 use super::rpc::{Fatal, Rpc};
 
+/// Tells the server that the client knows that databases may come and go; an error if it `must` know of that.
+pub async fn tell_aware(rpc: &mut Rpc, must: bool) -> Result<(), Fatal> {
+    match rpc.call("set_db_change_aware", json!([true])).await? {
+        Err(error) if must => {
+            Err(format!("{}: set_db_change_aware failed ({})", rpc.name, json::text(&error)))
+        }
+        // A server that does not know of it is fine.
+        _ => Ok(()),
+    }
+}
+
 /// The databases of a server, by name.
 pub async fn databases(rpc: &mut Rpc) -> Result<Vec<String>, Fatal> {
     let reply = rpc.transact("list_dbs", json!([])).await?;
@@ -96,7 +107,7 @@ fn sorted_columns(table: &TableSchema) -> Vec<&ColumnSchema> {
 
 /// The transaction in `text`, which must be an array that begins with a database's name.
 pub fn parse_transaction(text: &str) -> Result<Value, Fatal> {
-    let transaction: Value = serde_json::from_str(text).map_err(|error| format!("\"{text}\": {error}"))?;
+    let transaction = json::parse(text).map_err(|error| format!("\"{text}\": {error}"))?;
     match &transaction {
         Value::Array(items) if items.first().is_some_and(Value::is_string) => Ok(transaction),
         _ => Err("not a valid OVSDB query".to_owned()),
@@ -238,10 +249,7 @@ pub async fn wait(session: &mut Session) -> Result<(), Fatal> {
         "removed" => (json!([]), json!([])),
         _ => return Err(format!("{state}: unknown state")),
     };
-    let aware = session.rpc.call("set_db_change_aware", json!([true])).await?;
-    if let Err(error) = aware {
-        return Err(format!("{}: set_db_change_aware failed ({})", session.rpc.name, json::text(&error)));
-    }
+    tell_aware(&mut session.rpc, true).await?;
     let wait = json!({
         "op": "wait", "table": "Database", "where": [["name", "==", database]],
         "columns": columns, "until": "==", "rows": rows,

@@ -4,8 +4,10 @@
 //! * [`program`]: options, the table of commands, which server and database are meant.
 //! * [`commands`]: the commands that ask once.
 //! * [`monitor`]: those that listen.
+//! * [`backup`]: backup and restore.
 
 pub mod rpc;
 pub mod program;
 pub mod commands;
 pub mod monitor;
+pub mod backup;

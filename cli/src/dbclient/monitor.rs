@@ -9,7 +9,7 @@ use ovsdb::value::{Datum, Uuid};
 use serde_json::{Map, Value, json};
 
 use super::commands::schema;
-use super::program::Session;
+use super::program::{Order, Session};
 use super::rpc::Fatal;
 
 /// A monitored table with the columns to print.
@@ -52,7 +52,7 @@ async fn conditional(
 ) -> Result<(), Fatal> {
     let [condition, tables @ ..] = args else { return Err("missing condition".to_owned()) };
     let text = condition;
-    let condition: Value = serde_json::from_str(text).map_err(|error| format!("\"{text}\": {error}"))?;
+    let condition = json::parse(text).map_err(|error| format!("\"{text}\": {error}"))?;
     run(session, version, tables, Some(condition), last).await
 }
 
@@ -83,8 +83,9 @@ async fn run(
         };
         add(session, table, specs, condition, &mut requests, &mut monitored)?;
     }
-    // A server that does not know of it is fine.
-    let _ = session.rpc.call("set_db_change_aware", json!([true])).await?;
+    if session.aware != Some(false) {
+        super::commands::tell_aware(&mut session.rpc, session.aware == Some(true)).await?;
+    }
     let mut params = vec![json!(session.database), Value::Null, Value::Object(requests)];
     let method = match version {
         Version::Plain => "monitor",
@@ -98,8 +99,14 @@ async fn run(
     flush();
     session.ready();
     loop {
-        let message = session.rpc.receive().await?;
-        out.notification(session, version, &message)?;
+        tokio::select! {
+            message = session.rpc.receive() => out.notification(session, version, &message?)?,
+            Some(Order::Condition(table, condition)) = session.orders.recv() => {
+                tracing::debug!(target: "ovsdb_client", "cond change {table} {condition}");
+                let params = json!([null, null, {table: [{"where": condition}]}]);
+                session.rpc.send("monitor_cond_change", &params).await?;
+            }
+        }
         flush();
     }
 }
@@ -295,10 +302,19 @@ pub async fn lock(session: &mut Session) -> Result<(), Fatal> {
     flush();
     session.ready();
     loop {
-        let message = session.rpc.receive().await?;
-        if let Some(method) = message["method"].as_str() {
-            println!("{method}\n{}", json::text(&message["params"]));
-            flush();
+        tokio::select! {
+            message = session.rpc.receive() => {
+                let message = message?;
+                match message["method"].as_str() {
+                    Some(method) => println!("{method}\n{}", json::text(&message["params"])),
+                    // To a request from the control socket.
+                    None => session.print_json(&message["result"]),
+                }
+                flush();
+            }
+            Some(Order::Lock(method, name)) = session.orders.recv() => {
+                session.rpc.send(method, &json!([name])).await?;
+            }
         }
     }
 }

@@ -13,10 +13,10 @@ use daemon::unixctl::{Command as Ctl, Host, Reply, Services, builtins};
 use ovsdb::json;
 use ovsdb::output::{Printer, Style, Table};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::rpc::{Fatal, Rpc};
-use super::{commands, monitor};
+use super::{backup, commands, monitor};
 use crate::table_options::{self, TableOption};
 
 /// What a command works on.
@@ -29,6 +29,12 @@ pub struct Session {
     pub command: &'static str,
     pub style: Style,
     timestamps: bool,
+    /// `--force`: restore in spite of differences.
+    pub force: bool,
+    /// Whether to tell the server that its databases may change; if it knows of that, unless said.
+    pub aware: Option<bool>,
+    /// What the control socket of a detached client says.
+    pub orders: mpsc::UnboundedReceiver<Order>,
     /// Tells whoever started the program that it works.
     started: Option<Started<Opt>>,
 }
@@ -55,6 +61,15 @@ impl Session {
             started.complete();
         }
     }
+}
+
+/// What a client is told while it works.
+#[derive(Debug)]
+pub enum Order {
+    /// Monitor this table by this condition from now on.
+    Condition(String, Value),
+    /// Send this request (`lock`, `steal` or `unlock`) for this lock.
+    Lock(&'static str, String),
 }
 
 /// What a command needs found out before it runs.
@@ -97,6 +112,8 @@ static COMMANDS: &[Command] = table! {
     "convert" Connection 1 1, commands::convert;
     "needs-conversion" Connection 1 1, commands::needs_conversion;
     "dump" Database 0 usize::MAX, commands::dump;
+    "backup" Database 0 0, backup::backup;
+    "restore" Database 0 0, backup::restore;
     "lock" Connection 1 1, monitor::lock;
     "steal" Connection 1 1, monitor::lock;
     "unlock" Connection 1 1, monitor::lock;
@@ -107,8 +124,11 @@ static COMMANDS: &[Command] = table! {
 enum Opt {
     Timestamp,
     Timeout,
-    /// Which servers of a cluster to use: there is one, or the remotes are tried in order.
-    Cluster,
+    /// Whether to tell the server that its databases may change.
+    Aware(bool),
+    /// Whether to use only the leader of a cluster.
+    LeaderOnly(bool),
+    Force,
     Table(TableOption),
 }
 
@@ -121,10 +141,11 @@ static PROGRAM: Program<Opt> = Program {
     options: &[
         Row::new("timestamp", None, Arg::No, Opt::Timestamp),
         Row::new("timeout", Some('t'), Arg::Required, Opt::Timeout),
-        Row::new("db-change-aware", None, Arg::No, Opt::Cluster),
-        Row::new("no-db-change-aware", None, Arg::No, Opt::Cluster),
-        Row::new("leader-only", None, Arg::No, Opt::Cluster),
-        Row::new("no-leader-only", None, Arg::No, Opt::Cluster),
+        Row::new("db-change-aware", None, Arg::No, Opt::Aware(true)),
+        Row::new("no-db-change-aware", None, Arg::No, Opt::Aware(false)),
+        Row::new("leader-only", None, Arg::No, Opt::LeaderOnly(true)),
+        Row::new("no-leader-only", None, Arg::No, Opt::LeaderOnly(false)),
+        Row::new("force", None, Arg::No, Opt::Force),
         table_row(0),
         table_row(1),
         table_row(2),
@@ -143,6 +164,9 @@ struct Line {
     args: Vec<String>,
     style: Style,
     timestamps: bool,
+    force: bool,
+    aware: Option<bool>,
+    leader_only: bool,
     /// Seconds.
     timeout: Option<u32>,
 }
@@ -173,8 +197,10 @@ pub fn main() -> ExitCode {
 /// Runs the command within its time limit.
 async fn limited(line: Line, network: &Network) -> Result<(), Fatal> {
     let timeout = line.timeout;
+    // Nobody orders a client without a control socket.
+    let (_sender, orders) = mpsc::unbounded_channel();
     tokio::select! {
-        done = work(line, network, None) => done,
+        done = work(line, network, None, orders) => done,
         () = daemon::time_limit(timeout) => Ok(()),
     }
 }
@@ -191,10 +217,13 @@ fn network(started: &Started<Opt>) -> Network {
 
 fn line(started: &Started<Opt>) -> Result<Line, Fatal> {
     let (mut style, mut timestamps, mut timeout) = (Style::default(), false, None);
+    let (mut force, mut aware, mut leader_only) = (false, None, true);
     for (option, value) in &started.own {
         match option {
             Opt::Timestamp => timestamps = true,
-            Opt::Cluster => {}
+            Opt::Aware(wanted) => aware = Some(*wanted),
+            Opt::LeaderOnly(wanted) => leader_only = *wanted,
+            Opt::Force => force = true,
             Opt::Timeout => {
                 let text = value.as_deref().unwrap_or_default();
                 match text.parse() {
@@ -215,7 +244,7 @@ fn line(started: &Started<Opt>) -> Result<Line, Fatal> {
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
         return Err(format!("unknown command '{name}'; use --help for help"));
     };
-    Ok(Line { command, args: args.to_vec(), style, timestamps, timeout })
+    Ok(Line { command, args: args.to_vec(), style, timestamps, force, aware, leader_only, timeout })
 }
 
 /// State of the control socket of a detached client.
@@ -223,6 +252,8 @@ struct Control {
     services: Services,
     /// Whether it stops taking in messages.
     blocked: watch::Sender<bool>,
+    /// To the client's work.
+    orders: mpsc::UnboundedSender<Order>,
 }
 
 impl Host for Control {
@@ -236,12 +267,26 @@ impl Control {
     fn set(&mut self, blocked: bool, already: &'static str) -> Result<Reply, String> {
         Ok(if self.blocked.send_replace(blocked) == blocked { already.into() } else { Reply::empty() })
     }
+
+    fn change_condition(&mut self, table: &str, condition: &str) -> Result<Reply, String> {
+        let value = json::parse(condition).map_err(|error| format!("\"{condition}\": {error}"))?;
+        // The client's work has ended when nobody takes it.
+        let _ = self.orders.send(Order::Condition(table.to_owned(), value));
+        Ok("condition changed".into())
+    }
+
+    fn lock(&mut self, method: &'static str, name: &str) -> Result<Reply, String> {
+        // As above.
+        let _ = self.orders.send(Order::Lock(method, name.to_owned()));
+        Ok(Reply::empty())
+    }
 }
 
 async fn detached(body: Body<Opt>, line: Line) -> (End, Services) {
     let Body { started, services, mut requests, mut signals, network } = body;
     let (blocked, paused) = watch::channel(false);
-    let mut control = Control { services, blocked };
+    let (sender, orders) = mpsc::unbounded_channel();
+    let mut control = Control { services, blocked, orders: sender };
     let mut table = builtins::<Control>();
     table.add([
         Ctl::new("ovsdb-client/block", "", 0, 0, |control: &mut Control, _| {
@@ -250,8 +295,20 @@ async fn detached(body: Body<Opt>, line: Line) -> (End, Services) {
         Ctl::new("ovsdb-client/unblock", "", 0, 0, |control: &mut Control, _| {
             control.set(false, "already unblocked")
         }),
+        Ctl::new("ovsdb-client/cond_change", "TABLE COND", 2, 2, |control: &mut Control, request| {
+            control.change_condition(request.arg(0), request.arg(1))
+        }),
+        Ctl::new("lock", "LOCK", 1, 1, |control: &mut Control, request| control.lock("lock", request.arg(0))),
+        Ctl::new("steal", "LOCK", 1, 1, |control: &mut Control, request| {
+            control.lock("steal", request.arg(0))
+        }),
+        Ctl::new("unlock", "LOCK", 1, 1, |control: &mut Control, request| {
+            control.lock("unlock", request.arg(0))
+        }),
     ]);
-    let work = gated(work(line, &network, Some(started)), paused);
+    // Of a client that locks, only standard output stays open.
+    let is_heard = !matches!(line.command.name, "lock" | "steal" | "unlock");
+    let work = gated(work(line, &network, Some(started), orders), paused);
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -259,7 +316,9 @@ async fn detached(body: Body<Opt>, line: Line) -> (End, Services) {
                 return match done {
                     Ok(()) => (End::Exit, control.services),
                     Err(text) => {
-                        eprintln!("ovsdb-client: {text}");
+                        if is_heard {
+                            eprintln!("ovsdb-client: {text}");
+                        }
                         (End::Failed, control.services)
                     }
                 };
@@ -292,15 +351,25 @@ async fn gated<T>(work: impl Future<Output = T>, mut paused: watch::Receiver<boo
 }
 
 /// Connects, finds out which database is meant, and runs the command.
-async fn work(line: Line, network: &Network, started: Option<Started<Opt>>) -> Result<(), Fatal> {
-    let Line { command, mut args, style, timestamps, .. } = line;
+async fn work(
+    line: Line,
+    network: &Network,
+    started: Option<Started<Opt>>,
+    orders: mpsc::UnboundedReceiver<Order>,
+) -> Result<(), Fatal> {
+    let Line { command, mut args, style, timestamps, force, aware, leader_only, .. } = line;
     let remotes = take_remotes(&mut args, command.min, network);
     let remotes: Vec<&str> = remotes.split(',').collect();
     let tells = command.name == "wait";
     if tells {
         tracing::info!(target: "reconnect", "{}: connecting...", remotes[0]);
     }
-    let mut rpc = Rpc::open(network, &remotes).await?;
+    // With several servers, the database must be named first, to be looked for.
+    let wanted = match command.need {
+        Need::Database if remotes.len() > 1 && args.len() > command.min => Some(args[0].as_str()),
+        _ => None,
+    };
+    let mut rpc = Rpc::open(network, &remotes, wanted, leader_only).await?;
     if tells {
         tracing::info!(target: "reconnect", "{}: connected", remotes[0]);
     }
@@ -313,7 +382,22 @@ async fn work(line: Line, network: &Network, started: Option<Started<Opt>>) -> R
     if !(command.min..=command.max).contains(&args.len()) {
         return Err(format!("invalid syntax for '{}' (use --help for help)", command.name));
     }
-    let mut session = Session { rpc, database, args, command: command.name, style, timestamps, started };
+    if aware == Some(true) {
+        commands::tell_aware(&mut rpc, true).await?;
+    }
+    let command_name = command.name;
+    let mut session = Session {
+        rpc,
+        database,
+        args,
+        command: command_name,
+        style,
+        timestamps,
+        force,
+        aware,
+        orders,
+        started,
+    };
     (command.run)(&mut session).await
 }
 
@@ -430,6 +514,12 @@ Valid commands are:
   dump [SERVER] [DATABASE] [TABLE [COLUMN]...]
     dump contents of COLUMNs, TABLE (or all tables) in DATABASE
     on SERVER to stdout
+
+  backup [SERVER] [DATABASE] > SNAPSHOT
+    dump database contents in the form of a database file
+
+  [--force] restore [SERVER] [DATABASE] < SNAPSHOT
+    restore database contents from a database file
 
   lock [SERVER] LOCK
     create or wait for LOCK in SERVER

@@ -24,20 +24,24 @@ pub struct Rpc {
 pub type Fatal = String;
 
 impl Rpc {
-    /// Connects to the first of `remotes` that answers.
-    pub async fn open(network: &Network, remotes: &[&str]) -> Result<Self, Fatal> {
+    /// Connects to the first of `remotes` that answers and, if a database is `wanted`, serves it: whose member of a
+    /// cluster is connected and, with `leader_only`, leads it.
+    pub async fn open(
+        network: &Network,
+        remotes: &[&str],
+        wanted: Option<&str>,
+        leader_only: bool,
+    ) -> Result<Self, Fatal> {
         let mut why = String::new();
         for remote in remotes {
             match network.connect(remote).await {
                 Ok(stream) => {
-                    let name = (*remote).to_owned();
-                    return Ok(Self {
-                        stream,
-                        parser: Parser::new(),
-                        next_id: 0,
-                        name,
-                        early: VecDeque::new(),
-                    });
+                    let (name, parser) = ((*remote).to_owned(), Parser::new());
+                    let mut rpc = Self { stream, parser, next_id: 0, name, early: VecDeque::new() };
+                    match wanted {
+                        Some(database) if !rpc.serves(database, leader_only).await => {}
+                        _ => return Ok(rpc),
+                    }
                 }
                 Err(error) => {
                     why = format!("failed to connect to \"{remote}\" ({})", daemon::error_text(&error))
@@ -45,6 +49,21 @@ impl Rpc {
             }
         }
         if remotes.len() > 1 { Err("no servers were available".to_owned()) } else { Err(why) }
+    }
+
+    /// Whether the server serves a database as [`Rpc::open`] wants it. One without a database `_Server` is too old for
+    /// clusters and does.
+    async fn serves(&mut self, database: &str, leader_only: bool) -> bool {
+        let select = json!({"op": "select", "table": "Database", "where": [["name", "==", database]]});
+        let reply = match self.call("transact", json!(["_Server", select])).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(_)) => return true,
+            Err(_) => return false,
+        };
+        let row = &reply[0]["rows"][0];
+        row.is_object()
+            && (row["model"] == "standalone"
+                || (row["connected"] == true && (!leader_only || row["leader"] == true)))
     }
 
     /// Sends a request and returns its id.

@@ -7,6 +7,7 @@ use crate::ctl::db::Db;
 use crate::ctl::names::Naming;
 use crate::ctl::records::rows;
 use crate::ctl::syntax::{Context, Needs, Options, Stop, Syntax};
+use crate::ctl::targets::leading_integer;
 use crate::fatal;
 
 /// The commands.
@@ -123,15 +124,6 @@ fn check_same(existing: &Bridge, fake: Option<&(String, i64)>) -> Result<(), Sto
             fatal!("\"--may-exist add-br {name} {parent} {vlan}\" but {name} {wrong}")
         }
     }
-}
-
-/// The number at the beginning of `text`, 0 if there is none: what C's `atoi` makes of it.
-pub fn leading_integer(text: &str) -> i64 {
-    let text = text.trim_start();
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let n = digits.bytes().take_while(u8::is_ascii_digit).count();
-    let value: i64 = digits[..n].parse().unwrap_or(0);
-    if text.starts_with('-') { -value } else { value }
 }
 
 /// Deletes port `name` of `bridge` with its interfaces.

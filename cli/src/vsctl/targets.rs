@@ -1,15 +1,12 @@
 //! Controllers, managers, fail mode and TLS.
 
-use std::collections::BTreeSet;
-
-use daemon::stream::is_known_target;
 use ovsdb::value::{Datum, Uuid};
 
-use super::bridge::leading_integer;
 use super::model::{Model, need};
 use crate::ctl::names::Naming;
 use crate::ctl::records::rows;
 use crate::ctl::syntax::{Context, Needs, Options, Stop, Syntax};
+use crate::ctl::targets::Targets;
 use crate::fatal;
 
 /// The commands.
@@ -50,94 +47,46 @@ fn need_ssl(_: &Naming, _: &[String], _: &Options, needs: &mut Needs) -> Result<
     Ok(())
 }
 
-/// Rows of targets that a column refers to: a bridge's controllers, the managers.
-struct Targets {
-    owner: (&'static str, Uuid, &'static str),
-    table: &'static str,
+fn of_bridge(ctx: &mut Context<'_>, real: bool) -> Result<Targets, Stop> {
+    let model = Model::read(ctx);
+    let name = ctx.args[0].clone();
+    let bridge = if real { model.real_bridge(ctx, &name)? } else { model.bridge(ctx, &name)? };
+    Ok(Targets { owner: ("Bridge", bridge.row, "controller"), table: "Controller" })
 }
 
-impl Targets {
-    fn of_bridge(ctx: &mut Context<'_>, real: bool) -> Result<Self, Stop> {
-        let model = Model::read(ctx);
-        let name = ctx.args[0].clone();
-        let bridge = if real { model.real_bridge(ctx, &name)? } else { model.bridge(ctx, &name)? };
-        Ok(Self { owner: ("Bridge", bridge.row, "controller"), table: "Controller" })
-    }
-
-    fn managers(ctx: &mut Context<'_>) -> Self {
-        Self { owner: ("Open_vSwitch", ctx.db.root(), "manager_options"), table: "Manager" }
-    }
-
-    fn rows(&self, ctx: &mut Context<'_>) -> Vec<Uuid> {
-        let (table, row, column) = self.owner;
-        ctx.db.verify(table, row, column);
-        let rows: Vec<Uuid> = ctx.db.get(table, row, column).uuids().collect();
-        rows.iter().for_each(|&target| ctx.db.verify(self.table, target, "target"));
-        rows
-    }
-
-    fn print(&self, ctx: &mut Context<'_>, unique: bool) {
-        let rows = self.rows(ctx);
-        let mut targets: Vec<String> =
-            rows.iter().map(|&row| ctx.db.text(self.table, row, "target")).collect();
-        targets.sort();
-        if unique {
-            targets = targets.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
-        }
-        targets.iter().for_each(|target| ctx.line(target));
-    }
-
-    fn replace(&self, ctx: &mut Context<'_>, targets: &[String]) {
-        for row in self.rows(ctx) {
-            ctx.db.delete(self.table, row);
-        }
-        let probe = ctx.option("--inactivity-probe").map(leading_integer);
-        let mut new = Vec::new();
-        for target in targets {
-            if !is_known_target(target) {
-                ctx.warnings.push(format!("target type \"{target}\" is possibly erroneous"));
-            }
-            let row = ctx.db.insert(self.table, None);
-            ctx.db.set(self.table, row, "target", Datum::one(target.as_str()));
-            if let Some(probe) = probe {
-                ctx.db.set(self.table, row, "inactivity_probe", Datum::one(probe));
-            }
-            new.push(row);
-        }
-        let (table, row, column) = self.owner;
-        ctx.db.set(table, row, column, Datum::set(new));
-    }
+fn managers(ctx: &mut Context<'_>) -> Targets {
+    Targets { owner: ("Open_vSwitch", ctx.db.root(), "manager_options"), table: "Manager" }
 }
 
 fn get_controller(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    Targets::of_bridge(ctx, false)?.print(ctx, false);
+    of_bridge(ctx, false)?.print(ctx, false);
     Ok(())
 }
 
 fn del_controller(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    Targets::of_bridge(ctx, true)?.replace(ctx, &[]);
+    of_bridge(ctx, true)?.replace(ctx, &[]);
     Ok(())
 }
 
 fn set_controller(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let targets = &ctx.args[1..];
-    Targets::of_bridge(ctx, true)?.replace(ctx, targets);
+    of_bridge(ctx, true)?.replace(ctx, targets);
     Ok(())
 }
 
 fn get_manager(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    Targets::managers(ctx).print(ctx, true);
+    managers(ctx).print(ctx, true);
     Ok(())
 }
 
 fn del_manager(ctx: &mut Context<'_>) -> Result<(), Stop> {
-    Targets::managers(ctx).replace(ctx, &[]);
+    managers(ctx).replace(ctx, &[]);
     Ok(())
 }
 
 fn set_manager(ctx: &mut Context<'_>) -> Result<(), Stop> {
     let targets = ctx.args;
-    Targets::managers(ctx).replace(ctx, targets);
+    managers(ctx).replace(ctx, targets);
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 
 use ovsdb::value::{Atom, Datum, Uuid};
 
-use super::bridge::leading_integer;
 use crate::ctl::names::Naming;
 use crate::ctl::records::rows;
 use crate::ctl::syntax::{Context, Needs, Options, Stop, Syntax};
+use crate::ctl::targets::leading_integer;
 use crate::fatal;
 
 /// The commands.
