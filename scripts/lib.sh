@@ -29,4 +29,15 @@ need_packages() {
     [ $rc = 0 ] || die "apt could not install: ${missing[*]}"
 }
 
+# need_python NAME...: installs what is missing of these packages of Python's package index in target/python.
+need_python() {
+    local home=$top/target/python name
+    [ -x "$home/bin/python" ] || /usr/bin/python3 -m venv "$home"
+    for name in "$@"; do
+        "$home/bin/python" -c "import $name" 2>/dev/null && continue
+        say "installing $name for Python"
+        "$home/bin/python" -m pip install --quiet --disable-pip-version-check "$name" || die "pip could not install $name"
+    done
+}
+
 need_rust() { command -v cargo > /dev/null || die "Rust is missing: install the stable toolchain with rustup"; }
