@@ -477,7 +477,8 @@ pub(super) fn answer<'a>(
         return Ok(None);
     }
     let raw = RawKey(incoming.key.into());
-    let (key, fitness) = packet::read_key(&raw, incoming.packet)?;
+    let vlan_limit = context.vlan_limit.load(Ordering::Relaxed);
+    let (key, fitness) = packet::read_key(&raw, incoming.packet, vlan_limit)?;
     let actions = incoming.actions.map(Action::decode_all).transpose()?;
     let egress_tunnel = incoming.egress_tunnel.and_then(packet::read_tunnel);
     let kind = match incoming.userdata {
@@ -504,7 +505,6 @@ pub(super) fn answer<'a>(
     };
     let Some(Answer { execute, install }) = handler.upcall(&upcall) else { return Ok(None) };
     let install = install.map(|install| {
-        let vlan_limit = context.vlan_limit.load(Ordering::Relaxed);
         let params = Params { key: &key, mask: Some(&install.mask), support: &context.support, vlan_limit };
         let is_exact = install.mask.0.words().iter().all(|word| *word == u64::MAX);
         let mask = (!is_exact).then(|| mask_from_flow(&params, &install.mask));

@@ -121,7 +121,8 @@ impl Foreign {
                 return Adoption::Left;
             }
         };
-        let parsed = odp::key_to_flow(&full.key)
+        let vlan_limit = usize::from(look.snapshot.vlan_limit.max(1));
+        let parsed = odp::key_to_flow_limited(&full.key, vlan_limit)
             .and_then(|(key, _)| odp::mask_to_flow(&full.mask, &key).map(|(mask, _)| (key, mask)));
         let (key, mut mask) = match parsed {
             Ok(parsed) => parsed,
