@@ -15,7 +15,7 @@ use crate::world::{World, ip};
 
 pub const TESTS: &[Test] = &[
     Test::bare("offload::rules_read_back", rules_read_back),
-    Test::smoke("offload::forwards", forwards),
+    Test::new("offload::forwards", forwards),
     Test::new("offload::changes", changes),
     Test::new("offload::tracks", tracks),
     Test::new("offload::says_why", says_why),
