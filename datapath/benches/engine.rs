@@ -98,7 +98,11 @@ impl Handler for FiveTuple {
         (m.tp_src, m.tp_dst) = (u16::MAX.into(), u16::MAX.into());
         let actions = vec![Action::Output(DpPort(2))];
         let _ = upcall;
-        Some(Answer { execute: actions.clone(), install: Some(Install { mask: Box::new(mask), actions }) })
+        let actions: Arc<[_]> = actions.into();
+        Some(Answer {
+            execute: Arc::clone(&actions),
+            install: Some(Install { mask: Box::new(mask), actions }),
+        })
     }
 }
 

@@ -144,7 +144,7 @@ pub type OpResult = Result<OpDone, Error>;
 
 /// A walk over the flows of a datapath. Flows that come or go meanwhile may be seen or not.
 pub trait Dump: Send {
-    /// Appends up to `max` flows to `to`; returns whether there may be more.
+    /// Appends about `max` flows to `to`, or what comes at once; returns whether there may be more.
     fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error>;
 }
 
@@ -161,10 +161,11 @@ pub fn operate_one<D: Datapath + ?Sized>(datapath: &D, op: &Op<'_>) -> OpResult 
 /// The UFID of a flow by the attribute bytes of its key: two different 64-bit mixes side by side.
 pub fn ufid_of(key: &[u8]) -> Ufid {
     let mut halves = [0x9e37_79b9_7f4a_7c15_u64, 0xc2b2_ae3d_27d4_eb4f];
-    for chunk in key.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        let word = u64::from_le_bytes(word);
+    let (words, rest) = key.as_chunks();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    for word in words.iter().chain((!rest.is_empty()).then_some(&last)) {
+        let word = u64::from_le_bytes(*word);
         for (half, multiplier) in halves.iter_mut().zip([0xff51_afd7_ed55_8ccd_u64, 0x9fb2_1c65_1e98_df25]) {
             *half = (*half ^ word).wrapping_mul(multiplier).rotate_left(29);
             *half ^= *half >> 31;

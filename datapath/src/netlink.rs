@@ -250,11 +250,11 @@ impl Batch {
     /// Sequence number and port id are filled in when it is sent.
     pub fn push(&mut self, kind: u16, flags: u16, head: &[u8], fill: impl FnOnce(&mut Writer)) {
         let start = self.bytes.len();
-        self.bytes.extend([0; 4]);
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend((flags | flag::REQUEST).to_ne_bytes());
-        self.bytes.extend([0; 8]);
-        self.bytes.extend(head);
+        let mut header = [0; HEADER];
+        header[4..6].copy_from_slice(&kind.to_ne_bytes());
+        header[6..8].copy_from_slice(&(flags | flag::REQUEST).to_ne_bytes());
+        self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(head);
         self.bytes.resize(align(self.bytes.len()), 0);
         let mut writer = Writer::after(std::mem::take(&mut self.bytes));
         fill(&mut writer);

@@ -4,6 +4,8 @@
 //! what later packets get. A slow-path flow executes the translated actions but installs a userspace action; a full
 //! flow table executes and installs nothing; `upcall/disable-megaflows` installs an exact mask.
 
+use std::sync::Arc;
+
 use flow::action::Action;
 use flow::id::{DpPort, Ufid};
 use flow::key::{Key, Mask, Tunnel};
@@ -59,14 +61,14 @@ pub struct Install {
     /// Every bit that translation looked at.
     pub mask: Box<Mask>,
     /// What later packets get.
-    pub actions: Vec<Action>,
+    pub actions: Arc<[Action]>,
 }
 
 /// What to do with a packet handed up.
 #[derive(Clone, Default)]
 pub struct Answer {
     /// Done to this packet now; empty drops it.
-    pub execute: Vec<Action>,
+    pub execute: Arc<[Action]>,
     pub install: Option<Install>,
 }
 

@@ -56,7 +56,11 @@ impl Handler for Answers {
             return Some(Answer::default());
         }
         let (mask, actions) = self.by_recirc.lock().unwrap().get(&recirc)?.clone();
-        Some(Answer { execute: actions.clone(), install: Some(Install { mask: Box::new(mask), actions }) })
+        let actions: Arc<[_]> = actions.into();
+        Some(Answer {
+            execute: Arc::clone(&actions),
+            install: Some(Install { mask: Box::new(mask), actions }),
+        })
     }
 }
 

@@ -55,7 +55,11 @@ impl Handler for Learning {
         (mask.0.dl_src, mask.0.dl_dst) = ([0xff; 6], [0xff; 6]);
         (mask.0.recirc_id, mask.0.dl_type) = (u32::MAX, u16::MAX.into());
         let actions = vec![Action::Output(DpPort(to))];
-        Some(Answer { execute: actions.clone(), install: Some(Install { mask: Box::new(mask), actions }) })
+        let actions: Arc<[_]> = actions.into();
+        Some(Answer {
+            execute: Arc::clone(&actions),
+            install: Some(Install { mask: Box::new(mask), actions }),
+        })
     }
 }
 

@@ -208,6 +208,11 @@ impl Writer {
         Self::default()
     }
 
+    /// With room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), cut: false }
+    }
+
     /// Continues after `bytes`, whose length is a multiple of four.
     pub fn after(bytes: Vec<u8>) -> Self {
         Self { bytes, cut: false }
@@ -239,10 +244,10 @@ impl Writer {
         let room = usize::from(u16::MAX) - HEADER;
         self.cut |= payload.len() > room;
         let payload = &payload[..payload.len().min(room)];
-        let len = (payload.len() + HEADER) as u16;
-        self.bytes.extend(len.to_ne_bytes());
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend(payload);
+        let len = payload.len() + HEADER;
+        self.bytes.reserve(align(len));
+        self.bytes.extend_from_slice(&header(len as u16, kind));
+        self.bytes.extend_from_slice(payload);
         self.pad();
     }
 
@@ -259,7 +264,8 @@ impl Writer {
     }
 
     pub fn put_u32(&mut self, kind: u16, value: u32) {
-        self.put(kind, &value.to_ne_bytes());
+        let ([a, b, c, d], [e, f, g, h]) = (header(HEADER as u16 + 4, kind), value.to_ne_bytes());
+        self.bytes.extend_from_slice(&[a, b, c, d, e, f, g, h]);
     }
 
     pub fn put_u64(&mut self, kind: u16, value: u64) {
@@ -280,7 +286,7 @@ impl Writer {
 
     /// Appends attributes that are coded already, as they are.
     pub fn put_coded(&mut self, attrs: &[u8]) {
-        self.bytes.extend(attrs);
+        self.bytes.extend_from_slice(attrs);
         self.pad();
     }
 
@@ -296,19 +302,26 @@ impl Writer {
 
     fn nest_typed(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
-        self.bytes.extend([0; HEADER]);
+        self.bytes.extend_from_slice(&[0; HEADER]);
         fill(self);
         let len = (self.bytes.len() - start).min(usize::from(u16::MAX) & !3);
         self.cut |= len < self.bytes.len() - start;
         self.bytes.truncate(start + len);
-        self.bytes[start..start + 2].copy_from_slice(&(len as u16).to_ne_bytes());
-        self.bytes[start + 2..start + 4].copy_from_slice(&kind.to_ne_bytes());
+        self.bytes[start..start + HEADER].copy_from_slice(&header(len as u16, kind));
         self.pad();
     }
 
     fn pad(&mut self) {
-        self.bytes.resize(align(self.bytes.len()), 0);
+        let len = self.bytes.len();
+        if !len.is_multiple_of(4) {
+            self.bytes.resize(align(len), 0);
+        }
     }
+}
+
+fn header(len: u16, kind: u16) -> [u8; HEADER] {
+    let ([a, b], [c, d]) = (len.to_ne_bytes(), kind.to_ne_bytes());
+    [a, b, c, d]
 }
 
 #[cfg(test)]

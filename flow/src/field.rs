@@ -668,14 +668,30 @@ impl Field {
         self.info().place.set(key, value);
     }
 
+    /// The value as an integer, if the field lies in a word of its length.
+    fn get_word(self, key: &Key) -> Option<u64> {
+        self.info().place.get_word(key, self.n_bytes())
+    }
+
+    /// Sets those of `bits` from `value` if the field lies in a word of its length; whether it does.
+    fn put_word(self, key: &mut Key, value: u64, bits: u64) -> bool {
+        self.info().place.put_word(key, self.n_bytes(), value, bits)
+    }
+
     /// Sets the bits of the field that are 1 in `mask` from `value`.
     pub fn set_masked(self, key: &mut Key, value: &Value, mask: &Value) {
+        if self.put_word(key, value.u64(), mask.u64()) {
+            return;
+        }
         let merged = self.get(key).merge(value, mask);
         self.set(key, &merged);
     }
 
     /// Makes the bits of `bits` significant.
     pub fn mask_bits(self, mask: &mut Mask, bits: &Value) {
+        if self.put_word(&mut mask.0, bits.u64(), bits.u64()) {
+            return;
+        }
         let bits = if self == Self::DlVlan { bits.and(&Value::from_u64(0xfff, 2)) } else { bits.clone() };
         let all = self.get(&mask.0).or(&bits);
         self.set(&mut mask.0, &all);

@@ -170,7 +170,16 @@ pub struct Key {
     pub pad3: [u8; 4],
 }
 
+/// A key of zeros.
+static ZEROS: [u64; Key::WORDS] = [0; Key::WORDS];
+
 impl Key {
+    /// A key of zeros on the heap. It is copied there: C libraries give memory that they zero themselves from no cache of theirs.
+    pub fn boxed() -> Box<Self> {
+        let zeros: &Self = zerocopy::transmute_ref!(std::hint::black_box(&ZEROS));
+        Box::new(*zeros)
+    }
+
     /// Length in 64-bit words.
     pub const WORDS: usize = size_of::<Self>() / 8;
 
@@ -216,6 +225,12 @@ impl Mask {
         let mut mask = Self::default();
         mask.0.words_mut().fill(u64::MAX);
         mask
+    }
+
+    /// As the default, on the heap: see [`Key::boxed`].
+    pub fn boxed() -> Box<Self> {
+        let zeros: &Key = zerocopy::transmute_ref!(std::hint::black_box(&ZEROS));
+        Box::new(Self(*zeros))
     }
 
     /// Whether no bit is significant.

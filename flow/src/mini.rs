@@ -7,8 +7,19 @@ use smallvec::SmallVec;
 use crate::hash;
 use crate::key::{Key, Mask};
 
+/// Words that are looked at together.
+const RUN: usize = 8;
+
 /// Bitmap words.
 const MAPS: usize = Key::WORDS.div_ceil(64);
+
+/// Which of up to 64 words are not zero.
+fn bits(words: &[u64]) -> u64 {
+    if words.iter().fold(0, |any, &word| any | word) == 0 {
+        return 0;
+    }
+    words.iter().enumerate().fold(0, |bits, (n, &word)| bits | u64::from(word != 0) << n)
+}
 
 /// A key or mask, compressed: which of its words are not zero, and those words in order.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -20,14 +31,22 @@ pub struct Mini {
 impl Mini {
     /// Compresses a key.
     pub fn new(key: &Key) -> Self {
-        let mut mini = Self::default();
-        for (map, words) in mini.map.iter_mut().zip(key.words().chunks(64)) {
-            *map = words.iter().rev().fold(0, |map, &word| map << 1 | u64::from(word != 0));
+        // Most words are zero, and most of those in long runs.
+        let mut map = [0; MAPS];
+        let (runs, rest) = key.words().as_chunks::<RUN>();
+        for (n, run) in runs.iter().enumerate() {
+            map[n * RUN / 64] |= bits(run) << (n * RUN % 64);
         }
-        let len: u32 = mini.map.iter().map(|map| map.count_ones()).sum();
-        let mut words = SmallVec::with_capacity(len as usize);
-        words.extend(mini.indices().map(|index| key.words()[index]));
-        mini.words = words;
+        map[runs.len() * RUN / 64] |= bits(rest) << (runs.len() * RUN % 64);
+        let len: u32 = map.iter().map(|map| map.count_ones()).sum();
+        let mut mini = Self { map, words: SmallVec::with_capacity(len as usize) };
+        for (words, map) in key.words().chunks(64).zip(map) {
+            let mut map = map;
+            while map != 0 {
+                mini.words.push(words[map.trailing_zeros() as usize]);
+                map &= map - 1;
+            }
+        }
         mini
     }
 
@@ -98,8 +117,12 @@ impl Mini {
 
     /// Whether every bit of `key` is also in `self`.
     pub fn covers_key(&self, key: &Key) -> bool {
-        let mine = self.expand();
-        mine.words().iter().zip(key.words()).fold(0, |lacking, (&mine, &word)| lacking | word & !mine) == 0
+        let mut rest = *key;
+        let words = rest.words_mut();
+        for (index, word) in self.iter() {
+            words[index] &= !word;
+        }
+        words.iter().fold(0, |any, &word| any | word) == 0
     }
 
     /// A hash of the whole.

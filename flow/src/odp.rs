@@ -27,7 +27,7 @@ pub use attrs::{
     NshKey, PortsKey,
 };
 pub use from_flow::{Params, key_from_flow, mask_from_flow};
-pub use to_flow::{KeyError, key_to_flow, key_to_flow_limited, mask_to_flow};
+pub use to_flow::{KeyError, key_to_flow, key_to_flow_limited, mask_to_flow, read_key};
 pub use tunnel::TunnelAttr;
 
 use crate::attr::Attrs;

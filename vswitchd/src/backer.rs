@@ -208,6 +208,13 @@ impl Backer {
         configuration.wrapping_add(snapshot.table_changes())
     }
 
+    /// What translations read now, and as [`Backer::seq`] a number that tells when it is out of date.
+    pub fn reading(&self) -> (u64, Arc<Snapshot>) {
+        let configuration = self.seq.load(Ordering::Acquire);
+        let snapshot = self.snapshot();
+        (configuration.wrapping_add(snapshot.table_changes()), snapshot)
+    }
+
     /// Whether datapath flows match only what translation looked at.
     pub fn megaflows(&self) -> bool {
         self.megaflows.load(Ordering::Relaxed)

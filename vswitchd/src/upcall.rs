@@ -90,8 +90,7 @@ impl Backer {
 
     fn miss(&self, upcall: &Upcall<'_>) -> Option<Answer> {
         let now = self.clock.now();
-        let seq = self.seq();
-        let snapshot = self.snapshot();
+        let (seq, snapshot) = self.reading();
         let (bridge, in_port) = match self.origin(&snapshot, upcall.key) {
             Ok(origin) => origin,
             Err(why) => {
@@ -105,8 +104,8 @@ impl Backer {
                 }
                 let mask = Box::new(Mask::exact());
                 return Some(Answer {
-                    execute: Vec::new(),
-                    install: Some(Install { mask, actions: Vec::new() }),
+                    execute: Arc::default(),
+                    install: Some(Install { mask, actions: Arc::default() }),
                 });
             }
         };
@@ -126,12 +125,13 @@ impl Backer {
             tcp_flags: upcall.key.tcp_flags.get(),
         };
         self.apply(&result.effects, &stats);
+        let execute: Arc<[Action]> = result.actions.into();
         let installed = if result.slow.is_empty() {
-            result.actions.clone()
+            Arc::clone(&execute)
         } else {
-            slow_path(self, bridge, result.slow, upcall.in_port, in_port)
+            slow_path(self, bridge, result.slow, upcall.in_port, in_port).into()
         };
-        let mask = if self.megaflows() { result.mask } else { exact(upcall.key) };
+        let mask = if self.megaflows() { result.mask } else { Box::new(exact(upcall.key)) };
         let recirc = RecircId(upcall.key.recirc_id);
         let recirc = if recirc.0 == 0 { None } else { self.recirc.find_ref(recirc) };
         let mut may_install = !result.avoid_caching && self.flows.has_room();
@@ -147,7 +147,7 @@ impl Backer {
                 key: upcall.key,
                 recirc,
                 mask: Mini::new(&mask.0),
-                actions: installed.as_slice().into(),
+                actions: Arc::clone(&installed),
                 kept,
                 seq: Some(seq),
                 created: now,
@@ -158,8 +158,8 @@ impl Backer {
         if self.is_threaded() && self.seq() != seq {
             self.flows.threads.wake();
         }
-        let install = may_install.then(|| Install { mask: Box::new(mask), actions: installed });
-        Some(Answer { execute: result.actions, install })
+        let install = may_install.then_some(Install { mask, actions: installed });
+        Some(Answer { execute, install })
     }
 
     fn slow(&self, upcall: &Upcall<'_>) -> Option<Answer> {
@@ -173,7 +173,7 @@ impl Backer {
         for effect in taught {
             effect.apply(&stats, &mut |deferred| self.note(Note::Deferred(deferred)));
         }
-        Some(Answer { execute: result.actions, install: None })
+        Some(Answer { execute: result.actions.into(), install: None })
     }
 
     fn userspace(&self, upcall: &Upcall<'_>, userdata: &[u8], actions: Option<&[Action]>) -> Option<Answer> {

@@ -21,7 +21,7 @@
 //!
 //! Nothing here reads a clock or a socket.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use flow::id::DpPort;
@@ -130,7 +130,7 @@ impl<T> Pool<T> {
 /// The upcalls that wait for one handler, by port.
 pub struct Fair<T> {
     limits: Limits,
-    pools: HashMap<DpPort, Pool<T>>,
+    pools: BTreeMap<DpPort, Pool<T>>,
     /// Ports with upcalls, in the order in which they are served.
     turns: VecDeque<DpPort>,
     common_free: usize,
@@ -149,7 +149,7 @@ impl<T> Fair<T> {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            pools: HashMap::new(),
+            pools: BTreeMap::new(),
             turns: VecDeque::new(),
             common_free: limits.common,
             waiting: 0,

@@ -3,7 +3,6 @@
 //! Flows go by UFID where they have one. The kernel counts time as we do, in milliseconds since boot. What only userspace
 //! knows of a key (`OVS_KEY_ATTR_PACKET_TYPE`) is left out of what the kernel gets.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use flow::action::Action;
@@ -203,8 +202,6 @@ pub(super) struct FlowDump {
     walk: Option<(Client, DumpState)>,
     /// Why it could not begin.
     failed: Option<Error>,
-    /// Flows that came with others.
-    ready: VecDeque<Flow>,
 }
 
 impl FlowDump {
@@ -214,7 +211,7 @@ impl FlowDump {
             Ok(walk) => (Some(walk), None),
             Err(error) => (None, Some(error)),
         };
-        Self { genl, dp, terse, walk, failed, ready: VecDeque::new() }
+        Self { genl, dp, terse, walk, failed }
     }
 
     fn start(genl: &Genl, dp: u32, terse: bool) -> Result<(Client, DumpState), Error> {
@@ -228,17 +225,18 @@ impl FlowDump {
         Ok((client, state))
     }
 
-    /// Reads on until something is ready or the walk is over.
-    fn read(&mut self) -> Result<(), Error> {
+    /// Reads until there are flows, or the walk is over.
+    fn read(&mut self, to: &mut Vec<Flow>) -> Result<(), Error> {
         let family = self.genl.families.flow;
-        while self.ready.is_empty() {
+        let before = to.len();
+        while to.len() == before {
             let Some((client, state)) = &mut self.walk else { return Ok(()) };
             let mut lacking = Vec::new();
-            let (ready, terse) = (&mut self.ready, self.terse);
+            let terse = self.terse;
             let result = client.dump_next(state, &mut |message| {
                 let (flow, with_actions) = decode(family, &message)?;
                 if terse || with_actions {
-                    ready.push_back(flow)
+                    to.push(flow)
                 } else {
                     lacking.push(flow)
                 }
@@ -261,18 +259,18 @@ impl FlowDump {
                 }
             }
             for flow in lacking {
-                self.complete(&flow)?;
+                self.complete(&flow, to)?;
             }
         }
         Ok(())
     }
 
     /// Asks for a flow again, whose actions did not fit beside its key.
-    fn complete(&mut self, flow: &Flow) -> Result<(), Error> {
+    fn complete(&mut self, flow: &Flow, to: &mut Vec<Flow>) -> Result<(), Error> {
         let get =
             FlowGet { key: &flow.key, ufid: Some(flow.ufid).filter(|_| flow.ufid_present), pmd: PmdId::NONE };
         match get_one(&self.genl, self.dp, &get) {
-            Ok(flow) => self.ready.push_back(flow),
+            Ok(flow) => to.push(flow),
             Err(error) if error.errno() == Errno::ENOENT => {
                 tracing::debug!(target: "dpif_netlink", "dumped flow disappeared on get");
             }
@@ -286,16 +284,13 @@ impl FlowDump {
 }
 
 impl Dump for FlowDump {
-    fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
+    fn next(&mut self, _max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        if self.ready.is_empty() {
-            self.read()?;
-        }
-        let n = self.ready.len().min(max);
-        to.extend(self.ready.drain(..n));
-        Ok(!self.ready.is_empty() || self.walk.is_some())
+        // What the kernel gives at once, which is not much.
+        self.read(to)?;
+        Ok(self.walk.is_some())
     }
 }
 

@@ -43,6 +43,9 @@ const BATCH: usize = 64;
 /// Messages that are read from one socket before anything is answered.
 const READ_BUDGET: usize = 4096;
 
+/// Messages for which there is room at the first read of a socket: making room costs, and mostly one waits.
+const FEW: usize = 4;
+
 /// Buffers that wait to be used again, and the bytes that such a one may have.
 const MAX_SPARE: usize = 2 * BATCH;
 const SPARE_BYTES: usize = 16 << 10;
@@ -240,12 +243,12 @@ struct Thread<'a> {
 /// An upcall that was answered.
 pub(super) struct Job<'a> {
     upcall: packet::Incoming<'a>,
-    key: Key,
+    key: Box<Key>,
     raw: RawKey,
     ufid: Ufid,
-    execute: Vec<Action>,
+    execute: Arc<[Action]>,
     /// Without a mask, every bit counts that the key has.
-    install: Option<(Option<RawMask>, Vec<Action>)>,
+    install: Option<(Option<RawMask>, Arc<[Action]>)>,
 }
 
 impl<'a> Thread<'a> {
@@ -297,16 +300,22 @@ impl<'a> Thread<'a> {
 
     /// Empties a socket into the queue.
     fn read(&mut self, channel: &Channel, now: Instant) {
-        for _ in 0..READ_BUDGET / MAX_SLOTS {
-            match self.mailbox.receive(&channel.socket) {
+        let (mut asked, mut left) = (FEW, READ_BUDGET);
+        while left > 0 {
+            match self.mailbox.receive_some(&channel.socket, asked) {
                 Ok(n) => {
                     self.queue(now);
                     // It was empty then.
-                    if n < MAX_SLOTS {
+                    if n < asked {
                         break;
                     }
+                    left = left.saturating_sub(n);
+                    asked = MAX_SLOTS;
                 }
-                Err(Errno::ENOBUFS) => self.report_loss(channel, now),
+                Err(Errno::ENOBUFS) => {
+                    self.report_loss(channel, now);
+                    left -= 1;
+                }
                 Err(errno) => {
                     tracing::warn!(
                         target: "dpif_netlink", rl = "1,5",
@@ -433,8 +442,11 @@ impl<'a> Thread<'a> {
         }
         let on = (&self.context.families, self.context.dp);
         self.operator.operate(&mut self.client, on, &ops, false, &mut self.results);
+        let debugging = is_debugging();
         for (op, result) in ops.iter().zip(self.results.drain(..)) {
-            report(&self.context.name, op, &result);
+            if debugging || result.is_err() {
+                report(&self.context.name, op, &result);
+            }
             if let Op::Put(put) = op
                 && let Some(ufid) = put.ufid
             {
@@ -444,11 +456,13 @@ impl<'a> Thread<'a> {
     }
 }
 
+/// Whether the log wants to know of what succeeded. It costs something to ask.
+pub(super) fn is_debugging() -> bool {
+    tracing::enabled!(target: "dpif", tracing::Level::DEBUG)
+}
+
 /// Tells the log what became of an operation, in OVS's words.
 pub(super) fn report(name: &str, op: &Op<'_>, result: &OpResult) {
-    if result.is_ok() && !tracing::enabled!(target: "dpif", tracing::Level::DEBUG) {
-        return;
-    }
     let name = format!("system@{name}");
     match op {
         Op::Put(put) => log::put(&name, put, &result.as_ref().map(|_| None).map_err(Clone::clone)),
@@ -478,7 +492,7 @@ pub(super) fn answer<'a>(
     }
     let raw = RawKey(incoming.key.into());
     let vlan_limit = context.vlan_limit.load(Ordering::Relaxed);
-    let (key, fitness) = packet::read_key(&raw, incoming.packet, vlan_limit)?;
+    let (key, fitness) = packet::read_key(incoming.key, incoming.packet, vlan_limit)?;
     let actions = incoming.actions.map(Action::decode_all).transpose()?;
     let egress_tunnel = incoming.egress_tunnel.and_then(packet::read_tunnel);
     let kind = match incoming.userdata {

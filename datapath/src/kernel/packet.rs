@@ -5,7 +5,7 @@ use flow::extract::{Metadata, extract};
 use flow::id::DpPort;
 use flow::key::{Key, MAX_VLANS, Tunnel};
 use flow::odp::attrs::code;
-use flow::odp::{Fitness, KeyAttr, RawKey, convert, key_to_flow};
+use flow::odp::{self, Fitness, KeyAttr, RawKey, convert, key_to_flow};
 use flow::proto::{PT_ETH, ethertype};
 
 use super::flow::put_actions;
@@ -99,15 +99,18 @@ pub(super) fn decode<'a>(family: Family, message: &Message<'a>) -> Result<Incomi
 ///
 /// # Errors
 /// The words for what is wrong with the kernel's key.
-pub(super) fn read_key(raw: &RawKey, packet: &[u8], vlan_limit: usize) -> Result<(Key, Fitness), Error> {
-    let (mut told, fitness) = key_to_flow(raw).map_err(|error| Error::Malformed(error.to_string().into()))?;
-    if raw.attrs().find(code::ETHERNET).is_none() {
-        let ethertype = raw.attrs().find(code::ETHERTYPE).and_then(|attr| attr.be16().ok());
-        told.packet_type = (1 << 16 | u32::from(ethertype.unwrap_or_default().get())).into();
+pub(super) fn read_key(raw: &[u8], packet: &[u8], vlan_limit: usize) -> Result<(Box<Key>, Fitness), Error> {
+    let attrs = Attrs::new(raw);
+    let mut key = Key::boxed();
+    let fitness =
+        odp::read_key(attrs, &mut key).map_err(|error| Error::Malformed(error.to_string().into()))?;
+    if attrs.find(code::ETHERNET).is_none() {
+        let ethertype = attrs.find(code::ETHERTYPE).and_then(|attr| attr.be16().ok());
+        key.packet_type = (1 << 16 | u32::from(ethertype.unwrap_or_default().get())).into();
     }
-    let mut key = Key::default();
     let vlan_limit = vlan_limit.min(MAX_VLANS) as u8;
-    extract(packet, &Metadata { vlan_limit, ..Metadata::from_key(&told) }, &mut key);
+    let metadata = Metadata { vlan_limit, ..Metadata::from_key(&key) };
+    extract(packet, &metadata, &mut key);
     Ok((key, fitness))
 }
 
@@ -244,7 +247,7 @@ mod tests {
         };
         assert_eq!(decode(FAMILY, &first(&datagram)), Ok(expected));
         // Metadata is the kernel's, the rest the packet's.
-        let (key, _) = read_key(&RawKey(key.into()), &frame, MAX_VLANS).unwrap();
+        let (key, _) = read_key(&key, &frame, MAX_VLANS).unwrap();
         assert_eq!((key.in_port, key.pkt_mark, key.dl_type.get()), (3, 7, 0x1234));
         assert_eq!((key.dl_src, key.dl_dst), (ETHERNET.src, ETHERNET.dst));
     }
@@ -252,7 +255,7 @@ mod tests {
     #[test]
     fn a_packet_without_ethernet_header_has_its_type_from_the_key() {
         let key = raw(&[KeyAttr::InPort(DpPort(3)), KeyAttr::Ethertype(ethertype::IPV4.into())]);
-        let (key, _) = read_key(&RawKey(key.into()), &[0x45; 20], MAX_VLANS).unwrap();
+        let (key, _) = read_key(&key, &[0x45; 20], MAX_VLANS).unwrap();
         assert_eq!(key.packet_type.get(), 1 << 16 | u32::from(ethertype::IPV4));
     }
 
@@ -262,7 +265,7 @@ mod tests {
         let tags = [0x88, 0xa8, 0x0f, 0xfe, 0x81, 0x00, 0, 100, 0x12, 0x34, 9, 9];
         let frame = [&ETHERNET.dst[..], &ETHERNET.src, &tags].concat();
         let seen = |limit| {
-            let (key, _) = read_key(&RawKey(key.clone().into()), &frame, limit).unwrap();
+            let (key, _) = read_key(&key, &frame, limit).unwrap();
             (key.vlans.map(|vlan| vlan.tpid.get()), key.dl_type.get())
         };
         assert_eq!(seen(MAX_VLANS), ([0x88a8, 0x8100], 0x1234));
@@ -284,7 +287,7 @@ mod tests {
         };
         assert_eq!(read(cmd::MISS, &short), "attribute 9 at offset 32 has 4 bytes of payload instead of 2");
         assert_eq!(peek_port(&message(cmd::MISS, 7, |attrs| attrs.put(attr::KEY, &[]))), None);
-        assert!(read_key(&RawKey(Box::new([9, 0, 3])), &[], MAX_VLANS).is_err());
+        assert!(read_key(&[9, 0, 3], &[], MAX_VLANS).is_err());
     }
 
     #[test]
@@ -331,7 +334,7 @@ mod tests {
             });
             peek_port(&datagram);
             if let Ok(incoming) = decode(FAMILY, &first(&datagram)) {
-                let _ = read_key(&RawKey(incoming.key.into()), incoming.packet, MAX_VLANS);
+                let _ = read_key(incoming.key, incoming.packet, MAX_VLANS);
                 let _ = incoming.egress_tunnel.and_then(read_tunnel);
                 let _ = incoming.actions.map(Action::decode_all);
             }

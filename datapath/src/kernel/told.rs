@@ -91,6 +91,13 @@ pub struct Upcalls {
 impl Upcalls {
     /// Lets `handler` answer a packet handed up, of family `ovs_packet`: the requests that the answer comes to.
     pub fn answer(&self, handler: &dyn Handler, datagram: &[u8]) -> Result<Batch, Error> {
+        let mut batch = Batch::default();
+        self.answer_to(handler, datagram, &mut batch)?;
+        Ok(batch)
+    }
+
+    /// As [`Upcalls::answer`], after what `batch` has.
+    pub fn answer_to(&self, handler: &dyn Handler, datagram: &[u8], batch: &mut Batch) -> Result<(), Error> {
         let context = Context {
             name: String::new(),
             families: self.families,
@@ -101,15 +108,14 @@ impl Upcalls {
             handler: Default::default(),
             malformed: AtomicU64::new(0),
         };
-        let mut batch = Batch::default();
         if let Some(job) = handler::answer(&context, handler, datagram)? {
             if let Some(put) = job.put() {
-                flows::push_put(&mut batch, self.families.flow, self.dp, &put, false);
+                flows::push_put(batch, self.families.flow, self.dp, &put, false);
             }
             if let Some(execute) = job.execution().filter(|execute| !packet::oversized(execute)) {
-                packet::push_execute(&mut batch, self.families.packet, self.dp, &execute);
+                packet::push_execute(batch, self.families.packet, self.dp, &execute);
             }
         }
-        Ok(batch)
+        Ok(())
     }
 }

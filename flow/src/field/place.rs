@@ -59,6 +59,34 @@ impl Place {
         Some(usize::from(ofs)..usize::from(ofs) + usize::from(len))
     }
 
+    /// The bits as an integer, if they lie in a word as long as the field's value, of `n_bytes` bytes.
+    pub(super) fn get_word(self, key: &Key, n_bytes: usize) -> Option<u64> {
+        match self {
+            Self::Word { ofs, len, shift, mask, native } if usize::from(len) == n_bytes => {
+                Some((read(key, ofs, len, native) >> shift) & mask)
+            }
+            Self::Regs { first, count: 1 } => Some(key.regs[usize::from(first)].into()),
+            _ => None,
+        }
+    }
+
+    /// Sets those of `bits` from `value` if they lie in such a word; whether they do.
+    pub(super) fn put_word(self, key: &mut Key, n_bytes: usize, value: u64, bits: u64) -> bool {
+        match self {
+            Self::Word { ofs, len, shift, mask, native } if usize::from(len) == n_bytes => {
+                let bits = bits & mask;
+                let old = read(key, ofs, len, native) & !(bits << shift);
+                write(key, ofs, len, native, old | (value & bits) << shift);
+            }
+            Self::Regs { first, count: 1 } => {
+                let reg = &mut key.regs[usize::from(first)];
+                *reg = *reg & !bits as u32 | (value & bits) as u32;
+            }
+            _ => return false,
+        }
+        true
+    }
+
     pub(super) fn get(self, key: &Key, n_bytes: usize) -> Value {
         match self {
             Self::Word { ofs, len, shift, mask, native } => {
@@ -175,6 +203,9 @@ impl VlanPart {
 
 fn read(key: &Key, ofs: u16, len: u8, native: bool) -> u64 {
     let bytes = &key.as_bytes()[usize::from(ofs)..usize::from(ofs) + usize::from(len)];
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return (if native { u32::from_ne_bytes(bytes) } else { u32::from_be_bytes(bytes) }).into();
+    }
     let mut word = [0; 8];
     if native && cfg!(target_endian = "little") {
         word[..bytes.len()].copy_from_slice(bytes);
@@ -186,6 +217,11 @@ fn read(key: &Key, ofs: u16, len: u8, native: bool) -> u64 {
 
 fn write(key: &mut Key, ofs: u16, len: u8, native: bool, value: u64) {
     let bytes = &mut key.as_mut_bytes()[usize::from(ofs)..usize::from(ofs) + usize::from(len)];
+    if let Ok(bytes) = <&mut [u8; 4]>::try_from(&mut *bytes) {
+        let value = value as u32;
+        *bytes = if native { value.to_ne_bytes() } else { value.to_be_bytes() };
+        return;
+    }
     if native && cfg!(target_endian = "little") {
         bytes.copy_from_slice(&value.to_le_bytes()[..usize::from(len)]);
     } else {

@@ -43,9 +43,8 @@ impl Prereq {
     /// Whether `key` meets the prerequisite; what is looked at becomes significant in `mask`.
     ///
     /// The EtherType and the fragment bits are not added: every translation looks at them.
-    pub fn holds(self, key: &Key, mask: Option<&mut Mask>) -> bool {
-        let mut none = Mask::default();
-        let mask = mask.unwrap_or(&mut none);
+    pub fn holds(self, key: &Key, mut mask: Option<&mut Mask>) -> bool {
+        let mask = &mut mask;
         let dl_type = dl_type(key);
         match self {
             Self::Always => true,
@@ -53,8 +52,10 @@ impl Prereq {
             Self::Arp => matches!(dl_type, ethertype::ARP | ethertype::RARP),
             Self::VlanVid => {
                 is_ethernet(key, mask) && {
-                    let seen = mask.0.vlans[0].tci.get() | VLAN_CFI;
-                    mask.0.vlans[0].tci = seen.into();
+                    if let Some(mask) = mask {
+                        let seen = mask.0.vlans[0].tci.get() | VLAN_CFI;
+                        mask.0.vlans[0].tci = seen.into();
+                    }
                     super::vlan_present(key.vlans[0].tci.get())
                 }
             }
@@ -76,30 +77,41 @@ impl Prereq {
     }
 }
 
-fn is_ethernet(key: &Key, mask: &mut Mask) -> bool {
-    mask.0.packet_type = u32::MAX.into();
+/// A mask to note in what was looked at, if anybody wants to know.
+type Noted<'a> = Option<&'a mut Mask>;
+
+fn is_ethernet(key: &Key, mask: &mut Noted<'_>) -> bool {
+    if let Some(mask) = mask {
+        mask.0.packet_type = u32::MAX.into();
+    }
     key.packet_type.get() == proto::PT_ETH
 }
 
-fn is_proto(key: &Key, mask: &mut Mask, proto: u8) -> bool {
-    mask.0.nw_proto = u8::MAX;
+fn is_proto(key: &Key, mask: &mut Noted<'_>, proto: u8) -> bool {
+    if let Some(mask) = mask {
+        mask.0.nw_proto = u8::MAX;
+    }
     key.nw_proto == proto
 }
 
-fn l4(key: &Key, mask: &mut Mask, proto: u8) -> bool {
+fn l4(key: &Key, mask: &mut Noted<'_>, proto: u8) -> bool {
     is_proto(key, mask, proto) && key.nw_frag & frag::LATER == 0
 }
 
 /// Whether the packet is a neighbour solicitation or advertisement (RFC 4861); what is looked at is added to `mask`.
-pub(crate) fn is_nd(key: &Key, mask: &mut Mask) -> bool {
+fn is_nd(key: &Key, mask: &mut Noted<'_>) -> bool {
     if dl_type(key) != ethertype::IPV6 || !is_proto(key, mask, ip::ICMPV6) {
         return false;
     }
-    mask.0.tp_dst = u16::MAX.into();
+    if let Some(mask) = mask {
+        mask.0.tp_dst = u16::MAX.into();
+    }
     if key.tp_dst.get() != 0 {
         return false;
     }
-    mask.0.tp_src = u16::MAX.into();
+    if let Some(mask) = mask {
+        mask.0.tp_src = u16::MAX.into();
+    }
     matches!(key.tp_src.get(), icmp6::NEIGHBOR_SOLICIT | icmp6::NEIGHBOR_ADVERT)
 }
 

@@ -74,7 +74,10 @@ impl Value {
 
     /// The low 64 bits.
     pub fn u64(&self) -> u64 {
-        self.u128() as u64
+        match <[u8; 4]>::try_from(self.bytes()) {
+            Ok(bytes) => u32::from_be_bytes(bytes).into(),
+            Err(_) => self.0.iter().fold(0, |v, &byte| (v << 8) | u64::from(byte)),
+        }
     }
 
     /// The low 128 bits.

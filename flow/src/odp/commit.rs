@@ -113,6 +113,9 @@ impl Committer<'_> {
         (key, base, mask): (T, T, T),
         masked_set: bool,
     ) -> Option<T> {
+        if key.as_bytes() == base.as_bytes() {
+            return None;
+        }
         let code = wrap(key).code();
         let mut needed = mask;
         let mut differs = false;

@@ -1,6 +1,7 @@
 //! A [`Key`], and a [`Mask`] over it, as attributes.
 
-use super::{KeyAttr, OdpSupport, RawKey, RawMask, convert};
+use super::attrs::code;
+use super::{KeyAttr, OdpSupport, RawKey, RawMask, convert, tunnel};
 use crate::attr::Writer;
 use crate::field::Prereq;
 use crate::id::DpPort;
@@ -27,16 +28,23 @@ impl<'a> Params<'a> {
     }
 }
 
+/// Words that a tunnel has in a key, which begins with it.
+const TUNNEL: usize = size_of::<crate::key::Tunnel>() / 8;
+const _: () = assert!(core::mem::offset_of!(Key, tunnel) == 0);
+
+/// Bytes that most keys fit in.
+const ROOM: usize = 256;
+
 /// The key as attributes.
 pub fn key_from_flow(params: &Params<'_>) -> RawKey {
-    let mut writer = Writer::new();
+    let mut writer = Writer::with_capacity(ROOM);
     Exporter { params, data: params.key, is_mask: false }.all(&mut writer);
     RawKey(writer.into_bytes().into())
 }
 
 /// `mask` as attributes, which are those that the key has.
 pub fn mask_from_flow(params: &Params<'_>, mask: &Mask) -> RawMask {
-    let mut writer = Writer::new();
+    let mut writer = Writer::with_capacity(ROOM);
     let params = Params { mask: Some(mask), ..*params };
     Exporter { params: &params, data: &mask.0, is_mask: true }.all(&mut writer);
     RawMask(writer.into_bytes().into())
@@ -53,9 +61,9 @@ impl Exporter<'_> {
     fn all(&self, out: &mut Writer) {
         self.metadata(out);
         self.conntrack(out);
-        KeyAttr::PacketType(self.data.packet_type).encode(out);
+        out.put_u32(code::PACKET_TYPE, u32::from_ne_bytes(self.data.packet_type.to_bytes()));
         if self.params.key.packet_type.get() == PT_ETH {
-            KeyAttr::Ethernet(convert::ethernet(self.data)).encode(out);
+            out.put_struct(code::ETHERNET, &convert::ethernet(self.data));
             self.vlans(0, out);
         } else {
             self.payload(out);
@@ -65,43 +73,46 @@ impl Exporter<'_> {
     fn metadata(&self, out: &mut Writer) {
         let (key, data) = (self.params.key, self.data);
         if self.params.support.recirc {
-            KeyAttr::RecircId(data.recirc_id).encode(out);
-            KeyAttr::DpHash(data.dp_hash).encode(out);
+            out.put_u32(code::RECIRC_ID, data.recirc_id);
+            out.put_u32(code::DP_HASH, data.dp_hash);
         }
-        KeyAttr::Priority(data.skb_priority).encode(out);
+        out.put_u32(code::PRIORITY, data.skb_priority);
         let t = &key.tunnel;
         let tunneled =
             t.ip_dst.get() != 0 || t.ip_src.get() != 0 || t.ipv6_dst != [0; 16] || t.ipv6_src != [0; 16];
-        if tunneled || self.is_mask {
+        let matched = || data.words()[..TUNNEL].iter().fold(0, |any, &word| any | word) != 0;
+        if self.is_mask && t.flags == 0 && !matched() {
+            out.nest(code::TUNNEL, |nest| nest.put_u8(tunnel::code::TTL, 0));
+        } else if tunneled || self.is_mask {
             KeyAttr::Tunnel(convert::tunnel_to_attrs(&data.tunnel, t, None)).encode(out);
         }
         if self.is_mask || DpPort(key.in_port) != DpPort::NONE {
-            KeyAttr::InPort(DpPort(data.in_port)).encode(out);
+            out.put_u32(code::IN_PORT, data.in_port);
         }
-        KeyAttr::SkbMark(data.pkt_mark).encode(out);
+        out.put_u32(code::SKB_MARK, data.pkt_mark);
     }
 
     fn conntrack(&self, out: &mut Writer) {
         let (key, data, support) = (self.params.key, self.data, self.params.support);
         if support.ct_state {
-            KeyAttr::CtState(data.ct_state.into()).encode(out);
+            out.put_u32(code::CT_STATE, data.ct_state.into());
         }
         if support.ct_zone {
-            KeyAttr::CtZone(data.ct_zone).encode(out);
+            out.put_u16(code::CT_ZONE, data.ct_zone);
         }
         if support.ct_mark {
-            KeyAttr::CtMark(data.ct_mark).encode(out);
+            out.put_u32(code::CT_MARK, data.ct_mark);
         }
         if support.ct_label {
-            KeyAttr::CtLabels(convert::label_to_odp(data.ct_label)).encode(out);
+            out.put(code::CT_LABELS, &convert::label_to_odp(data.ct_label));
         }
         match key.dl_type.get() {
             _ if key.ct_nw_proto == 0 => {}
             ethertype::IPV4 if support.ct_orig_tuple => {
-                KeyAttr::CtTuple4(convert::ct_tuple4(data)).encode(out)
+                out.put_struct(code::CT_ORIG_TUPLE_IPV4, &convert::ct_tuple4(data))
             }
             ethertype::IPV6 if support.ct_orig_tuple6 => {
-                KeyAttr::CtTuple6(convert::ct_tuple6(data)).encode(out)
+                out.put_struct(code::CT_ORIG_TUPLE_IPV6, &convert::ct_tuple6(data))
             }
             _ => {}
         }
@@ -116,9 +127,9 @@ impl Exporter<'_> {
             return self.payload(out);
         }
         let tpid = if truncated { key.dl_type } else { key.vlans[depth].tpid };
-        KeyAttr::Ethertype(if self.is_mask { U16::MAX_VALUE } else { tpid }).encode(out);
-        KeyAttr::Vlan(self.data.vlans[depth].tci).encode(out);
-        out.nest(super::attrs::code::ENCAP, |inner| {
+        out.put_struct(code::ETHERTYPE, if self.is_mask { &U16::MAX_VALUE } else { &tpid });
+        out.put_struct(code::VLAN, &self.data.vlans[depth].tci);
+        out.nest(code::ENCAP, |inner| {
             if !truncated {
                 self.vlans(depth + 1, inner);
             }
@@ -132,15 +143,15 @@ impl Exporter<'_> {
         if dl_type < ethertype::MIN {
             // Not Ethernet II: the key lacks the attribute and the mask is exact.
             if self.is_mask {
-                KeyAttr::Ethertype(U16::MAX_VALUE).encode(out);
+                out.put_struct(code::ETHERTYPE, &U16::MAX_VALUE);
             }
             return;
         }
-        KeyAttr::Ethertype(data.dl_type).encode(out);
+        out.put_struct(code::ETHERTYPE, &data.dl_type);
         match dl_type {
-            ethertype::IPV4 => KeyAttr::Ipv4(convert::ipv4(data, self.is_mask)).encode(out),
-            ethertype::IPV6 => KeyAttr::Ipv6(convert::ipv6(data, self.is_mask)).encode(out),
-            ethertype::ARP | ethertype::RARP => KeyAttr::Arp(convert::arp(data)).encode(out),
+            ethertype::IPV4 => out.put_struct(code::IPV4, &convert::ipv4(data, self.is_mask)),
+            ethertype::IPV6 => out.put_struct(code::IPV6, &convert::ipv6(data, self.is_mask)),
+            ethertype::ARP | ethertype::RARP => out.put_struct(code::ARP, &convert::arp(data)),
             ethertype::MPLS | ethertype::MPLS_MCAST => KeyAttr::Mpls(self.labels()).encode(out),
             ethertype::NSH => KeyAttr::Nsh(convert::nsh(data, self.is_mask)).encode(out),
             _ => {}
@@ -162,17 +173,17 @@ impl Exporter<'_> {
         let (key, data) = (self.params.key, self.data);
         match (key.nw_proto, dl_type) {
             (ip::TCP, _) => {
-                KeyAttr::Tcp(convert::ports(data)).encode(out);
+                out.put_struct(code::TCP, &convert::ports(data));
                 let matched = self.params.mask.is_some_and(|mask| mask.0.tcp_flags.get() != 0);
                 if data.tcp_flags.get() != 0 || matched {
-                    KeyAttr::TcpFlags(data.tcp_flags).encode(out);
+                    out.put_struct(code::TCP_FLAGS, &data.tcp_flags);
                 }
             }
-            (ip::UDP, _) => KeyAttr::Udp(convert::ports(data)).encode(out),
-            (ip::SCTP, _) => KeyAttr::Sctp(convert::ports(data)).encode(out),
-            (ip::ICMP, ethertype::IPV4) => KeyAttr::Icmp(convert::icmp(data)).encode(out),
+            (ip::UDP, _) => out.put_struct(code::UDP, &convert::ports(data)),
+            (ip::SCTP, _) => out.put_struct(code::SCTP, &convert::ports(data)),
+            (ip::ICMP, ethertype::IPV4) => out.put_struct(code::ICMP, &convert::icmp(data)),
             (ip::ICMPV6, ethertype::IPV6) => {
-                KeyAttr::Icmpv6(convert::icmp(data)).encode(out);
+                out.put_struct(code::ICMPV6, &convert::icmp(data));
                 // Types are 8 bits in 16: an exact mask of them is 0xff.
                 if Prereq::Nd.holds(key, None) && (!self.is_mask || data.tp_src.get() == 0xff) {
                     self.neighbor_discovery(out);
@@ -183,10 +194,10 @@ impl Exporter<'_> {
     }
 
     fn neighbor_discovery(&self, out: &mut Writer) {
-        KeyAttr::Nd(convert::nd(self.data)).encode(out);
+        out.put_struct(code::ND, &convert::nd(self.data));
         let extended = self.data.igmp_group_ip4.get() != 0 || self.data.tcp_flags.get() != 0;
         if self.params.support.nd_ext && extended {
-            KeyAttr::NdExt(convert::nd_ext(self.data)).encode(out);
+            out.put_struct(code::ND_EXTENSIONS, &convert::nd_ext(self.data));
         }
     }
 }

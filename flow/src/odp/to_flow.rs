@@ -3,7 +3,8 @@
 //! Each attribute is either expected (the attributes read so far call for it) or not, and present or not; the
 //! difference is the [`Fitness`]. Attributes of numbers beyond ours are ignored: a newer kernel's.
 
-use super::attrs::{KeyAttr, code};
+use super::TunnelAttr;
+use super::attrs::{ArpKey, Ipv4Key, Ipv6Key, KeyAttr, NshKey, code};
 use super::rows::{self, Len};
 use super::{Fitness, RawKey, RawMask, convert};
 use crate::attr::{Attr, AttrError, Attrs};
@@ -78,9 +79,14 @@ pub fn key_to_flow(raw: &RawKey) -> Result<(Key, Fitness)> {
 
 /// As [`key_to_flow`], looking at `vlan_limit` tags only.
 pub fn key_to_flow_limited(raw: &RawKey, vlan_limit: usize) -> Result<(Key, Fitness)> {
-    let mut importer = Importer { flow: Key::default(), src: None, vlan_limit };
-    let fitness = importer.all(raw.attrs())?;
-    Ok((importer.flow, fitness))
+    let mut key = Key::default();
+    let fitness = Importer { flow: &mut key, src: None, vlan_limit }.all(raw.attrs())?;
+    Ok((key, fitness))
+}
+
+/// As [`key_to_flow`], into a key that is all zeros. After an error it is of no use.
+pub fn read_key(attrs: Attrs<'_>, key: &mut Key) -> Result<Fitness> {
+    Importer { flow: key, src: None, vlan_limit: MAX_VLANS }.all(attrs)
 }
 
 /// Reads the mask that belongs to `key`. An empty mask is exact.
@@ -88,22 +94,26 @@ pub fn mask_to_flow(raw: &RawMask, key: &Key) -> Result<(Mask, Fitness)> {
     if raw.0.is_empty() {
         return Ok((wildcards::for_packet(key), Fitness::Perfect));
     }
-    let mut importer = Importer { flow: Key::default(), src: Some(key), vlan_limit: MAX_VLANS };
-    let fitness = importer.all(raw.attrs())?;
-    Ok((Mask(importer.flow), fitness))
+    let mut mask = Mask::default();
+    let fitness = Importer { flow: &mut mask.0, src: Some(key), vlan_limit: MAX_VLANS }.all(raw.attrs())?;
+    Ok((mask, fitness))
 }
+
+const SLOTS: usize = code::MAX as usize + 1;
 
 /// The attributes of one level, each with whether it was called for.
 #[derive(Default)]
 struct Found<'a> {
-    attrs: [Option<Attr<'a>>; code::MAX as usize + 1],
+    attrs: [Option<Attr<'a>>; SLOTS],
     present: u32,
     expected: u32,
 }
 
 impl<'a> Found<'a> {
-    fn new(attrs: Attrs<'a>) -> Result<Self> {
-        let mut found = Self::default();
+    /// Takes the attributes of a level, and forgets those before.
+    fn read(&mut self, attrs: Attrs<'a>) -> Result<()> {
+        let found = self;
+        (found.attrs, found.present, found.expected) = ([None; SLOTS], 0, 0);
         for attr in attrs {
             let attr = attr.map_err(|_| KeyError::Garbage)?;
             let Some(slot) = found.attrs.get_mut(usize::from(attr.kind)) else { continue };
@@ -121,7 +131,7 @@ impl<'a> Found<'a> {
             *slot = Some(attr);
             found.present |= 1 << attr.kind;
         }
-        Ok(found)
+        Ok(())
     }
 
     fn has(&self, code: u16) -> bool {
@@ -133,15 +143,14 @@ impl<'a> Found<'a> {
     }
 
     /// The attribute, expected by being there.
-    fn take(&mut self, code: u16) -> Result<Option<KeyAttr>> {
+    fn take(&mut self, code: u16) -> Option<Attr<'a>> {
         self.expected |= self.present & 1 << code;
         self.peek(code)
     }
 
     /// The attribute, expected or not.
-    fn peek(&self, code: u16) -> Result<Option<KeyAttr>> {
-        let attr = self.attrs.get(usize::from(code)).and_then(Option::as_ref);
-        Ok(attr.map(KeyAttr::decode).transpose()?)
+    fn peek(&self, code: u16) -> Option<Attr<'a>> {
+        self.attrs.get(usize::from(code)).copied().flatten()
     }
 
     /// Whether the attribute is there and not all zeros.
@@ -162,7 +171,8 @@ impl<'a> Found<'a> {
 }
 
 struct Importer<'s> {
-    flow: Key,
+    /// All zeros at first.
+    flow: &'s mut Key,
     /// The key that a mask belongs to; `None` if a key is read.
     src: Option<&'s Key>,
     vlan_limit: usize,
@@ -171,7 +181,7 @@ struct Importer<'s> {
 impl Importer<'_> {
     /// The key that decides what is expected.
     fn key(&self) -> &Key {
-        self.src.unwrap_or(&self.flow)
+        self.src.unwrap_or(&*self.flow)
     }
 
     fn is_mask(&self) -> bool {
@@ -179,7 +189,8 @@ impl Importer<'_> {
     }
 
     fn all(&mut self, attrs: Attrs<'_>) -> Result<Fitness> {
-        let mut found = Found::new(attrs)?;
+        let mut found = Found::default();
+        found.read(attrs)?;
         self.metadata(&mut found)?;
         self.conntrack(&mut found)?;
         self.tunnel(&mut found)?;
@@ -190,35 +201,35 @@ impl Importer<'_> {
             None => ethertype::is_vlan(self.flow.dl_type.get()),
         };
         if tagged {
-            return self.vlans(found);
+            return self.vlans(&mut found);
         }
         if self.is_mask() {
             // No mask of the tag means that there must be none.
             (self.flow.vlans[0].tpid, self.flow.vlans[0].tci) = (U16::MAX_VALUE, U16::MAX_VALUE);
-            if let Some(KeyAttr::Vlan(tci)) = found.take(code::VLAN)? {
-                self.flow.vlans[0].tci = tci;
+            if let Some(attr) = found.take(code::VLAN) {
+                self.flow.vlans[0].tci = attr.be16()?;
             }
         }
         Ok(self.beyond_l2(&mut found)?.unwrap_or_else(|| found.fitness()))
     }
 
     fn metadata(&mut self, found: &mut Found<'_>) -> Result<()> {
-        match found.take(code::RECIRC_ID)? {
-            Some(KeyAttr::RecircId(id)) => self.flow.recirc_id = id,
+        match found.take(code::RECIRC_ID) {
+            Some(attr) => self.flow.recirc_id = attr.u32()?,
             _ if self.is_mask() => self.flow.recirc_id = u32::MAX,
             _ => {}
         }
-        if let Some(KeyAttr::DpHash(hash)) = found.take(code::DP_HASH)? {
-            self.flow.dp_hash = hash;
+        if let Some(attr) = found.take(code::DP_HASH) {
+            self.flow.dp_hash = attr.u32()?;
         }
-        if let Some(KeyAttr::Priority(priority)) = found.take(code::PRIORITY)? {
-            self.flow.skb_priority = priority;
+        if let Some(attr) = found.take(code::PRIORITY) {
+            self.flow.skb_priority = attr.u32()?;
         }
-        if let Some(KeyAttr::SkbMark(mark)) = found.take(code::SKB_MARK)? {
-            self.flow.pkt_mark = mark;
+        if let Some(attr) = found.take(code::SKB_MARK) {
+            self.flow.pkt_mark = attr.u32()?;
         }
-        match found.take(code::IN_PORT)? {
-            Some(KeyAttr::InPort(port)) => self.flow.in_port = port.0,
+        match found.take(code::IN_PORT) {
+            Some(attr) => self.flow.in_port = attr.u32()?,
             _ if !self.is_mask() => self.flow.in_port = DpPort::NONE.0,
             _ => {}
         }
@@ -226,32 +237,33 @@ impl Importer<'_> {
     }
 
     fn conntrack(&mut self, found: &mut Found<'_>) -> Result<()> {
-        let flow = &mut self.flow;
-        if let Some(KeyAttr::CtState(state)) = found.take(code::CT_STATE)? {
-            flow.ct_state = state as u8;
+        let flow = &mut *self.flow;
+        if let Some(attr) = found.take(code::CT_STATE) {
+            flow.ct_state = attr.u32()? as u8;
         }
-        if let Some(KeyAttr::CtZone(zone)) = found.take(code::CT_ZONE)? {
-            flow.ct_zone = zone;
+        if let Some(attr) = found.take(code::CT_ZONE) {
+            flow.ct_zone = attr.u16()?;
         }
-        if let Some(KeyAttr::CtMark(mark)) = found.take(code::CT_MARK)? {
-            flow.ct_mark = mark;
+        if let Some(attr) = found.take(code::CT_MARK) {
+            flow.ct_mark = attr.u32()?;
         }
-        if let Some(KeyAttr::CtLabels(label)) = found.take(code::CT_LABELS)? {
-            flow.ct_label = convert::label_from_odp(label);
+        if let Some(attr) = found.take(code::CT_LABELS) {
+            flow.ct_label = convert::label_from_odp(attr.array()?);
         }
-        if let Some(KeyAttr::CtTuple4(tuple)) = found.take(code::CT_ORIG_TUPLE_IPV4)? {
-            convert::put_ct_tuple4(&tuple, flow);
+        if let Some(attr) = found.take(code::CT_ORIG_TUPLE_IPV4) {
+            convert::put_ct_tuple4(&attr.read()?, flow);
         }
-        if let Some(KeyAttr::CtTuple6(tuple)) = found.take(code::CT_ORIG_TUPLE_IPV6)? {
-            convert::put_ct_tuple6(&tuple, flow);
+        if let Some(attr) = found.take(code::CT_ORIG_TUPLE_IPV6) {
+            convert::put_ct_tuple6(&attr.read()?, flow);
         }
         Ok(())
     }
 
     fn tunnel(&mut self, found: &mut Found<'_>) -> Result<()> {
-        let Some(KeyAttr::Tunnel(attrs)) = found.peek(code::TUNNEL)? else { return Ok(()) };
+        let Some(attr) = found.peek(code::TUNNEL) else { return Ok(()) };
+        let attrs = TunnelAttr::decode_all(attr.nested())?;
         let is_mask = self.is_mask();
-        if !attrs.iter().any(|attr| matches!(attr, super::TunnelAttr::Ttl(_))) {
+        if !attrs.iter().any(|attr| matches!(attr, TunnelAttr::Ttl(_))) {
             return Err(KeyError::NoTtl);
         }
         let known =
@@ -264,8 +276,9 @@ impl Importer<'_> {
 
     /// Packet type and Ethernet addresses.
     fn frame(&mut self, found: &mut Found<'_>) -> Result<()> {
-        match found.take(code::PACKET_TYPE)? {
-            Some(KeyAttr::PacketType(kind)) => {
+        match found.take(code::PACKET_TYPE) {
+            Some(attr) => {
+                let kind = attr.be32()?;
                 self.flow.packet_type = kind;
                 if self.key().packet_type.get() >> 16 == PT_NS_ETHERTYPE {
                     self.flow.dl_type = U16::new(kind.get() as u16);
@@ -274,14 +287,16 @@ impl Importer<'_> {
             _ if !self.is_mask() => self.flow.packet_type = U32::new(PT_ETH),
             _ => {}
         }
-        if let Some(KeyAttr::Ethernet(eth)) = found.take(code::ETHERNET)? {
-            convert::put_ethernet(&eth, &mut self.flow);
+        if let Some(attr) = found.take(code::ETHERNET) {
+            convert::put_ethernet(&attr.read()?, self.flow);
             if !self.is_mask() {
                 self.flow.packet_type = U32::new(PT_ETH);
             }
-        } else if let Some(KeyAttr::Ethertype(kind)) = found.take(code::ETHERTYPE)?
-            && !self.is_mask()
-        {
+        } else if let Some(attr) = found.take(code::ETHERTYPE) {
+            let kind = attr.be16()?;
+            if self.is_mask() {
+                return Ok(());
+            }
             self.flow.packet_type = U32::new(pt_of_ethertype(kind.get()));
         }
         Ok(())
@@ -289,8 +304,9 @@ impl Importer<'_> {
 
     fn ethertype(&mut self, found: &mut Found<'_>) -> Result<()> {
         let src = self.src.map(|key| (key.dl_type.get(), key.packet_type.get()));
-        match (found.take(code::ETHERTYPE)?, src) {
-            (Some(KeyAttr::Ethertype(kind)), src) => {
+        match (found.take(code::ETHERTYPE), src) {
+            (Some(attr), src) => {
+                let kind = attr.be16()?;
                 self.flow.dl_type = kind;
                 match src {
                     None if kind.get() < ethertype::MIN => return Err(KeyError::Ethertype(kind.get())),
@@ -300,7 +316,7 @@ impl Importer<'_> {
                     _ => {}
                 }
             }
-            (_, None) => {
+            (None, None) => {
                 // Without an Ethernet type, the attribute of a well-known protocol tells it.
                 self.flow.dl_type = U16::new(match () {
                     () if found.has(code::IPV4) => ethertype::IPV4,
@@ -309,14 +325,14 @@ impl Importer<'_> {
                     () => ethertype::NONE,
                 });
             }
-            (_, Some((_, packet_type))) if packet_type != PT_ETH => self.flow.dl_type = U16::MAX_VALUE,
-            (_, Some((key, _))) if key < ethertype::MIN => return Err(KeyError::NoEthertypeMask),
-            _ => {}
+            (None, Some((_, packet_type))) if packet_type != PT_ETH => self.flow.dl_type = U16::MAX_VALUE,
+            (None, Some((key, _))) if key < ethertype::MIN => return Err(KeyError::NoEthertypeMask),
+            (None, Some(_)) => {}
         }
         Ok(())
     }
 
-    fn vlans(&mut self, mut found: Found<'_>) -> Result<Fitness> {
+    fn vlans(&mut self, found: &mut Found<'_>) -> Result<Fitness> {
         let mut depth = 0;
         while depth < self.vlan_limit.min(MAX_VLANS) {
             let more = match self.src {
@@ -330,10 +346,7 @@ impl Importer<'_> {
                 found.expect(code::VLAN);
                 found.expect(code::ENCAP);
             }
-            let tci = match found.take(code::VLAN)? {
-                Some(KeyAttr::Vlan(tci)) => tci,
-                _ => U16::ZERO,
-            };
+            let tci = found.take(code::VLAN).map_or(Ok(U16::ZERO), |attr| attr.be16())?;
             let encap = found.attrs[usize::from(code::ENCAP)];
             found.expected |= found.present & 1 << code::ENCAP;
             // The Ethernet type read last is the tag's; the inner one follows.
@@ -356,9 +369,9 @@ impl Importer<'_> {
                     return Err(KeyError::Cfi(tci.get()));
                 }
             }
-            found = Found::new(encap.nested())?;
-            self.ethertype(&mut found)?;
-            if let Some(fitness) = self.beyond_l2(&mut found)? {
+            found.read(encap.nested())?;
+            self.ethertype(found)?;
+            if let Some(fitness) = self.beyond_l2(found)? {
                 return Ok(fitness);
             }
             depth += 1;
@@ -380,7 +393,7 @@ impl Importer<'_> {
         if !self.is_mask() {
             found.expect(l3);
         }
-        if let Some(attr) = found.peek(l3)? {
+        if let Some(attr) = found.peek(l3) {
             self.network(&attr)?;
             if self.is_mask() {
                 if found.nonzero(l3) && self.flow.dl_type != U16::MAX_VALUE {
@@ -396,25 +409,31 @@ impl Importer<'_> {
         Ok(None)
     }
 
-    fn network(&mut self, attr: &KeyAttr) -> Result<()> {
+    fn network(&mut self, attr: &Attr<'_>) -> Result<()> {
         let is_mask = self.is_mask();
         let fragment =
             |name, kind| convert::frag_from_odp(kind, is_mask).ok_or(KeyError::Frag { name, kind });
-        match attr {
-            KeyAttr::Ipv4(ip) => {
-                convert::put_ipv4(ip, &mut self.flow);
+        match attr.kind {
+            code::IPV4 => {
+                let ip: Ipv4Key = attr.read()?;
+                convert::put_ipv4(&ip, self.flow);
                 self.flow.nw_frag = fragment("OVS_KEY_ATTR_IPV4", ip.frag)?;
             }
-            KeyAttr::Ipv6(ip) => {
-                convert::put_ipv6(ip, &mut self.flow);
+            code::IPV6 => {
+                let ip: Ipv6Key = attr.read()?;
+                convert::put_ipv6(&ip, self.flow);
                 self.flow.nw_frag = fragment("OVS_KEY_ATTR_IPV6", ip.frag)?;
             }
-            KeyAttr::Arp(arp) if !is_mask && arp.op.get() > 0xff => {
-                return Err(KeyError::ArpOpcode(arp.op.get()));
+            code::ARP => {
+                let arp: ArpKey = attr.read()?;
+                if !is_mask && arp.op.get() > 0xff {
+                    return Err(KeyError::ArpOpcode(arp.op.get()));
+                }
+                convert::put_arp(&arp, self.flow);
             }
-            KeyAttr::Arp(arp) => convert::put_arp(arp, &mut self.flow),
-            KeyAttr::Nsh(nsh) => {
-                convert::put_nsh(nsh, &mut self.flow);
+            code::NSH => {
+                let nsh = NshKey::decode(attr.nested())?;
+                convert::put_nsh(&nsh, self.flow);
                 let mdtype = self.flow.nsh.mdtype;
                 if !is_mask && nsh.md1.is_some() && mdtype != 1 {
                     return Err(KeyError::NshMd1(mdtype));
@@ -429,7 +448,11 @@ impl Importer<'_> {
         if !self.is_mask() {
             found.expect(code::MPLS);
         }
-        let Some(KeyAttr::Mpls(labels)) = found.take(code::MPLS)? else { return Ok(None) };
+        let Some(KeyAttr::Mpls(labels)) =
+            found.take(code::MPLS).map(|attr| KeyAttr::decode(&attr)).transpose()?
+        else {
+            return Ok(None);
+        };
         for (slot, label) in self.flow.mpls_lse[..MAX_MPLS].iter_mut().zip(&labels) {
             *slot = *label;
         }
@@ -460,18 +483,18 @@ impl Importer<'_> {
         if !self.is_mask() {
             found.expect(l4);
         }
-        let attr = found.peek(l4)?;
+        let attr = found.peek(l4);
         match &attr {
-            Some(KeyAttr::Tcp(ports) | KeyAttr::Udp(ports) | KeyAttr::Sctp(ports)) => {
-                convert::put_ports(ports, &mut self.flow);
+            Some(attr) if matches!(l4, code::ICMP | code::ICMPV6) => {
+                convert::put_icmp(&attr.read()?, self.flow);
             }
-            Some(KeyAttr::Icmp(icmp) | KeyAttr::Icmpv6(icmp)) => convert::put_icmp(icmp, &mut self.flow),
-            _ => {}
+            Some(attr) => convert::put_ports(&attr.read()?, self.flow),
+            None => {}
         }
         if l4 == code::TCP
-            && let Some(KeyAttr::TcpFlags(flags)) = found.take(code::TCP_FLAGS)?
+            && let Some(attr) = found.take(code::TCP_FLAGS)
         {
-            self.flow.tcp_flags = flags;
+            self.flow.tcp_flags = attr.be16()?;
         }
         if l4 == code::ICMPV6 && attr.is_some() && Prereq::Nd.holds(self.key(), None) {
             self.neighbor_discovery(found)?;
@@ -491,14 +514,14 @@ impl Importer<'_> {
             found.expect(code::ND);
         }
         let (kind, subtype) = (self.flow.tp_src.get(), self.flow.tp_dst.get());
-        if let Some(KeyAttr::Nd(nd)) = found.take(code::ND)? {
-            convert::put_nd(&nd, &mut self.flow);
+        if let Some(attr) = found.take(code::ND) {
+            convert::put_nd(&attr.read()?, self.flow);
             if self.is_mask() && found.nonzero(code::ND) && kind != 0xff {
                 return Err(KeyError::MaskedIcmp(kind));
             }
         }
-        if let Some(KeyAttr::NdExt(ext)) = found.take(code::ND_EXTENSIONS)? {
-            convert::put_nd_ext(&ext, &mut self.flow);
+        if let Some(attr) = found.take(code::ND_EXTENSIONS) {
+            convert::put_nd_ext(&attr.read()?, self.flow);
             if self.is_mask() && found.nonzero(code::ND_EXTENSIONS) && (kind, subtype) != (0xff, 0xff) {
                 return Err(KeyError::MaskedIcmp(kind));
             }

@@ -254,7 +254,8 @@ impl Handler for Echo {
             Kind::Miss => (vec![Action::Output(upcall.in_port)], wildcards::for_packet(upcall.key)),
             Kind::Action { actions, .. } => (actions?.to_vec(), Mask::exact()),
         };
-        let install = Some(Install { mask: Box::new(mask), actions: actions.clone() });
+        let actions: Arc<[_]> = actions.into();
+        let install = Some(Install { mask: Box::new(mask), actions: Arc::clone(&actions) });
         Some(Answer { execute: actions, install })
     }
 }

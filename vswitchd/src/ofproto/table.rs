@@ -218,18 +218,21 @@ impl Tables {
         mut flows: Option<&mut Vec<Arc<Rule>>>,
     ) -> Option<Landing> {
         let received_on = OfPort(u16::try_from(key.in_port).unwrap_or(OfPort::NONE.0));
-        let mut key = Key { in_port: start.in_port.0.into(), ..*key };
-        if key.nw_frag & frag::ANY != 0 {
-            match self.fragments() {
-                FragHandling::NxMatch => {}
-                FragHandling::Normal => (key.tp_src, key.tp_dst) = (0.into(), 0.into()),
-                FragHandling::Drop | FragHandling::Reassemble => {
-                    (start.visited)(start.table, true);
-                    let rule = self.internal.drop_fragments.load_full()?;
-                    return Some(Landing { rule, table: start.table });
-                }
+        let handling = if key.nw_frag & frag::ANY == 0 { FragHandling::NxMatch } else { self.fragments() };
+        if matches!(handling, FragHandling::Drop | FragHandling::Reassemble) {
+            (start.visited)(start.table, true);
+            let rule = self.internal.drop_fragments.load_full()?;
+            return Some(Landing { rule, table: start.table });
+        }
+        // A key is long: most need no copy.
+        let mut changed = None;
+        if handling == FragHandling::Normal || key.in_port != u32::from(start.in_port.0) {
+            let changed = changed.insert(Key { in_port: start.in_port.0.into(), ..*key });
+            if handling == FragHandling::Normal {
+                (changed.tp_src, changed.tp_dst) = (0.into(), 0.into());
             }
         }
+        let key = changed.as_ref().unwrap_or(key);
         let mut last = start.table;
         let mut miss = TableMiss::Continue;
         for table in (start.table.0..N_TABLES).map(TableId).filter(|&id| id != INTERNAL || id == start.table)
@@ -238,7 +241,7 @@ impl Tables {
             let found = self.lookup_conjunctive(
                 start.version,
                 table,
-                &key,
+                key,
                 wildcards.as_deref_mut(),
                 flows.as_deref_mut(),
             );

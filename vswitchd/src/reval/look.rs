@@ -23,9 +23,9 @@ const MAY_WRAP: u64 = u64::MAX / 4 * 3;
 /// What becomes of a flow.
 pub(super) enum Verdict {
     Keep,
-    Change(Vec<Action>, Kept),
+    Change(Arc<[Action]>, Kept),
     /// Put in again, with a mask that sees more.
-    Replace(Box<Mask>, Vec<Action>, Kept),
+    Replace(Box<Mask>, Arc<[Action]>, Kept),
     Delete,
 }
 
@@ -189,13 +189,13 @@ impl Look<'_> {
                 let same = *actions == *state.actions;
                 (state.kept, state.seq, state.teaching) = (kept, Some(self.seq), false);
                 if !same {
-                    state.actions = actions.into();
+                    state.actions = actions;
                     batch.put(self, ukey, state, Request::Modify);
                 }
             }
             Verdict::Replace(mask, actions, kept) => {
                 state.mask = Mini::new(&mask.0);
-                state.actions = actions.into();
+                state.actions = actions;
                 batch.put(self, ukey, state, Request::Replace);
                 (state.kept, state.seq, state.teaching) = (kept, Some(self.seq), false);
             }
@@ -226,7 +226,7 @@ impl Look<'_> {
         };
         if !covered {
             return match state.teaching {
-                true => Verdict::Replace(Box::new(result.mask), actions, kept),
+                true => Verdict::Replace(result.mask, actions.into(), kept),
                 false => Verdict::Delete,
             };
         }
@@ -234,7 +234,7 @@ impl Look<'_> {
         if same && same_effects(&kept, &state.kept) {
             return Verdict::Keep;
         }
-        Verdict::Change(actions, kept)
+        Verdict::Change(actions.into(), kept)
     }
 
     /// Counts the packets that came since the last time.

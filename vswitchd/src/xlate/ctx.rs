@@ -23,6 +23,9 @@ use super::snapshot::{Bridge, BridgeId, Bundle, Port};
 use super::{Input, RecircRef, trace};
 use crate::ofproto::{Pin, Rule, Version};
 
+/// Effects that there is room for at first: a table has two.
+const EFFECTS: usize = 8;
+
 /// One translation under way.
 pub(super) struct Ctx<'a> {
     pub input: &'a Input<'a>,
@@ -36,7 +39,7 @@ pub(super) struct Ctx<'a> {
     pub key: Key,
     /// The packet as the datapath's actions so far make it.
     pub base: Key,
-    pub wc: Mask,
+    pub wc: Box<Mask>,
     pub odp: Vec<Action>,
     pub stack: Vec<Value>,
     pub rule: Option<Arc<Rule>>,
@@ -91,21 +94,16 @@ pub(super) struct Retained {
 
 impl<'a> Ctx<'a> {
     pub fn new(input: &'a Input<'a>) -> Self {
-        let mut key = *input.key;
-        key.in_port = input.in_port.0.into();
-        key.actset_output = OfPort::UNSET.0.into();
-        let mut base = key;
-        base.tunnel = Tunnel::new_zeroed();
         let tlvs = input.bridge.tables.tlvs();
-        Self {
+        let mut ctx = Self {
             input,
             bridge: input.bridge,
             pin: input.pin.clone().unwrap_or_else(|| input.bridge.tables.pin()),
             _options: tlv::enter(Arc::clone(&tlvs)),
             tlvs,
-            key,
-            base,
-            wc: Mask::default(),
+            key: *input.key,
+            base: *input.key,
+            wc: Mask::boxed(),
             odp: Vec::new(),
             stack: Vec::new(),
             rule: input.rule.clone(),
@@ -117,7 +115,7 @@ impl<'a> Ctx<'a> {
             encap_data: None,
             table: TableId(0),
             cookie: u64::MAX,
-            orig_priority: key.skb_priority,
+            orig_priority: input.key.skb_priority,
             sflow_outputs: 0,
             sflow_port: DpPort(0),
             exit: false,
@@ -136,13 +134,19 @@ impl<'a> Ctx<'a> {
             error: None,
             slow: SlowReasons::empty(),
             recircs: Vec::new(),
-            effects: Vec::new(),
+            effects: Vec::with_capacity(EFFECTS),
             avoid_caching: false,
             port: None,
             tree: input.trace.then(Tree::default),
             place: Place::default(),
             recirculations: Vec::new(),
+        };
+        for key in [&mut ctx.key, &mut ctx.base] {
+            key.in_port = input.in_port.0.into();
+            key.actset_output = OfPort::UNSET.0.into();
         }
+        ctx.base.tunnel = Tunnel::new_zeroed();
+        ctx
     }
 
     /// The version of the present bridge's tables.

@@ -39,7 +39,7 @@ pub fn translate(input: &Input<'_>) -> Output {
     ctx.finish_actions();
     let quiet = [DropReason::Congestion, DropReason::ForwardingDisabled];
     Output {
-        key: ctx.key,
+        key: input.trace.then(|| Box::new(ctx.key)),
         mask: ctx.wc,
         actions: ctx.odp,
         slow: ctx.slow,

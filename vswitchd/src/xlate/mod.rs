@@ -107,9 +107,9 @@ pub struct Input<'a> {
 
 /// What a translation gives.
 pub struct Output {
-    /// The key after all actions.
-    pub key: Key,
-    pub mask: Mask,
+    /// The key after all actions, if the translation is traced.
+    pub key: Option<Box<Key>>,
+    pub mask: Box<Mask>,
     /// Empty after an error, or an explicit drop.
     pub actions: Vec<Action>,
     /// Why the packets must pass through userspace.

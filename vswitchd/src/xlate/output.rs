@@ -8,12 +8,13 @@ use flow::action::Action;
 use flow::cookie::SlowReasons;
 use flow::field::NoNames;
 use flow::id::{DpPort, OfPort, TableId};
-use flow::key::{REGS, Tunnel};
+use flow::key::{EthAddr, Key, MAX_VLANS, REGS, Tunnel, Vlan};
 use flow::odp::commit::commit_tunnel;
 use flow::proto::{PT_ETH, pt_of_ethertype};
 use openflow::action::{Enqueue, OutputReg, OutputTrunc};
 use openflow::msg::port::PortConfig;
 use zerocopy::FromZeros;
+use zerocopy::big_endian::{U16, U32};
 
 use super::controller::reason;
 use super::ctx::Ctx;
@@ -22,6 +23,29 @@ use super::report::Kind;
 use super::snapshot::Port;
 use super::table::How;
 use crate::tunnel::{self, TunnelPort};
+
+/// What of a packet's header an output may change for itself.
+struct Header {
+    vlans: [Vlan; MAX_VLANS],
+    nw_tos: u8,
+    macs: [EthAddr; 2],
+    dl_type: U16,
+    packet_type: U32,
+}
+
+impl Header {
+    fn of(key: &Key) -> Self {
+        let macs = [key.dl_dst, key.dl_src];
+        let (vlans, nw_tos, dl_type, packet_type) = (key.vlans, key.nw_tos, key.dl_type, key.packet_type);
+        Self { vlans, nw_tos, macs, dl_type, packet_type }
+    }
+
+    fn restore(self, key: &mut Key) {
+        (key.vlans, key.nw_tos) = (self.vlans, self.nw_tos);
+        [key.dl_dst, key.dl_src] = self.macs;
+        (key.packet_type, key.dl_type) = (self.packet_type, self.dl_type);
+    }
+}
 
 impl<'a> Ctx<'a> {
     /// The `output` action. `controller_len`: bytes to send if the port is the controller.
@@ -160,7 +184,8 @@ impl<'a> Ctx<'a> {
         if !self.may_output(port) {
             return;
         }
-        let old = self.key;
+        let old = Header::of(&self.key);
+        let tunnel = port.tunnel.as_ref().map(|_| self.key.tunnel);
         if port.packets == Packets::LegacyL3 && self.key.packet_type.get() == PT_ETH {
             self.key.packet_type = pt_of_ethertype(self.key.dl_type.get()).into();
             self.pending_encap = false;
@@ -179,17 +204,16 @@ impl<'a> Ctx<'a> {
         }
         self.set_queue_dscp(port);
         if port.tunnel.as_ref().is_none_or(|tunnel| self.enter_tunnel(port, tunnel)) {
-            self.send(port, old.tunnel);
+            self.send(port, tunnel.as_ref());
         }
-        let key = &mut self.key;
-        key.tunnel = old.tunnel;
-        (key.vlans, key.nw_tos) = (old.vlans, old.nw_tos);
-        (key.dl_dst, key.dl_src) = (old.dl_dst, old.dl_src);
-        (key.packet_type, key.dl_type) = (old.packet_type, old.dl_type);
+        if let Some(tunnel) = tunnel {
+            self.key.tunnel = tunnel;
+        }
+        old.restore(&mut self.key);
     }
 
-    /// Sends the packet by the datapath's port; `tunnel` is what actions see of outer headers.
-    fn send(&mut self, port: &Port, tunnel: Tunnel) {
+    /// Sends the packet by the datapath's port; `tunnel` is what actions see of outer headers, if that is not what the packet has.
+    fn send(&mut self, port: &Port, tunnel: Option<&Tunnel>) {
         if port.odp != DpPort::NONE {
             self.commit();
             match port.tunnel {
@@ -197,7 +221,9 @@ impl<'a> Ctx<'a> {
                 _ => self.put_output(port.odp),
             }
         }
-        self.key.tunnel = tunnel;
+        if let Some(tunnel) = tunnel {
+            self.key.tunnel = *tunnel;
+        }
         if let Some(bundle) = port.bundle.and_then(|id| self.bridge.bundle(id)) {
             self.mirror_egress(bundle);
         }

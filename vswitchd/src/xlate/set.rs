@@ -93,15 +93,14 @@ impl Ctx<'_> {
             if !dst.field.is_tunnel() {
                 dst.mask_bits(&mut self.wc);
             }
-            let value = src.get(&self.key);
-            dst.set(&mut self.key, &value);
+            dst.copy_from(&mut self.key, src);
         }
         self.report_subfield(dst);
     }
 
     /// Writes a subfield as if it had been read too.
     pub(super) fn load(&mut self, dst: &Subfield, value: u64) {
-        dst.set(&mut self.key, &Value::from_u64(value, 8));
+        dst.set_u64(&mut self.key, value);
         dst.mask_bits(&mut self.wc);
     }
 

@@ -34,7 +34,7 @@ pub struct BundleId(pub u32);
 #[derive(Clone, Default)]
 pub struct Snapshot {
     bridges: HashMap<BridgeId, Arc<Bridge>>,
-    ports: HashMap<DpPort, (BridgeId, OfPort)>,
+    ports: BTreeMap<DpPort, (Arc<Bridge>, OfPort)>,
     tunnels: Tunnels<(BridgeId, OfPort)>,
     /// What the datapath can do.
     pub features: Option<Arc<Features>>,
@@ -70,7 +70,7 @@ impl Snapshot {
         for bridge in bridges {
             for port in bridge.ports.values().filter(|port| port.odp != DpPort::NONE) {
                 let Some(tunnel) = &port.tunnel else {
-                    this.ports.insert(port.odp, (bridge.id, port.ofp));
+                    this.ports.insert(port.odp, (Arc::clone(&bridge), port.ofp));
                     continue;
                 };
                 // Two that ask for the same are refused before they come here.
@@ -124,7 +124,6 @@ impl Snapshot {
     /// The bridge and port that a datapath port is.
     pub fn port_of(&self, odp: DpPort) -> Option<(&Arc<Bridge>, &Port)> {
         let (bridge, ofp) = self.ports.get(&odp)?;
-        let bridge = self.bridges.get(bridge)?;
         Some((bridge, bridge.ports.get(ofp)?))
     }
 }

@@ -127,10 +127,11 @@ impl Ctx<'_> {
         honor_table_miss: bool,
     ) -> Option<Found> {
         let bridge = self.bridge;
-        let mut visits = Vec::new();
+        let version = self.version();
+        let effects = &mut self.effects;
         let mut conjunctive = self.tree.is_some().then(Vec::new);
         let start = Start {
-            version: self.version(),
+            version,
             table,
             in_port,
             may_packet_in,
@@ -139,12 +140,11 @@ impl Ctx<'_> {
             port_sends_misses: &|port| {
                 bridge.ports.get(&port).is_some_and(|port| !port.config.contains(PortConfig::NO_PACKET_IN))
             },
-            visited: &mut |table, matched| visits.push((table, matched)),
+            visited: &mut |table, matched| {
+                effects.push(Effect::Table { tables: Arc::clone(&bridge.tables), table, matched });
+            },
         };
         let landing = bridge.tables.lookup_from(start, &self.key, Some(&mut self.wc), conjunctive.as_mut());
-        for (table, matched) in visits {
-            self.effect(Effect::Table { tables: Arc::clone(&bridge.tables), table, matched });
-        }
         let Landing { rule, table } = landing?;
         self.effect(Effect::Rule(Arc::clone(&rule)));
         Some(Found { rule, table, conjunctive: conjunctive.unwrap_or_default() })

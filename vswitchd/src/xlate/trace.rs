@@ -205,8 +205,10 @@ impl Tracer<'_> {
     }
 
     fn describe(&self, initial: &Key, key: &Key, result: &Output, ports: &KeyNames, out: &mut String) {
-        let last =
-            if result.key == *initial { "unchanged".to_owned() } else { key_to_string(&result.key, ports) };
+        let last = match result.key.as_deref() {
+            Some(last) if last != initial => key_to_string(last, ports),
+            _ => "unchanged".to_owned(),
+        };
         let _ = writeln!(out, "\nFinal flow: {last}");
         let megaflow = FullMatch::new(key, &result.mask);
         let _ = writeln!(out, "Megaflow: {}", match_to_string(&megaflow, None, ports));

@@ -87,7 +87,6 @@ fn miss(worker: &mut Worker, vector: &mut Vector, at: usize, key: &Key, handler:
 fn put(worker: &mut Worker, vector: &Vector, at: usize, key: &Key, install: Install) -> bool {
     let Install { mut mask, actions } = install;
     complete_mask(&mut mask);
-    let actions: Arc<[_]> = actions.into();
     let new = New { ufid: crate::ufid_of(key.as_bytes()), key, mask: &mask, actions: Arc::clone(&actions) };
     match worker.flows.insert(new) {
         Ok(flow) => {

@@ -227,6 +227,9 @@ impl Lookup<'_> {
     /// Whether some trie shows that no rule can match that has the prefix lengths `prefixes`, of those fields that
     /// begin in `words`. If so, the bits of the field that show it are in `wildcards`.
     fn tries_exclude(&mut self, prefixes: [u8; TRIES], words: &[MaskWord], wildcards: &mut Mask) -> bool {
+        if prefixes == [0; TRIES] {
+            return false;
+        }
         for (i, FieldTrie { field, trie }) in self.tries.iter().enumerate() {
             let len = prefixes[i];
             if len == 0 || !words.iter().any(|word| word.index == field.word()) {

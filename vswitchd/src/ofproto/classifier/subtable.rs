@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use flow::key::{Key, Mask};
@@ -129,6 +129,9 @@ pub struct Subtable<R> {
     indices: Vec<HashMap<u64, AtomicU32, BuildMixed>>,
     rules: HashMap<Values, Equals<R>, BuildMixed>,
     ports: Option<Ports>,
+    /// Whether the last lookup found something: then the next one looks for the rule at once. What is found there would
+    /// have been found by stages, and its whole mask noted.
+    likely: AtomicBool,
 }
 
 /// Byte offset of `tp_src`, followed by `tp_dst`.
@@ -160,6 +163,7 @@ impl<R: Entry> Subtable<R> {
                 len: u8::try_from(32 - ports.trailing_zeros()).expect("1 to 32"),
                 trie: Trie::default(),
             }),
+            likely: AtomicBool::new(true),
             mask,
         }
     }
@@ -205,6 +209,27 @@ impl<R: Entry> Subtable<R> {
 
     /// As [`Self::find`], and adds to `wildcards` the bits that it looked at.
     pub fn find_noting(
+        &self,
+        lookup: &mut Lookup<'_>,
+        prefixes: [u8; TRIES],
+        wildcards: &mut Mask,
+    ) -> Option<Arc<R>> {
+        let likely = self.likely.load(Ordering::Relaxed);
+        if likely {
+            let found = self.find(lookup.version, lookup.key);
+            if found.is_some() {
+                self.note(self.mask.len(), wildcards);
+                return found;
+            }
+        }
+        let found = self.find_by_stages(lookup, prefixes, wildcards);
+        if found.is_some() != likely {
+            self.likely.store(found.is_some(), Ordering::Relaxed);
+        }
+        found
+    }
+
+    fn find_by_stages(
         &self,
         lookup: &mut Lookup<'_>,
         prefixes: [u8; TRIES],

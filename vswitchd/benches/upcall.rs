@@ -1,0 +1,105 @@
+//! What answering a packet that the kernel hands up costs: from the bytes of the upcall to those of the requests that install a
+//! flow and send the packet on. `scripts/bench upcall` runs it with the `dist` profile; under `valgrind --tool=callgrind` it
+//! tells where instructions go.
+//!
+//!     upcall [PACKETS]    each is of a flow of its own (100000)
+
+mod shelf;
+
+use std::sync::Arc;
+
+use datapath::kernel::genl::{Families, Family};
+use datapath::kernel::told::Upcalls;
+use datapath::netlink::Batch;
+use flow::attr::Writer;
+use flow::id::DpPort;
+use flow::odp::{EthernetKey, Ipv4Key, KeyAttr, OdpSupport, PortsKey};
+use vswitchd::backer::Backer;
+
+const PACKETS: u32 = 100_000;
+
+/// Attributes of `ovs_packet`.
+const PACKET: u16 = 1;
+const KEY: u16 = 2;
+const MISS: u8 = 1;
+
+fn families() -> Families {
+    let family = |id| Family { id, version: 1 };
+    Families {
+        datapath: family(30),
+        vport: family(31),
+        flow: family(32),
+        packet: family(33),
+        meter: None,
+        ct_limit: None,
+        vport_group: 0,
+    }
+}
+
+/// An Ethernet frame with a short UDP datagram.
+fn frame(n: u32) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 32, 17, 0, 0];
+    frame.extend((0x0a00_0000 | n).to_be_bytes());
+    frame.extend([11, 0, 0, 1, 4, 0, 0, 9, 0, 26, 0, 0]);
+    frame.resize(60, 0);
+    frame
+}
+
+/// The key of [`frame`] as Linux 6.1 gives it.
+fn put_key(nest: &mut Writer, n: u32) {
+    let ip = Ipv4Key {
+        src: (0x0a00_0000 | n).into(),
+        dst: 0x0b00_0001.into(),
+        proto: 17,
+        tos: 0,
+        ttl: 32,
+        frag: 0,
+    };
+    let attrs = [
+        KeyAttr::RecircId(0),
+        KeyAttr::DpHash(0),
+        KeyAttr::Priority(0),
+        KeyAttr::InPort(DpPort(1)),
+        KeyAttr::SkbMark(0),
+        KeyAttr::CtState(0),
+        KeyAttr::CtZone(0),
+        KeyAttr::CtMark(0),
+        KeyAttr::CtLabels([0; 16]),
+        KeyAttr::Ethernet(EthernetKey { src: [2, 0, 0, 0, 0, 1], dst: [2, 0, 0, 0, 0, 2] }),
+        KeyAttr::Ethertype(0x800.into()),
+        KeyAttr::Ipv4(ip),
+        KeyAttr::Udp(PortsKey { src: 1024.into(), dst: 9.into() }),
+    ];
+    attrs.iter().for_each(|attr| attr.encode(nest));
+}
+
+fn main() {
+    let packets = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(PACKETS);
+    let (_shelf, backer, clock) = shelf::switch(2 * packets as usize);
+    let families = families();
+    let upcalls = Upcalls { families, dp: 3, support: OdpSupport::ALL, vlan_limit: 1, clock };
+    let mut batch = Batch::default();
+    let datagrams = (0..packets).map(|n| {
+        batch.clear();
+        batch.push(families.packet.id, 0, &families.packet.header(MISS, 3), |attrs| {
+            attrs.put(PACKET, &frame(n));
+            attrs.nest(KEY, |nest| put_key(nest, n));
+        });
+        batch.bytes().to_vec()
+    });
+    let datagrams = datagrams.collect::<Vec<_>>();
+    let began = std::time::Instant::now();
+    answer(&upcalls, &backer, &datagrams);
+    let each = began.elapsed().as_secs_f64() * 1e6 / f64::from(packets);
+    println!("upcall answered {each:6.2} us");
+}
+
+#[inline(never)]
+fn answer(upcalls: &Upcalls, backer: &Arc<Backer>, datagrams: &[Vec<u8>]) {
+    let mut requests = Batch::default();
+    for datagram in datagrams {
+        requests.clear();
+        upcalls.answer_to(&**backer, datagram, &mut requests).expect("it is well formed");
+        assert_eq!(requests.len(), 2, "a put and an execution");
+    }
+}
