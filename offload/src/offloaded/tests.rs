@@ -495,7 +495,7 @@ impl Handler for Installs {
         (bits.in_port, bits.recirc_id, bits.nw_frag) = (u32::MAX, u32::MAX, flow::key::frag::MASK);
         bits.dl_type = u16::MAX.into();
         bits.pkt_mark = if upcall.key.pkt_mark == 0 { 0 } else { u32::MAX };
-        let actions = vec![Action::Output(DpPort(2))];
+        let actions: Arc<[Action]> = Arc::new([Action::Output(DpPort(2))]);
         let install = Some(Install { mask: Box::new(mask), actions: actions.clone() });
         Some(Answer { execute: actions, install })
     }
