@@ -176,12 +176,13 @@ fn a_string_of_a_gigabyte_is_refused() {
 fn what_is_no_json_ends_one_connection_only() {
     let server = Server::start("garbage");
     let deep = format!("{{\"id\":1,\"method\":\"echo\",\"params\":{}", "[".repeat(100_000));
-    let cases: [&[u8]; 8] = [
+    let cases: [&[u8]; 9] = [
         deep.as_bytes(),
         br#"{"id":1,"method":"echo","params":[1e999999]}"#,
         b"{\"id\":1,\"method\":\"echo\",\"params\":[\"\xff\xfe\"]}",
         br#"{"id":1,"method":"echo","params":["\ud800"]}"#,
         b"{\"id\":1,\"method\":\"echo\",\"params\":[\"\0\"]}",
+        br#"{"id":1,"method":"echo","params":["\u0000"]}"#,
         b"}",
         br#"{"id":1 "method"}"#,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -194,7 +195,7 @@ fn what_is_no_json_ends_one_connection_only() {
         assert_eq!(server.ask("echo", &json!(["others"])), json!(["others"]));
     }
     // These are JSON: the transaction is refused, the connection stays.
-    for text in ["\"\\u0000\"", "123456789012345678901234567890", "[\"set\",[\"a\",\"a\"]]"] {
+    for text in ["123456789012345678901234567890", "[\"set\",[\"a\",\"a\"]]"] {
         let value: Value = serde_json::from_str(text).unwrap();
         let results =
             server.ask("transact", &json!(["Db", {"op": "insert", "table": "T", "row": {"text": value}}]));
