@@ -146,7 +146,7 @@ fn play(world: &World, first: &str, command: &str) {
         _ if command.contains("ping") => "ovs-appctl revalidator/wait; ovs-appctl revalidator/wait",
         // A flow that is met before the one that leads to it is found out to be without use by the next pass only.
         _ if command.contains("del-flows") => {
-            "ovs-appctl revalidator/wait; ovs-ofctl add-flow br0 table=9,actions=drop; ovs-appctl revalidator/wait"
+            "ovs-appctl revalidator/wait; ovs-ofctl add-flow br0 table=9,actions=drop; ovs-ofctl del-flows br0 table=9; ovs-appctl revalidator/wait"
         }
         _ => "ovs-appctl revalidator/wait",
     };

@@ -44,7 +44,11 @@ fn forwards(world: &World) {
     world.ping("a", &ip(2));
     world.tcp("a", &ip(2), "b");
     let shown = flows(world, "tc");
-    assert!(shown.contains("in_port(p-a)") && shown.contains("actions:p-b, placement:tc"), "{shown}");
+    assert!(
+        shown.contains("in_port(p-a)") && shown.contains("actions:p-b, placement:tc"),
+        "{}",
+        flows(world, "all")
+    );
     assert!(rules(world, "p-a").contains("action order 1: mirred (Egress Redirect to device p-b)"));
     // Rules count what went through, and flows of OpenFlow what rules counted.
     world.sh("ovs-ofctl del-flows br0; ovs-ofctl add-flow br0 priority=1,actions=normal");
@@ -76,7 +80,11 @@ fn changes(world: &World) {
     world.ping("a", "10.1.0.99");
     world.tcp("a", "10.1.0.99", "b");
     let shown = rules(world, "p-a");
-    assert!(shown.contains("pedit action pipe") && shown.contains("csum (iph, tcp)"), "{shown}");
+    assert!(
+        shown.contains("pedit action pipe") && shown.contains("csum (iph, tcp)"),
+        "{shown}{}",
+        flows(world, "all")
+    );
     let shown = flows(world, "tc");
     assert!(shown.contains(&format!("set(ipv4(dst={}", ip(2))), "{shown}");
     world.check_end();
@@ -273,4 +281,7 @@ fn rules_read_back(world: &World) {
     // Another program reads them, too.
     let shown = world.sh("tc filter show dev p1 ingress");
     assert_eq!(shown.matches("handle 0x").count(), ROWS.len(), "{shown}");
+    // A test ends with a look at its daemons.
+    world.switch.start_database();
+    world.switch.start_switch(&[]);
 }
