@@ -6,7 +6,7 @@
 //! * [`link`], [`addr`], [`route`], [`rule`], [`neigh`]: one kind of object each: its messages as values, and requests.
 //! * [`state`]: what is known of all of them and what the main loop was told. Sans I/O.
 //! * [`monitor`]: the thread that keeps it current.
-//! * [`tc`]: queueing disciplines and policers of a device.
+//! * [`hook`]: what filters of packets hang from, for all who have some. [`tc`]: queueing disciplines and policers of a device.
 //!
 //! A socket speaks for the network namespace that its maker was in.
 
@@ -18,4 +18,5 @@ pub mod rule;
 pub mod neigh;
 pub mod state;
 pub mod monitor;
+pub mod hook;
 pub mod tc;

@@ -18,6 +18,7 @@ use flow::key::EthAddr;
 use sys::errno::Errno;
 
 use crate::Error;
+use crate::linux::hook::Hooks;
 use crate::linux::monitor::Versions;
 use crate::linux::tc::Shaper;
 use crate::user::port::Io;
@@ -308,6 +309,7 @@ pub struct Netdevs {
     dummies: AtomicU32,
     versions: Mutex<Option<Versions>>,
     tunnels: Arc<tunnel::Shared>,
+    hooks: Arc<Hooks>,
 }
 
 impl Netdevs {
@@ -382,6 +384,11 @@ impl Netdevs {
     /// What tells whether devices of the kernel changed, if somebody listens.
     pub fn link_versions(&self) -> Option<Versions> {
         lock(&self.versions).clone()
+    }
+
+    /// What filters of devices hang from.
+    pub fn hooks(&self) -> &Arc<Hooks> {
+        &self.hooks
     }
 
     /// What tunnels share.

@@ -9,12 +9,14 @@
 //! * `hook`: flows that answers to upcalls install.
 //! * `dump`: walks.
 //! * `meters`: meters as limits that rules share.
+//! * `adopt`: rules that an earlier process left.
 //! * `delegate`: everything else is the inner datapath's.
 
 mod operate;
 mod hook;
 mod dump;
 mod meters;
+mod adopt;
 mod delegate;
 
 use std::collections::{BTreeMap, HashMap};
@@ -38,9 +40,8 @@ use crate::ports::{Port, Ports};
 use crate::prio::Priorities;
 use crate::rule::{Device, Rule, Support, Surroundings};
 use crate::table::{Job, Table};
-use crate::tc::Hook;
 use crate::tc::filter::{Id, cls};
-use crate::tc::qdisc;
+use crate::tc::{Hook, On};
 
 /// Refused flows that are tried again after a dump, at most.
 const MAX_RETRIES: usize = 64;
@@ -167,6 +168,11 @@ impl Offloaded {
     }
 }
 
+/// Where packets of a port of that type come into the switch.
+fn hook_of(kind: &str) -> Hook {
+    if kind == "internal" { Hook::Egress } else { Hook::Ingress }
+}
+
 impl Shared {
     fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
@@ -184,23 +190,30 @@ impl Shared {
         }
     }
 
-    /// Lets a port have rules, if it is a device that can.
-    fn attach(&self, number: DpPort, name: &str, kind: &str) {
+    /// The interface index of a port that may have rules.
+    fn index_of(&self, number: DpPort, name: &str) -> Option<u32> {
         // The datapath's own port is no way in.
         if number == DpPort::LOCAL || name == self.inner.name() {
-            return;
+            return None;
         }
-        let Some(ifindex) = Links::new().ok().and_then(|links| links.index(name).ok()) else { return };
-        self.attach_device(number, name, kind, ifindex);
+        Links::new().ok()?.index(name).ok()
+    }
+
+    /// Lets a port have rules, if it is a device that can.
+    fn attach(&self, number: DpPort, name: &str, kind: &str) {
+        if let Some(ifindex) = self.index_of(number, name) {
+            self.attach_device(number, name, kind, ifindex);
+        }
     }
 
     fn attach_device(&self, number: DpPort, name: &str, kind: &str, ifindex: u32) {
-        let hook = if kind == "internal" { Hook::Egress } else { Hook::Ingress };
+        let hook = hook_of(kind);
         match self.table.attach(ifindex, hook) {
             Ok(()) => {
                 let tunnel = kind_of_port(name).is_some();
                 let device = Device { ifindex, block: None, hook, tunnel };
                 self.ports.insert(number, Port { name: name.to_owned(), device });
+                self.adopt(name, &device);
             }
             Err(error) => {
                 let detail = error.detail().unwrap_or_default();
@@ -212,7 +225,7 @@ impl Shared {
     /// Takes the rules of a port that goes, and forgets its flows.
     fn detach(&self, number: DpPort) {
         let Some(port) = self.ports.remove(number) else { return };
-        let on = qdisc::place(port.device.ifindex, port.device.block);
+        let on = On::of(port.device.ifindex, port.device.block);
         if let Err(error) = self.table.detach(port.device.ifindex, port.device.hook) {
             tracing::info!(target: "dpif_offload_tc", "{}: rules remain: {error}", port.name);
         }
@@ -289,7 +302,7 @@ impl Shared {
         let port = DpPort(key.in_port);
         let device = self.ports.device(port).ok_or(Reason::Port(port))?;
         let prio = self.priorities.of(rule.protocol, &rule.key).ok_or(Reason::Priorities)?;
-        let on = qdisc::place(device.ifindex, device.block);
+        let on = On::of(device.ifindex, device.block);
         let mut id =
             Id { on, hook: device.hook, chain: rule.chain, prio, protocol: rule.protocol, handle: 0 };
         let old = self.places.hard(ufid);
@@ -298,11 +311,13 @@ impl Shared {
             Some(old) if Id { handle: 0, ..old.id } == id => old.id.handle,
             _ => self.new_handle(),
         };
-        let mut flags = self.flags.load(Ordering::Relaxed);
-        if device.tunnel {
-            flags &= !cls::SKIP_SW;
-        }
-        Ok(Prepared { rule, id, old, flags })
+        Ok(Prepared { rule, id, old, flags: self.flags_on(&device) })
+    }
+
+    /// Flags of new rules of a device.
+    fn flags_on(&self, device: &Device) -> u32 {
+        let flags = self.flags.load(Ordering::Relaxed);
+        if device.tunnel { flags & !cls::SKIP_SW } else { flags }
     }
 
     fn new_handle(&self) -> u32 {

@@ -10,14 +10,42 @@ const FIRST: u16 = 5;
 
 /// Which priority rules of a shape have. They are never given back: masks recur.
 #[derive(Default)]
-pub struct Priorities(Mutex<HashMap<(u16, FlowerKey), u16>>);
+pub struct Priorities(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    by_shape: HashMap<(u16, FlowerKey), u16>,
+    /// The highest that was given out.
+    last: Option<u16>,
+}
 
 impl Priorities {
     /// The priority of rules of this EtherType and shape; `None` if there are no more.
     pub fn of(&self, protocol: u16, key: &FlowerKey) -> Option<u16> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = FIRST.checked_add(u16::try_from(known.len()).ok()?)?;
-        Some(*known.entry((protocol, key.shape())).or_insert(next))
+        let shape = (protocol, key.shape());
+        if let Some(prio) = known.by_shape.get(&shape) {
+            return Some(*prio);
+        }
+        let next = known.last.map_or(Some(FIRST), |last| last.checked_add(1))?;
+        known.last = Some(next);
+        known.by_shape.insert(shape, next);
+        Some(next)
+    }
+
+    /// Takes up the priority of a rule that is there already. Whether rules of its shape may have it.
+    pub fn adopt(&self, protocol: u16, key: &FlowerKey, prio: u16) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shape = (protocol, key.shape());
+        if let Some(there) = known.by_shape.get(&shape) {
+            return *there == prio;
+        }
+        if prio < FIRST || known.by_shape.values().any(|there| *there == prio) {
+            return false;
+        }
+        known.last = known.last.max(Some(prio));
+        known.by_shape.insert(shape, prio);
+        true
     }
 }
 
@@ -40,5 +68,10 @@ mod tests {
         assert_eq!(of(0x800, key(KeyField::TcpSrc, 1)), 6);
         assert_eq!(of(0x86dd, key(KeyField::TcpDst, 1)), 7);
         assert_eq!(of(0x800, key(KeyField::TcpDst, 3)), 5);
+        // A rule that was there before has its own, if no other shape has it.
+        let adopt = |field, prio| priorities.adopt(0x800, &key(field, 9), prio);
+        assert_eq!([4, 5, 9].map(|prio| adopt(KeyField::UdpDst, prio)), [false, false, true]);
+        assert_eq!([5, 6].map(|prio| adopt(KeyField::TcpSrc, prio)), [false, true]);
+        assert_eq!([KeyField::UdpDst, KeyField::UdpSrc].map(|field| of(0x800, key(field, 1))), [9, 10]);
     }
 }

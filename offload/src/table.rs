@@ -1,9 +1,10 @@
 //! Where rules are: the kernel, by pipelined requests, or a table in memory that stands for it in tests.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use datapath::Error;
+use datapath::linux::hook::{Hooks, User};
 use datapath::linux::rtnl::Rtnl;
 use datapath::netlink::{Batch, Client, DumpState, Outcome, Pool};
 use sys::errno::Errno;
@@ -12,7 +13,7 @@ use sys::netlink::NETLINK_ROUTE;
 use crate::tc::action::{ActStats, Police, TcAction};
 use crate::tc::filter::{self, Filter, Id};
 use crate::tc::key::FlowerKey;
-use crate::tc::{Hook, On, limit, qdisc};
+use crate::tc::{Hook, On, limit};
 
 /// A request.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,7 @@ pub trait Table: Send + Sync {
     /// The kernel's: the device is gone.
     fn dump(&self, on: On, hook: Hook, terse: bool) -> Result<Box<dyn Rules>, Error>;
 
-    /// Has a device be without rules, and take some.
+    /// Has a device take rules. Those that are there already stay.
     ///
     /// # Errors
     /// The kernel's: the device is gone, or takes none.
@@ -87,12 +88,7 @@ pub trait Rules: Send {
 /// The kernel's rules. Each thread that asks has a socket for itself meanwhile.
 pub struct Netlink {
     pool: Arc<Pool>,
-}
-
-impl Default for Netlink {
-    fn default() -> Self {
-        Self { pool: Arc::new(Pool::new(NETLINK_ROUTE)) }
-    }
+    hooks: Arc<Hooks>,
 }
 
 /// Bytes of the longest request there is, about: all keys and a full list of actions.
@@ -113,6 +109,21 @@ fn read(payload: &[u8]) -> Done {
 }
 
 impl Netlink {
+    /// Rules hang from what `hooks` own.
+    pub fn new(hooks: Arc<Hooks>) -> Self {
+        Self { pool: Arc::new(Pool::new(NETLINK_ROUTE)), hooks }
+    }
+
+    /// Deletes all rules of a device, priority by priority.
+    fn clear(&self, ifindex: u32, hook: Hook) -> Result<(), Error> {
+        let mut lots = BTreeSet::new();
+        let mut rules = self.dump(On::Device(ifindex), hook, true)?;
+        while rules.next(&mut |filter| lots.extend([Id { handle: 0, ..filter.id }]))? {}
+        let jobs: Vec<_> = lots.into_iter().map(Job::Del).collect();
+        let bad = |error: &Error| !matches!(error.errno(), Errno::ENOENT | Errno::EINVAL | Errno::ENODEV);
+        self.submit(&jobs).into_iter().filter_map(Result::err).find(bad).map_or(Ok(()), Err)
+    }
+
     fn send(client: &mut Client, jobs: &[Job<'_>], results: &mut Vec<Done>) {
         let mut batch = Batch::default();
         let first = results.len();
@@ -187,9 +198,7 @@ impl Table for Netlink {
     }
 
     fn attach(&self, ifindex: u32, hook: Hook) -> Result<(), Error> {
-        let mut rtnl = Rtnl::open()?;
-        qdisc::remove(&mut rtnl, ifindex, hook)?;
-        qdisc::add(&mut rtnl, ifindex, hook, None).map(|_| ())
+        self.hooks.hold(&mut Rtnl::open()?, ifindex, User::Rules, hook).map(|_| ())
     }
 
     fn limit(&self, police: &Police) -> Result<(), Error> {
@@ -205,7 +214,13 @@ impl Table for Netlink {
     }
 
     fn detach(&self, ifindex: u32, hook: Hook) -> Result<(), Error> {
-        qdisc::remove(&mut Rtnl::open()?, ifindex, hook)
+        if self.hooks.release(&mut Rtnl::open()?, ifindex, User::Rules, hook)? {
+            return Ok(());
+        }
+        match self.clear(ifindex, hook) {
+            Err(error) if error.errno() == Errno::ENODEV => Ok(()),
+            cleared => cleared,
+        }
     }
 }
 

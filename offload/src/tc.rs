@@ -4,14 +4,15 @@
 //! * [`key`]: what a rule matches; [`options`]: tunnel options within it.
 //! * [`action`]: what a rule does.
 //! * [`filter`]: whole rules, as they are put, deleted and told.
-//! * [`qdisc`]: what rules hang from; [`limit`]: limits that rules share.
+//! * [`limit`]: limits that rules share.
 
 pub mod key;
 pub mod options;
 pub mod action;
 pub mod filter;
-pub mod qdisc;
 pub mod limit;
+
+pub use datapath::linux::hook::Hook;
 
 /// Bytes of `struct tcmsg`.
 pub const HEADER: usize = 20;
@@ -19,9 +20,6 @@ pub const HEADER: usize = 20;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
 
-/// The parent of `ingress` and `clsact` (`TC_H_CLSACT`), and their handle.
-const CLSACT: u32 = 0xffff_fff1;
-const HANDLE: u32 = 0xffff_0000;
 /// The classes that rules are of (`TC_H_MIN_INGRESS`, `TC_H_MIN_EGRESS`).
 const INGRESS: u32 = 0xffff_fff2;
 const EGRESS: u32 = 0xffff_fff3;
@@ -40,13 +38,14 @@ pub enum On {
     Block(u32),
 }
 
-/// Which packets of a device are looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Hook {
-    /// Those that it received.
-    Ingress,
-    /// Those that it is about to send: what a host sends by an internal port comes into the switch so.
-    Egress,
+impl On {
+    /// Where the rules of a device are: on it, or in the block that it shares.
+    pub const fn of(ifindex: u32, block: Option<u32>) -> Self {
+        match block {
+            Some(block) => Self::Block(block),
+            None => Self::Device(ifindex),
+        }
+    }
 }
 
 /// `struct tcmsg`.

@@ -1,5 +1,7 @@
 //! Flows as rules of traffic control, in the kernel's own software (`tc-policy=skip_hw`).
 
+use std::sync::Arc;
+
 use flow::action;
 use flow::id::DpPort;
 use flow::odp::{self, NoNames};
@@ -241,7 +243,7 @@ impl Surroundings for Devices {
 
 /// Puts the rule of each row on a device of this namespace and reads it back; what came out differently.
 fn read_back(devices: &Devices) -> Vec<String> {
-    let table = Netlink::default();
+    let table = Netlink::new(Arc::default());
     table.attach(devices.0[0], Hook::Ingress).expect("a device takes rules");
     let mut wrong = Vec::new();
     for (at, (flow, actions)) in ROWS.iter().enumerate() {

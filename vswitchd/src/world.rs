@@ -232,7 +232,7 @@ impl Outside for World {
             })?;
             let support =
                 ::offload::rule::Support { chains: opened.shares_recirculation(), ..Default::default() };
-            let table = Box::new(::offload::table::Netlink::default());
+            let table = Box::new(::offload::table::Netlink::new(Arc::clone(self.netdevs.hooks())));
             let offloaded = Arc::new(Offloaded::new(opened, table, Arc::clone(&self.clock), support));
             offloaded.configure(&self.other_config)?;
             self.offloaded = Some(Arc::clone(&offloaded));

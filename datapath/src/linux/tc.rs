@@ -8,7 +8,7 @@
 //!
 //! * [`psched`]: the kernel's units. [`root`]: disciplines in general, and their table.
 //! * [`htb`], [`hfsc`]: those with classes; [`sfq`], [`codel`], [`fq_codel`], [`netem`]: those without.
-//! * [`police`]: limits to what is received.
+//! * [`police`]: limits to what is received, as filters in what [`Hooks`] own.
 
 pub mod psched;
 pub mod root;
@@ -21,13 +21,14 @@ pub mod netem;
 pub mod police;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flow::attr::{Attr, Attrs, Writer};
 use flow::time::Instant;
 use sys::errno::Errno;
 use sys::link::Links;
 
+use super::hook::{Hooks, User};
 use super::rtnl::flag::{CREATE, ECHO, EXCL};
 use super::rtnl::{Message, Rtnl};
 use crate::Error;
@@ -42,6 +43,7 @@ const RTM_NEWTCLASS: u16 = 40;
 const RTM_DELTCLASS: u16 = 41;
 const RTM_GETTCLASS: u16 = 42;
 const RTM_NEWTFILTER: u16 = 44;
+const RTM_DELTFILTER: u16 = 45;
 
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
@@ -147,6 +149,7 @@ pub struct Told {
 /// Traffic control of one device.
 pub struct Shaper {
     name: String,
+    hooks: Arc<Hooks>,
     inner: Mutex<Inner>,
 }
 
@@ -157,13 +160,14 @@ struct Inner {
     /// The device's number when the rest was read: another device of the same name has nothing of it.
     index: u32,
     installed: Option<Installed>,
-    policing: Option<Policing>,
+    /// With the number of the discipline that it is in, if it limits anything.
+    policing: Option<(Policing, Option<u64>)>,
 }
 
 impl Shaper {
-    /// For the device of that name, whether it is there or not.
-    pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), inner: Mutex::default() }
+    /// For the device of that name, whether it is there or not. Its filters hang from what `hooks` own.
+    pub fn new(name: &str, hooks: Arc<Hooks>) -> Self {
+        Self { name: name.to_owned(), hooks, inner: Mutex::default() }
     }
 
     /// The types that [`Shaper::set_qos`] takes.
@@ -268,7 +272,8 @@ impl Shaper {
         let mut inner = self.lock();
         let index = Links::new()?.index(&self.name)?;
         inner.notice(index);
-        if inner.policing == Some(wanted) {
+        let held = self.hooks.serial(index, User::Policing);
+        if inner.policing == Some((wanted, held)) {
             return Ok(());
         }
         inner.policing = None;
@@ -276,8 +281,8 @@ impl Shaper {
         let Inner { rtnl: Some(rtnl), psched: Some(psched), .. } = &mut *inner else {
             return Err(Errno::EIO.into());
         };
-        police::install(rtnl, &self.name, index, &wanted, *psched)?;
-        inner.policing = Some(wanted);
+        let held = police::install(rtnl, &self.hooks, (&self.name, index), &wanted, *psched)?;
+        inner.policing = Some((wanted, held));
         Ok(())
     }
 
@@ -509,21 +514,6 @@ fn parse_stats(stats: &Attr<'_>) -> Option<QueueStats> {
     Some(found)
 }
 
-/// Removes or adds the discipline of what is received.
-fn ingress(rtnl: &mut Rtnl, index: u32, add: bool) -> Result<(), Error> {
-    const TC_H_INGRESS: u32 = 0xffff_fff1;
-    let head = header(index, TC_H_INGRESS & 0xffff_0000, TC_H_INGRESS, 0);
-    let (kind, flags) = if add { (RTM_NEWQDISC, EXCL | CREATE) } else { (RTM_DELQDISC, 0) };
-    let done = rtnl.execute(kind, flags, &head, |attrs| {
-        attrs.put_str(TCA_KIND, "ingress");
-        attrs.put(TCA_OPTIONS, &[]);
-    });
-    match done {
-        Err(error) if !add && matches!(error.errno(), Errno::ENOENT | Errno::EINVAL) => Ok(()),
-        done => done,
-    }
-}
-
 /// Adds a filter to what is received that does what `action` writes: `kind` and the attribute that takes actions.
 fn ingress_filter(
     rtnl: &mut Rtnl,
@@ -536,6 +526,14 @@ fn ingress_filter(
         attrs.put_str(TCA_KIND, kind);
         attrs.nest(TCA_OPTIONS, |options| options.nest(actions, action));
     })
+}
+
+/// Removes a filter of what is received. None there is no error.
+fn remove_ingress_filter(rtnl: &mut Rtnl, head: &[u8; HEADER], kind: &str) -> Result<(), Error> {
+    match rtnl.execute(RTM_DELTFILTER, 0, head, |attrs| attrs.put_str(TCA_KIND, kind)) {
+        Err(error) if matches!(error.errno(), Errno::ENOENT | Errno::EINVAL) => Ok(()),
+        removed => removed,
+    }
 }
 
 #[cfg(test)]

@@ -91,6 +91,8 @@ impl Datapath for Offloaded {
         let number = self.shared.inner.port_add(device, requested)?;
         if self.shared.is_on() {
             self.shared.attach(number, &device.datapath_port(), device.kind());
+        } else {
+            self.shared.disown(number, &device.datapath_port(), device.kind());
         }
         Ok(number)
     }

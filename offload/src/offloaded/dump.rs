@@ -9,12 +9,13 @@ use flow::attr::{Attrs, Writer};
 use flow::id::Ufid;
 use flow::odp::attrs::code;
 use flow::odp::{Params, RawKey, RawMask, key_from_flow, mask_from_flow};
+use sys::errno::Errno;
 
 use super::Shared;
 use crate::raise::raise;
-use crate::table::Rules;
-use crate::tc::filter::{Filter, cls};
-use crate::tc::{Hook, On, qdisc};
+use crate::table::{Job, Rules};
+use crate::tc::filter::{Filter, Id, cls};
+use crate::tc::{Hook, On};
 
 /// A walk.
 pub(super) struct Walk {
@@ -32,7 +33,7 @@ impl Walk {
         let ports = if shared.is_on() { shared.ports.all() } else { Vec::new() };
         let mut devices: VecDeque<_> = ports
             .into_iter()
-            .map(|(_, port)| (qdisc::place(port.device.ifindex, port.device.block), port.device.hook))
+            .map(|(_, port)| (On::of(port.device.ifindex, port.device.block), port.device.hook))
             .collect();
         // A block is one place, however many devices share it.
         let mut seen = std::collections::HashSet::new();
@@ -53,7 +54,12 @@ impl Walk {
             }
         }
         let Some(walk) = rules else { return true };
-        let more = walk.next(&mut |filter| ready.extend(shared.flow(&filter, *terse)));
+        let mut unread = Vec::new();
+        let more = walk.next(&mut |filter| match shared.flow(&filter, *terse) {
+            Ok(flow) => ready.extend(flow),
+            Err(ufid) => unread.push((ufid, filter.id)),
+        });
+        unread.into_iter().for_each(|(ufid, id)| shared.abandon(ufid, id));
         if let Err(error) = &more {
             tracing::debug!(target: "dpif_offload_tc", "rules: {error}");
         }
@@ -101,9 +107,16 @@ fn for_kernel(raw: &[u8]) -> Box<[u8]> {
 
 impl Shared {
     /// A rule as a flow; `None` if it is none of ours.
-    pub(super) fn flow(&self, filter: &Filter, terse: bool) -> Option<Flow> {
-        let ufid = Ufid(filter.cookie()?.try_into().ok()?);
-        let stats = self.places.count(ufid, &filter.id, &filter.stats, self.clock.now())?;
+    ///
+    /// # Errors
+    /// The flow whose rule cannot be read back: ports or limits that an earlier process knew are no more.
+    pub(super) fn flow(&self, filter: &Filter, terse: bool) -> Result<Option<Flow>, Ufid> {
+        let Some(ufid) = filter.cookie().and_then(|cookie| cookie.try_into().ok()).map(Ufid) else {
+            return Ok(None);
+        };
+        let Some(stats) = self.places.count(ufid, &filter.id, &filter.stats, self.clock.now()) else {
+            return Ok(None);
+        };
         let in_hw = filter.flags & cls::IN_HW != 0;
         let attrs = FlowAttrs { offloaded: in_hw.then_some("yes"), layer: super::TC, ..FlowAttrs::default() };
         let mut flow = Flow {
@@ -117,17 +130,30 @@ impl Shared {
             pmd: PmdId::NONE,
         };
         if terse {
-            return Some(flow);
+            return Ok(Some(flow));
         }
-        let port = self.ports.of(filter.id.on, filter.id.hook)?;
+        let port = self.ports.of(filter.id.on, filter.id.hook).ok_or(ufid)?;
         let raised = raise(filter, port, &self.ports)
             .inspect_err(|why| tracing::debug!(target: "dpif_offload_tc", "rule of {ufid}: {why}"))
-            .ok()?;
+            .map_err(|_| ufid)?;
         let support = self.inner.features().odp_support();
         let params = Params { mask: Some(&raised.mask), ..Params::new(&raised.key, &support) };
         flow.key = RawKey(for_kernel(&key_from_flow(&params).0));
         flow.mask = RawMask(for_kernel(&mask_from_flow(&params, &raised.mask).0));
         flow.actions = raised.actions.into();
-        Some(flow)
+        Ok(Some(flow))
+    }
+
+    /// Removes a rule that nobody could look after, and its flow.
+    pub(super) fn abandon(&self, ufid: Ufid, id: Id) {
+        if let Some(Err(error)) = self.table.submit(&[Job::Del(id)]).pop()
+            && !matches!(error.errno(), Errno::ENOENT | Errno::ENODEV)
+        {
+            tracing::warn!(target: "dpif_offload_tc", rl = "60,5", "deleting the rule of {ufid} failed: {error}");
+            return;
+        }
+        if let Some(place) = self.places.remove(ufid) {
+            self.unlead(&place);
+        }
     }
 }

@@ -226,8 +226,14 @@ impl Shared {
     }
 
     fn flow_of(&self, filter: &Filter, hard: Hard) -> Result<Flow, Error> {
-        self.flow(filter, false)
-            .ok_or_else(|| Error::Malformed(format!("rule {} is no flow", hard.id.handle).into()))
+        match self.flow(filter, false) {
+            Ok(Some(flow)) => Ok(flow),
+            Ok(None) => Err(Error::Malformed(format!("rule {} is no flow", hard.id.handle).into())),
+            Err(ufid) => {
+                self.abandon(ufid, hard.id);
+                Err(Errno::ENOENT.into())
+            }
+        }
     }
 
     /// Hands on what no device does.

@@ -264,8 +264,12 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// Ports 1 and 2 have rules, port 3 has none.
     fn new() -> Self {
+        Self::over(Arc::default())
+    }
+
+    /// Ports 1 and 2 have rules, port 3 has none.
+    fn over(nic: Arc<Nic>) -> Self {
         let features = Features {
             recirc: true,
             ct_state: true,
@@ -277,7 +281,7 @@ impl Fixture {
             ..Features::default()
         };
         let inner = Arc::new(Inner { features, ..Inner::default() });
-        let (clock, nic) = (Arc::new(Still::default()), Arc::new(Nic::default()));
+        let clock = Arc::new(Still::default());
         let datapath =
             Offloaded::new(inner.clone(), Box::new(Arc::clone(&nic)), clock.clone(), Support::default());
         let config = [("hw-offload", "true"), ("tc-policy", "skip_hw")];
@@ -463,6 +467,44 @@ fn a_port_that_goes_takes_its_flows() {
         (it.nic.rules().len(), it.inner.flows().len(), it.datapath.tally()),
         (0, 0, (0, BTreeMap::new()))
     );
+}
+
+#[test]
+fn rules_of_an_earlier_process_are_adopted_or_go() {
+    let earlier = Fixture::new();
+    earlier.put(PutFlags::CREATE, FLOW, "ct,recirc(0x5)").unwrap();
+    earlier.put(PutFlags::CREATE, CHAINED, "2").unwrap();
+    let other = "recirc_id(0),in_port(2),eth(),eth_type(0x0806)";
+    earlier.put(PutFlags::CREATE, other, "1").unwrap();
+    // Somebody else's, and one that would be in another place now.
+    let own = *earlier.nic.rules().keys().find(|id| id.on == On::Device(102)).unwrap();
+    let filter = earlier.nic.rules()[&own].clone();
+    let mut nameless = Filter { id: Id { handle: 99, ..own }, ..filter.clone() };
+    nameless.actions.iter_mut().for_each(|action| action.cookie = None);
+    let mut elsewhere = Filter { id: Id { handle: 98, ..own }, flags: cls::SKIP_SW, ..filter };
+    elsewhere.actions.iter_mut().for_each(|action| action.cookie = Some(vec![7; 16]));
+    for left in [nameless, elsewhere] {
+        earlier.nic.rules().insert(left.id, left);
+    }
+    earlier.hit(4);
+
+    let it = Fixture::over(Arc::clone(&earlier.nic));
+    assert_eq!((it.nic.rules().len(), it.datapath.tally().0), (3, 3));
+    assert_eq!(
+        it.dump(false),
+        [format!("tc 4 {FLOW} ct,recirc(0x5)"), format!("tc 4 {other} 1"), format!("tc 4 {CHAINED} 2")]
+    );
+    // Their priorities and handles are taken.
+    it.put(PutFlags::CREATE, "recirc_id(0),in_port(1),eth(),eth_type(0x0806)", "2").unwrap();
+    it.put(PutFlags::CREATE, "recirc_id(0),in_port(1),eth(),eth_type(0x1234)", "2").unwrap();
+    let ids: Vec<_> = it.nic.rules().keys().map(|id| (id.prio, id.handle)).collect();
+    assert_eq!(ids, [(5, 1), (6, 4), (7, 5), (5, 2), (6, 3)]);
+    assert_eq!(it.del(FLOW).map(|stats| stats.packets), Ok(4));
+    // A rule that cannot be read back, for its output is no port any more, goes when it is seen.
+    it.datapath.shared.ports.remove(DpPort(2));
+    assert_eq!(it.dump(false).len(), 0);
+    let left: Vec<_> = it.nic.rules().keys().map(|id| id.on).collect();
+    assert_eq!(left, [On::Device(102)]);
 }
 
 #[test]

@@ -4,8 +4,9 @@ use flow::attr::Writer;
 use sys::errno::Errno;
 
 use super::psched::{Psched, rate_spec};
-use super::{ECHO, EXCL, header, ingress, ingress_filter};
+use super::{ECHO, EXCL, HEADER, header, ingress_filter, remove_ingress_filter};
 use crate::Error;
+use crate::linux::hook::{Hook, Hooks, User};
 use crate::linux::rtnl::Rtnl;
 
 const TCA_ACT_KIND: u16 = 1;
@@ -99,32 +100,51 @@ impl Policing {
     }
 }
 
-/// Takes away what limits the device's input, and limits it anew.
+/// Takes away what limits the device's input, and limits it anew. The number of the discipline that the limit is in.
 pub(super) fn install(
     rtnl: &mut Rtnl,
-    name: &str,
-    index: u32,
+    hooks: &Hooks,
+    (name, index): (&str, u32),
     policing: &Policing,
     psched: Psched,
-) -> Result<(), Error> {
+) -> Result<Option<u64>, Error> {
     let failed = |what: &str, error: &Error| {
         tracing::warn!(target: "netdev_linux", rl = "5,20", "{name}: {what} failed: {error}");
     };
-    ingress(rtnl, index, false).inspect_err(|error| failed("removing policing", error))?;
+    remove(rtnl, hooks, index).inspect_err(|error| failed("removing policing", error))?;
     if !policing.limits() {
-        return Ok(());
+        return Ok(None);
     }
-    ingress(rtnl, index, true).inspect_err(|error| failed("adding policing qdisc", error))?;
-    let head = header(index, 1, INGRESS_PARENT, PRIORITY << 16 | ALL_PROTOCOLS);
+    let held = hooks.hold(rtnl, index, User::Policing, Hook::Ingress);
+    let held = held.inspect_err(|error| failed("adding policing qdisc", error))?;
     let action = |actions: &mut Writer| policing.put_action(actions, psched);
-    match ingress_filter(rtnl, &head, ECHO, ("matchall", TCA_MATCHALL_ACT), action) {
+    match ingress_filter(rtnl, &matchall(index), ECHO, ("matchall", TCA_MATCHALL_ACT), action) {
         // There is no such classifier in this kernel.
         Err(error) if error.errno() == Errno::ENOENT => {}
         done => {
-            return done.inspect_err(|error| failed("adding cls_matchall policing action", error));
+            done.inspect_err(|error| failed("adding cls_matchall policing action", error))?;
+            return Ok(Some(held));
         }
     }
-    let head = header(index, 0, 0xffff_0000, BASIC_PRIORITY << 16 | ALL_PROTOCOLS);
-    ingress_filter(rtnl, &head, EXCL, ("basic", TCA_BASIC_ACT), action)
-        .inspect_err(|error| failed("adding cls_basic policing action", error))
+    ingress_filter(rtnl, &basic(index), EXCL, ("basic", TCA_BASIC_ACT), action)
+        .inspect_err(|error| failed("adding cls_basic policing action", error))?;
+    Ok(Some(held))
+}
+
+/// The name of the policer by each classifier.
+fn matchall(index: u32) -> [u8; HEADER] {
+    header(index, 1, INGRESS_PARENT, PRIORITY << 16 | ALL_PROTOCOLS)
+}
+
+fn basic(index: u32) -> [u8; HEADER] {
+    header(index, 0, 0xffff_0000, BASIC_PRIORITY << 16 | ALL_PROTOCOLS)
+}
+
+/// Takes away what limits the device's input, of an earlier process, too.
+fn remove(rtnl: &mut Rtnl, hooks: &Hooks, index: u32) -> Result<(), Error> {
+    if hooks.release(rtnl, index, User::Policing, Hook::Ingress)? {
+        return Ok(());
+    }
+    remove_ingress_filter(rtnl, &matchall(index), "matchall")?;
+    remove_ingress_filter(rtnl, &basic(index), "basic")
 }

@@ -45,7 +45,7 @@ impl Interface {
         let versions = devices.link_versions();
         let old_resets = versions.as_ref().map_or(0, |versions| versions.get(name).resets);
         let (seen, seq) = (AtomicU64::new(0), AtomicU64::new(1));
-        let shaper = Shaper::new(name);
+        let shaper = Shaper::new(name, Arc::clone(devices.hooks()));
         Ok(Self { name: name.to_owned(), links, seen, seq, versions, old_resets, shaper })
     }
 
