@@ -22,6 +22,7 @@ mod record;
 mod netlink;
 mod simnic;
 mod offload;
+mod hardware;
 
 use std::net::Ipv4Addr;
 use std::process::{Command, ExitCode, Stdio};
@@ -38,7 +39,7 @@ pub struct Test {
     smoke: bool,
     /// The test starts the daemons itself.
     bare: bool,
-    /// No daemon runs, but the simulated NIC is there.
+    /// The simulated NIC is there.
     nic: bool,
     run: fn(&World),
 }
@@ -54,6 +55,10 @@ impl Test {
 
     const fn smoke(name: &'static str, run: fn(&World)) -> Self {
         Self { name, smoke: true, bare: false, nic: false, run }
+    }
+
+    const fn offloading(name: &'static str, run: fn(&World)) -> Self {
+        Self { name, smoke: false, bare: false, nic: true, run }
     }
 
     const fn nic(name: &'static str, run: fn(&World)) -> Self {
@@ -72,6 +77,7 @@ const TABLES: &[&[Test]] = &[
     netlink::TESTS,
     simnic::TESTS,
     offload::TESTS,
+    hardware::TESTS,
 ];
 
 /// What tests run as processes of their own.
@@ -271,7 +277,9 @@ fn run_inside(name: &str, options: &Options) -> ExitCode {
     (test.run)(&world);
     if test.nic {
         world.check_kernel();
-    } else {
+    }
+    // Without daemons, the NIC is all there is.
+    if !(test.nic && test.bare) {
         world.check_end();
     }
     ExitCode::SUCCESS

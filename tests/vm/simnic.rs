@@ -24,17 +24,16 @@ pub const TESTS: &[Test] = &[
     Test::nic("simnic::removal_under_load", removal_under_load),
 ];
 
-const FILES: &str = "/sys/kernel/debug/simnic";
+pub const FILES: &str = "/sys/kernel/debug/simnic";
 
 /// A NIC `name` whose VFs are in hosts `h1`, `h2`, … as `eth0`, with address, MAC address and neighbours known; its wire
-/// is `eth0` of host `w`. Every representor and the uplink have an ingress block. One uplink address: 172.31.1.100/24, and
-/// `.1` on the wire.
-fn nic(world: &World, name: &str, vfs: u8) {
+/// is `eth0` of host `w`. One uplink address: 172.31.1.100/24, and `.1` on the wire.
+pub fn hosts(world: &World, name: &str, vfs: u8) {
     world.sh(&format!(
         "mount -t debugfs debugfs /sys/kernel/debug
          echo '{name} {vfs}' > {FILES}/new
          ip netns add w; ip link set {name}w netns w name eth0; ip -n w link set lo up; ip -n w link set eth0 mtu 1600 up
-         ip link set {name} mtu 1600 up; tc qdisc add dev {name} ingress
+         ip link set {name} mtu 1600 up
          ip addr add 172.31.1.100/24 dev {name}; ip -n w addr add 172.31.1.1/24 dev eth0"
     ));
     for number in 1..=vfs {
@@ -43,7 +42,7 @@ fn nic(world: &World, name: &str, vfs: u8) {
             "ip netns add h{number}; ip link set {name}v{index} netns h{number} name eth0 address {}
              ip -n h{number} link set lo up; ip -n h{number} link set eth0 up
              ip -n h{number} addr add {}/24 dev eth0
-             ip link set {name}_{index} up; tc qdisc add dev {name}_{index} ingress",
+             ip link set {name}_{index} up",
             mac(number),
             ip(number),
         ));
@@ -57,13 +56,22 @@ fn nic(world: &World, name: &str, vfs: u8) {
     }
 }
 
+/// As [`hosts`]; every representor and the uplink have an ingress block.
+fn nic(world: &World, name: &str, vfs: u8) {
+    hosts(world, name, vfs);
+    world.sh(&format!(
+        "tc qdisc add dev {name} ingress; for n in $(seq 0 {}); do tc qdisc add dev {name}_$n ingress; done",
+        vfs - 1
+    ));
+}
+
 /// Adds a filter of priority `prio` for frames from `dev`.
 fn filter(world: &World, dev: &str, prio: u32, rest: &str) {
     world.sh(&format!("tc filter add dev {dev} ingress prio {prio} {rest}"));
 }
 
 /// Packets that the first action of the filter of `dev` with `prio` counted in software and in hardware.
-fn counted(world: &World, dev: &str, prio: u32) -> (u64, u64) {
+pub fn counted(world: &World, dev: &str, prio: u32) -> (u64, u64) {
     let text = world.sh(&format!("tc -s filter show dev {dev} ingress prio {prio}"));
     let packets = |word: &str, at: usize| -> Option<u64> {
         let line = text.lines().find(|line| line.trim().starts_with(word))?;
@@ -77,7 +85,7 @@ fn counted(world: &World, dev: &str, prio: u32) -> (u64, u64) {
 }
 
 /// One of the NIC's counters.
-fn counter(world: &World, name: &str, which: &str) -> u64 {
+pub fn counter(world: &World, name: &str, which: &str) -> u64 {
     let text = world.sh(&format!("cat {FILES}/{name}/counters"));
     let line = text.lines().find(|line| line.split(' ').next() == Some(which));
     let value = line.and_then(|line| line.split(' ').nth(1)).and_then(|n| n.parse().ok());
@@ -89,7 +97,7 @@ fn set(world: &World, name: &str, knob: &str, value: u32) {
 }
 
 /// Ten pings, all answered.
-fn pings(world: &World, from: &str, to: &str) {
+pub fn pings(world: &World, from: &str, to: &str) {
     let text = world.at(from, &format!("ping -q -c 10 -i 0.05 -W 5 {to}"));
     assert!(text.contains("10 packets transmitted, 10 received"), "{text}");
 }
@@ -101,7 +109,7 @@ fn no_pings(world: &World, from: &str, to: &str) {
 }
 
 /// A TCP stream of 256 KiB from `from` to `port` of address `to`, which is heard at `heard` of host `at`.
-fn stream(world: &World, from: &str, to: &str, port: u16, at: &str, heard: u16) {
+pub fn stream(world: &World, from: &str, to: &str, port: u16, at: &str, heard: u16) {
     let data = "0123456789abcdef".repeat(1 << 14);
     std::fs::write(world.switch.file("stream.in"), &data).expect("the sandbox is writable");
     let mut server = world.spawn(&format!("ip netns exec {at} nc -l {heard} > stream.out"), "nc.out");
