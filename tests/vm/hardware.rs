@@ -9,7 +9,6 @@ pub const TESTS: &[Test] = &[
     Test::offloading("hardware::forwards", forwards),
     Test::offloading("hardware::vlan", vlan),
     Test::offloading("hardware::rewrites", rewrites),
-    Test::offloading("hardware::vxlan", vxlan),
     Test::offloading("hardware::full", full),
 ];
 
@@ -90,28 +89,6 @@ fn rewrites(world: &World) {
     let seen = world.watch("h2", "eth0", "icmp", || pings(world, "h1", "10.1.0.99"));
     assert!(seen.contains("ttl 63,"), "{seen}");
     stream(world, "h1", "10.1.0.99", 5001, "h2", 5001);
-}
-
-fn vxlan(world: &World) {
-    bridge(world, "hwd", 1, "none");
-    world.sh(&format!(
-        "ovs-vsctl add-port br0 vx0 -- set interface vx0 type=vxlan options:remote_ip=172.31.1.1 options:key=7 ofport_request=9
-         ip -n w link add tun address {} type vxlan id 7 remote 172.31.1.100 dstport 4789
-         ip -n w link set tun up mtu 1500; ip -n w addr add 10.1.0.9/24 dev tun
-         ip -n w neigh add {} lladdr {} dev tun nud permanent
-         ip -n h1 neigh add 10.1.0.9 lladdr {} dev eth0 nud permanent",
-        mac(9),
-        ip(1),
-        mac(1),
-        mac(9)
-    ));
-    settles(world, "hwd", "h1", "10.1.0.9");
-    let there = counter(world, "hwd", "encapsulated");
-    let back = counter(world, "hwd", "decapsulated");
-    pings(world, "h1", "10.1.0.9");
-    assert_eq!(counter(world, "hwd", "encapsulated"), there + 10);
-    assert_eq!(counter(world, "hwd", "decapsulated"), back + 10);
-    stream(world, "h1", "10.1.0.9", 5001, "w", 5001);
 }
 
 /// A NIC without room: what it refuses runs in software, and says why.
