@@ -142,10 +142,39 @@ pub enum OpDone {
 /// The result of one operation of a batch.
 pub type OpResult = Result<OpDone, Error>;
 
+/// Name and counters of a flow that is in the datapath itself: all that a terse dump need show.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    pub ufid: Ufid,
+    pub pmd: PmdId,
+    pub stats: FlowStats,
+}
+
+impl From<Sighting> for Flow {
+    fn from(Sighting { ufid, pmd, stats }: Sighting) -> Self {
+        Self {
+            ufid,
+            ufid_present: true,
+            key: RawKey::default(),
+            mask: RawMask::default(),
+            actions: Arc::default(),
+            stats,
+            attrs: FlowAttrs::default(),
+            pmd,
+        }
+    }
+}
+
 /// A walk over the flows of a datapath. Flows that come or go meanwhile may be seen or not.
 pub trait Dump: Send {
     /// Appends about `max` flows to `to`, or what comes at once; returns whether there may be more.
     fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error>;
+
+    /// As [`Dump::next`] of a terse dump, but flows of which nothing else is known may come as `sightings`.
+    fn sight(&mut self, max: usize, sightings: &mut Vec<Sighting>, to: &mut Vec<Flow>) -> Result<bool, Error> {
+        let _ = sightings;
+        self.next(max, to)
+    }
 }
 
 /// Does one operation by the single-operation methods.

@@ -1,15 +1,18 @@
-//! What revalidation costs a flow, over a datapath that is a list: found unchanged, found with new packets, translated again
-//! after a change. `scripts/bench revalidation` runs it with the `dist` profile.
+//! What revalidation costs a flow, over the bytes of a kernel's dump: found unchanged, found with new packets, found out of
+//! reach of a changed rule, translated again after a change. `scripts/bench revalidation` runs it with the `dist` profile;
+//! under `valgrind --tool=callgrind` (`--toggle-collect='*Backer*revalidate*'`) it tells where instructions go.
+//!
+//!     reval [FLOWS [WHAT...]]    so many flows (100000); WHAT: unchanged, busy, apart, anew (all)
 
 mod shelf;
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use datapath::PmdId;
 use datapath::upcall::{Handler, Kind, Upcall};
-use flow::id::DpPort;
+use flow::id::{DpPort, Ufid};
 use flow::key::Key;
+use flow::odp::{Fitness, RawKey};
 
 const FLOWS: u32 = 100_000;
 const ROUNDS: u32 = 5;
@@ -23,50 +26,62 @@ fn key(n: u32) -> Key {
     key
 }
 
-fn main() {
-    let (shelf, backer, clock) = shelf::switch(2 * FLOWS as usize);
+/// Has packets of so many flows answered; gives the flows' names.
+fn fill(bench: &shelf::Bench, flows: u32) -> Vec<Ufid> {
     let packet = [0; 60];
-    let began = std::time::Instant::now();
-    for n in 0..FLOWS {
+    let name = |n| {
         let key = key(n);
         let ufid = datapath::ufid_of(zerocopy::IntoBytes::as_bytes(&key));
-        let answer = backer.upcall(&Upcall {
+        let answer = bench.backer.upcall(&Upcall {
             kind: Kind::Miss,
             packet: &packet,
             full_len: 60,
             key: &key,
-            raw: None,
-            fitness: flow::odp::Fitness::Perfect,
+            raw: Some(&RawKey::default()),
+            fitness: Fitness::Perfect,
             ufid,
-            pmd: PmdId::MAIN,
+            pmd: PmdId::NONE,
             in_port: DpPort(1),
             hash: 0,
             mru: 0,
         });
         assert!(answer.is_some_and(|answer| answer.install.is_some()), "each packet makes a flow");
-        backer.installed(ufid, PmdId::MAIN, true);
-        shelf.flows.lock().unwrap_or_else(PoisonError::into_inner).push(ufid);
-    }
-    tell("upcall answered", began, 1);
-    let passes = |what: &str, before: &dyn Fn()| {
-        let mut best = f64::MAX;
-        for _ in 0..ROUNDS {
-            before();
-            let began = std::time::Instant::now();
-            backer.revalidate(clock.now());
-            best = best.min(began.elapsed().as_secs_f64());
-        }
-        println!("{what:<28} {:6.2} us a flow", best * 1e6 / f64::from(FLOWS));
+        bench.backer.installed(ufid, PmdId::NONE, true);
+        ufid
     };
-    passes("found unchanged", &|| ());
-    shelf.busy.store(true, Ordering::Relaxed);
-    passes("found with new packets", &|| ());
-    passes("translated again, with them", &|| backer.changed());
-    assert_eq!(shelf.changes.load(Ordering::Relaxed), 0, "nothing was to be changed");
-    assert_eq!(shelf.flows.lock().unwrap_or_else(PoisonError::into_inner).len(), FLOWS as usize);
+    (0..flows).map(name).collect()
 }
 
-fn tell(what: &str, began: std::time::Instant, times: u32) {
-    let each = began.elapsed().as_secs_f64() * 1e6 / f64::from(FLOWS) / f64::from(times);
-    println!("{what:<28} {each:6.2} us a flow");
+fn main() {
+    let args = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect::<Vec<_>>();
+    let flows = args.first().and_then(|arg| arg.parse().ok()).unwrap_or(FLOWS);
+    let wanted = |what: &str| args.len() < 2 || args[1..].iter().any(|arg| arg == what);
+    let mut bench = shelf::switch(2 * flows as usize);
+    let names = fill(&bench, flows);
+    let mut packets = 0;
+    bench.shelf.record(&names, packets);
+    bench.backer.revalidate(bench.clock.now());
+    let mut passes = |what: &str, before: &mut dyn FnMut(&mut shelf::Bench, u32)| {
+        if !wanted(what) {
+            return;
+        }
+        let mut best = f64::MAX;
+        for round in 0..ROUNDS {
+            before(&mut bench, round);
+            let began = std::time::Instant::now();
+            bench.backer.revalidate(bench.clock.now());
+            best = best.min(began.elapsed().as_secs_f64());
+        }
+        println!("{what:<12} {:6.2} us a flow", best * 1e6 / f64::from(flows));
+    };
+    passes("unchanged", &mut |_, _| ());
+    passes("busy", &mut |bench, _| {
+        packets += 1;
+        bench.shelf.record(&names, packets);
+    });
+    passes("apart", &mut |bench, n| {
+        bench.add_rule(&format!("table=2,priority=1,tcp,tp_dst={n} actions=drop"));
+    });
+    passes("anew", &mut |bench, _| bench.backer.changed());
+    assert_eq!(bench.shelf.changes.load(Ordering::Relaxed), 0, "nothing was to be changed");
 }

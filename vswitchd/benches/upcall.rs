@@ -8,7 +8,6 @@ mod shelf;
 
 use std::sync::Arc;
 
-use datapath::kernel::genl::{Families, Family};
 use datapath::kernel::told::Upcalls;
 use datapath::netlink::Batch;
 use flow::attr::Writer;
@@ -22,19 +21,6 @@ const PACKETS: u32 = 100_000;
 const PACKET: u16 = 1;
 const KEY: u16 = 2;
 const MISS: u8 = 1;
-
-fn families() -> Families {
-    let family = |id| Family { id, version: 1 };
-    Families {
-        datapath: family(30),
-        vport: family(31),
-        flow: family(32),
-        packet: family(33),
-        meter: None,
-        ct_limit: None,
-        vport_group: 0,
-    }
-}
 
 /// An Ethernet frame with a short UDP datagram.
 fn frame(n: u32) -> Vec<u8> {
@@ -75,8 +61,8 @@ fn put_key(nest: &mut Writer, n: u32) {
 
 fn main() {
     let packets = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(PACKETS);
-    let (_shelf, backer, clock) = shelf::switch(2 * packets as usize);
-    let families = families();
+    let shelf::Bench { backer, clock, .. } = shelf::switch(2 * packets as usize);
+    let families = shelf::families();
     let upcalls = Upcalls { families, dp: 3, support: OdpSupport::ALL, vlan_limit: 1, clock };
     let mut batch = Batch::default();
     let datagrams = (0..packets).map(|n| {

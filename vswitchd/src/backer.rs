@@ -16,6 +16,8 @@ use flow::id::{DpPort, OfPort, RecircId, TableId};
 use flow::key::Key;
 use flow::time::{Clock, Instant};
 
+use crate::ofproto::Tables;
+use crate::ofproto::journal::RuleChange;
 use crate::reval::Flows;
 use crate::reval::command::undisturbed;
 use crate::tunnel;
@@ -60,6 +62,36 @@ struct Notes {
     queue: VecDeque<Note>,
     dropped: u64,
     waker: Option<Waker>,
+}
+
+/// What translations read at some time.
+pub struct Moment {
+    /// [`Backer::seq`].
+    pub seq: u64,
+    configuration: u64,
+    pub snapshot: Arc<Snapshot>,
+    /// Each bridge's tables, with the number of their latest change.
+    tables: Vec<(Arc<Tables>, u64)>,
+}
+
+impl Moment {
+    /// Whether nothing changed since then but tables.
+    pub fn has_configuration_of(&self, earlier: &Self) -> bool {
+        self.configuration == earlier.configuration && Arc::ptr_eq(&self.snapshot, &earlier.snapshot)
+    }
+
+    /// Which rules changed since then, if nothing else did and that is known.
+    pub fn rules_since(&self, earlier: &Self) -> Option<Vec<(Arc<Tables>, Arc<RuleChange>)>> {
+        let mut all = Vec::new();
+        if !self.has_configuration_of(earlier) {
+            return None;
+        }
+        for ((tables, to), (_, from)) in self.tables.iter().zip(&earlier.tables) {
+            let changes = tables.journal().between(*from, *to)?;
+            all.extend(changes.into_iter().map(|change| (Arc::clone(tables), change)));
+        }
+        Some(all)
+    }
 }
 
 /// What bridges of one datapath type share.
@@ -186,8 +218,11 @@ impl Backer {
 
     /// Lets translations read another configuration from now on.
     pub fn publish(&self, snapshot: Snapshot) {
+        let before = self.seq();
         self.snapshot.store(Arc::new(snapshot));
-        self.changed();
+        // A bridge that went took its changes with it.
+        let lost = before.saturating_sub(self.seq());
+        self.seq.fetch_add(lost + 1, Ordering::Release);
     }
 
     /// Says that translations may come out differently.
@@ -201,7 +236,7 @@ impl Backer {
         move || _ = seq.fetch_add(1, Ordering::Release)
     }
 
-    /// A number that is another whenever translations may come out differently. Read it before the snapshot.
+    /// A number that is another, greater one whenever translations may come out differently. Read it before the snapshot.
     pub fn seq(&self) -> u64 {
         let configuration = self.seq.load(Ordering::Acquire);
         let snapshot = self.snapshot.load();
@@ -213,6 +248,21 @@ impl Backer {
         let configuration = self.seq.load(Ordering::Acquire);
         let snapshot = self.snapshot();
         (configuration.wrapping_add(snapshot.table_changes()), snapshot)
+    }
+
+    /// What translations read now, to tell later what has changed.
+    pub fn moment(&self) -> Moment {
+        let configuration = self.seq.load(Ordering::Acquire);
+        let snapshot = self.snapshot();
+        let tables: Vec<_> = snapshot
+            .tables()
+            .map(|tables| {
+                let changes = tables.changes();
+                (Arc::clone(tables), changes)
+            })
+            .collect();
+        let seq = tables.iter().fold(configuration, |sum, (_, changes)| sum.wrapping_add(*changes));
+        Moment { seq, configuration, snapshot, tables }
     }
 
     /// Whether datapath flows match only what translation looked at.

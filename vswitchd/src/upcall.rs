@@ -137,7 +137,7 @@ impl Backer {
         let mut may_install = !result.avoid_caching && self.flows.has_room();
         if may_install {
             let raw = upcall.raw.cloned().unwrap_or_else(|| raw_key(&snapshot, upcall.key, &mask));
-            let kept = Kept { effects: result.effects, recircs: result.recircs };
+            let kept = Kept::new(result.effects, result.recircs, result.counts_rules);
             let new = New {
                 ufid: upcall.ufid,
                 has_ufid: true,

@@ -15,7 +15,7 @@ use sys::errno::Errno;
 
 use super::dp::words;
 use super::genl::{Family, Genl, collect};
-use crate::flow::{Dump, Flow, FlowAttrs, FlowDel, FlowGet, FlowPut, FlowStats, PutFlags};
+use crate::flow::{Dump, Flow, FlowAttrs, FlowDel, FlowGet, FlowPut, FlowStats, PutFlags, Sighting};
 use crate::netlink::{Batch, Client, DumpState, Malformed, Message, flag};
 use crate::{Error, PmdId};
 
@@ -151,6 +151,44 @@ pub(super) fn decode_stats(family: Family, message: &Message<'_>) -> Result<Flow
     Ok(read_stats(&collect(attrs)?)?)
 }
 
+/// The name and the counters of a flow of a terse dump; `None` if there is more to it, or less. Passes over all flows spend
+/// their time here.
+fn sight(family: Family, message: &Message<'_>) -> Result<Option<Sighting>, Error> {
+    let (_, _, attrs) = family.open(message)?;
+    let (mut ufid, mut stats, mut seen) = (None, FlowStats::default(), 0);
+    for attr in attrs {
+        let attr = attr?;
+        let bit = 1u32.checked_shl(attr.kind.into()).unwrap_or(0);
+        if seen & bit != 0 {
+            return Ok(None);
+        }
+        seen |= bit;
+        match attr.kind {
+            attr::UFID => ufid = Some(Ufid(swapped(attr.array()?))),
+            attr::STATS => [stats.packets, stats.bytes] = words(&attr)?,
+            attr::USED => stats.used = Some(attr.u64()?).filter(|used| *used != 0).map(Instant::from_millis),
+            attr::TCP_FLAGS => stats.tcp_flags = attr.u8()?.into(),
+            attr::KEY | attr::MASK | attr::ACTIONS => return Ok(None),
+            _ => {}
+        }
+    }
+    Ok(ufid.map(|ufid| Sighting { ufid, pmd: PmdId::NONE, stats }))
+}
+
+/// Reads a message of a terse dump.
+pub(super) fn take(
+    family: Family,
+    message: &Message<'_>,
+    sightings: &mut Vec<Sighting>,
+    to: &mut Vec<Flow>,
+) -> Result<(), Error> {
+    match sight(family, message)? {
+        Some(sighting) => sightings.push(sighting),
+        None => to.push(decode(family, message)?.0),
+    }
+    Ok(())
+}
+
 /// A flow, and whether its actions were among what was told.
 pub(super) fn decode(family: Family, message: &Message<'_>) -> Result<(Flow, bool), Error> {
     let (_, _, attrs) = family.open(message)?;
@@ -227,13 +265,10 @@ impl FlowDump {
 
     /// Reads until there are flows, or the walk is over.
     fn read(&mut self, to: &mut Vec<Flow>) -> Result<(), Error> {
-        let family = self.genl.families.flow;
-        let before = to.len();
-        while to.len() == before {
-            let Some((client, state)) = &mut self.walk else { return Ok(()) };
+        let (family, terse, before) = (self.genl.families.flow, self.terse, to.len());
+        while self.walk.is_some() && to.len() == before {
             let mut lacking = Vec::new();
-            let terse = self.terse;
-            let result = client.dump_next(state, &mut |message| {
+            self.step(&mut |message| {
                 let (flow, with_actions) = decode(family, &message)?;
                 if terse || with_actions {
                     to.push(flow)
@@ -241,25 +276,31 @@ impl FlowDump {
                     lacking.push(flow)
                 }
                 Ok(())
-            });
-            match result {
-                Ok(true) => {}
-                Ok(false) => {
-                    if let Some((client, state)) = self.walk.take() {
-                        self.genl.give_back(client);
-                        // Flows may have been passed over.
-                        if state.interrupted {
-                            return Err(Errno::EINTR.into());
-                        }
-                    }
-                }
-                Err(error) => {
-                    self.walk = None;
-                    return Err(error);
-                }
-            }
+            })?;
             for flow in lacking {
                 self.complete(&flow, to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the kernel gives at once.
+    fn step(&mut self, each: &mut dyn FnMut(Message<'_>) -> Result<(), Error>) -> Result<(), Error> {
+        let Some((client, state)) = &mut self.walk else { return Ok(()) };
+        match client.dump_next(state, each) {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Some((client, state)) = self.walk.take() {
+                    self.genl.give_back(client);
+                    // Flows may have been passed over.
+                    if state.interrupted {
+                        return Err(Errno::EINTR.into());
+                    }
+                }
+            }
+            Err(error) => {
+                self.walk = None;
+                return Err(error);
             }
         }
         Ok(())
@@ -290,6 +331,15 @@ impl Dump for FlowDump {
         }
         // What the kernel gives at once, which is not much.
         self.read(to)?;
+        Ok(self.walk.is_some())
+    }
+
+    fn sight(&mut self, max: usize, sightings: &mut Vec<Sighting>, to: &mut Vec<Flow>) -> Result<bool, Error> {
+        if !self.terse || self.failed.is_some() {
+            return self.next(max, to);
+        }
+        let family = self.genl.families.flow;
+        self.step(&mut |message| take(family, &message, sightings, to))?;
         Ok(self.walk.is_some())
     }
 }

@@ -13,7 +13,7 @@ use super::genl::{Families, Family, collect};
 use super::handler::{self, Context};
 use super::{ct, ct_limit, dp, flow as flows, genl, meter, packet};
 use crate::conntrack::{Entry, Expectation, ZoneLimit};
-use crate::flow::{Flow, FlowStats};
+use crate::flow::{Flow, FlowStats, Sighting};
 use crate::netlink::{Batch, Message};
 use crate::upcall::Handler;
 use crate::{Error, MeterFeatures, MeterStats};
@@ -31,6 +31,16 @@ pub fn datapath(family: Family, message: &Message<'_>) -> Result<Dp, Error> {
 /// A flow, of family `ovs_flow`, and whether its actions were among what was told.
 pub fn flow(family: Family, message: &Message<'_>) -> Result<(Flow, bool), Error> {
     flows::decode(family, message)
+}
+
+/// A flow of a terse dump, of family `ovs_flow`: among `sightings` if name and counters are all that is told.
+pub fn sighting(
+    family: Family,
+    message: &Message<'_>,
+    sightings: &mut Vec<Sighting>,
+    flows: &mut Vec<Flow>,
+) -> Result<(), Error> {
+    flows::take(family, message, sightings, flows)
 }
 
 /// The counters of a flow, of family `ovs_flow`.

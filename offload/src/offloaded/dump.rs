@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use datapath::flow::{Dump, Flow, FlowAttrs};
+use datapath::flow::{Dump, Flow, FlowAttrs, Sighting};
 use datapath::{Error, PmdId};
 use flow::attr::{Attrs, Writer};
 use flow::id::Ufid;
@@ -68,10 +68,9 @@ impl Walk {
         }
         true
     }
-}
 
-impl Dump for Walk {
-    fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
+    /// Appends rules as flows; whether there were any.
+    fn rules(&mut self, max: usize, to: &mut Vec<Flow>) -> bool {
         let before = to.len();
         while to.len() - before < max {
             if let Some(flow) = self.ready.pop_front() {
@@ -80,9 +79,16 @@ impl Dump for Walk {
                 break;
             }
         }
-        if to.len() > before {
+        to.len() > before
+    }
+}
+
+impl Dump for Walk {
+    fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
+        if self.rules(max, to) {
             return Ok(true);
         }
+        let before = to.len();
         let more = self.inner.next(max, to)?;
         if self.shared.is_on() {
             for flow in &mut to[before..] {
@@ -91,6 +97,17 @@ impl Dump for Walk {
             if !more {
                 self.shared.retry();
             }
+        }
+        Ok(more)
+    }
+
+    fn sight(&mut self, max: usize, sightings: &mut Vec<Sighting>, to: &mut Vec<Flow>) -> Result<bool, Error> {
+        if self.rules(max, to) {
+            return Ok(true);
+        }
+        let more = self.inner.sight(max, sightings, to)?;
+        if !more && self.shared.is_on() {
+            self.shared.retry();
         }
         Ok(more)
     }

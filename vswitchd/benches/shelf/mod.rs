@@ -1,16 +1,19 @@
-//! What the benchmarks of the switch run over: a datapath that is a list of flows, and a bridge of three tables.
+//! What the benchmarks of the switch run over: a datapath that has what a kernel's dump of its flows would be, and a bridge of
+//! three tables.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
-use datapath::flow::{Dump, Execute, Flow, FlowAttrs, FlowDel, FlowGet, FlowPut, FlowStats};
+use datapath::flow::{Dump, Execute, Flow, FlowDel, FlowGet, FlowPut, FlowStats, Sighting};
+use datapath::kernel::genl::{Families, Family};
+use datapath::kernel::told;
 use datapath::netdev::Netdev;
 use datapath::netdev::tunnel::Packets;
+use datapath::netlink::{Batch, Message, Messages};
 use datapath::upcall::Handler;
-use datapath::{Datapath, DpStats, Error, Features, PmdId, PortChanges, PortInfo};
+use datapath::{Datapath, DpStats, Error, Features, PortChanges, PortInfo};
 use flow::id::{DpPort, OfPort, Ufid};
-use flow::odp::{RawKey, RawMask};
 use flow::time::{Clock, Instant, WallTime};
 use openflow::msg::flow_mod::FlowCommand;
 use openflow::msg::port::PortConfig;
@@ -39,39 +42,94 @@ impl Clock for Real {
     fn wait(&self, _deadline: Instant, _waker: &Waker) {}
 }
 
-/// A datapath whose flows all get a packet before each dump, if `busy`.
+/// Messages of a terse dump that the kernel gives at once.
+const TOGETHER: usize = 48;
+/// Attributes of `ovs_flow`.
+const STATS: u16 = 3;
+const USED: u16 = 5;
+const UFID: u16 = 9;
+const NEW: u8 = 1;
+
+/// The families, as some kernel numbers them.
+pub fn families() -> Families {
+    let family = |id| Family { id, version: 1 };
+    Families {
+        datapath: family(30),
+        vport: family(31),
+        flow: family(32),
+        packet: family(33),
+        meter: None,
+        ct_limit: None,
+        vport_group: 0,
+    }
+}
+
+type Datagrams = Arc<[Vec<u8>]>;
+
+/// A datapath that shows what was [recorded](Shelf::record).
 pub struct Shelf {
     features: Features,
     clock: Arc<dyn Clock>,
-    pub flows: Arc<Mutex<Vec<Ufid>>>,
-    pub busy: AtomicBool,
-    packets: AtomicU64,
+    dump: Mutex<Datagrams>,
     /// Puts that were asked for.
     pub changes: AtomicU64,
 }
 
+impl Shelf {
+    /// Has dumps show these flows, each with so many packets, the last of them now.
+    #[allow(dead_code, reason = "not every benchmark has flows")]
+    pub fn record(&self, flows: &[Ufid], packets: u64) {
+        let mut batch = Batch::default();
+        let family = families().flow;
+        let datagrams = flows.chunks(TOGETHER).map(|flows| {
+            batch.clear();
+            for Ufid(ufid) in flows {
+                batch.push(family.id, 0, &family.header(NEW, 3), |attrs| {
+                    let words = ufid.as_chunks::<4>().0.iter();
+                    let swapped: Vec<u8> =
+                        words.flat_map(|word| u32::from_be_bytes(*word).to_ne_bytes()).collect();
+                    attrs.put(UFID, &swapped);
+                    attrs.put_u64(USED, self.clock.now().millis().max(1));
+                    attrs.put(STATS, &[packets, packets * 60].map(u64::to_ne_bytes).concat());
+                });
+            }
+            batch.bytes().to_vec()
+        });
+        *self.dump.lock().unwrap_or_else(PoisonError::into_inner) = datagrams.collect();
+    }
+}
+
 struct Listing {
-    flows: Arc<Mutex<Vec<Ufid>>>,
+    datagrams: Datagrams,
     at: usize,
-    stats: FlowStats,
+}
+
+impl Listing {
+    fn read(&mut self, each: &mut dyn FnMut(&Message<'_>) -> Result<(), Error>) -> Result<bool, Error> {
+        let Some(datagram) = self.datagrams.get(self.at) else { return Ok(false) };
+        self.at += 1;
+        for message in Messages::new(datagram) {
+            each(&message?)?;
+        }
+        Ok(self.at < self.datagrams.len())
+    }
 }
 
 impl Dump for Listing {
-    fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
-        let flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = (self.at + max).min(flows.len());
-        to.extend(flows[self.at..end].iter().map(|ufid| Flow {
-            ufid: *ufid,
-            ufid_present: true,
-            key: RawKey::default(),
-            mask: RawMask::default(),
-            actions: Arc::from([]),
-            stats: self.stats,
-            attrs: FlowAttrs::default(),
-            pmd: PmdId::MAIN,
-        }));
-        self.at = end;
-        Ok(end < flows.len())
+    fn next(&mut self, _max: usize, to: &mut Vec<Flow>) -> Result<bool, Error> {
+        self.read(&mut |message| {
+            to.push(told::flow(families().flow, message)?.0);
+            Ok(())
+        })
+    }
+
+    fn sight(
+        &mut self,
+        _max: usize,
+        sightings: &mut Vec<Sighting>,
+        to: &mut Vec<Flow>,
+    ) -> Result<bool, Error> {
+        self.read(&mut |message| told::sighting(families().flow, message, sightings, to))
     }
 }
 
@@ -149,12 +207,8 @@ impl Datapath for Shelf {
     }
 
     fn flow_dump(&self, _terse: bool) -> Box<dyn Dump> {
-        if self.busy.load(Ordering::Relaxed) {
-            self.packets.fetch_add(1, Ordering::Relaxed);
-        }
-        let packets = self.packets.load(Ordering::Relaxed);
-        let stats = FlowStats { packets, bytes: packets * 60, used: Some(self.clock.now()), tcp_flags: 0 };
-        Box::new(Listing { flows: Arc::clone(&self.flows), at: 0, stats })
+        let datagrams = Arc::clone(&self.dump.lock().unwrap_or_else(PoisonError::into_inner));
+        Box::new(Listing { datagrams, at: 0 })
     }
 
     fn flow_flush(&self) -> Result<(), Error> {
@@ -211,8 +265,7 @@ fn pipeline() -> Ofproto {
         "table=2,priority=5,tcp,tcp_flags=+syn actions=drop",
     ];
     for text in rules {
-        let (request, _) = flow_mod(text, Purpose::Mod(FlowCommand::Add), &Names::default()).expect("a flow");
-        ofproto.flow_mod(&request, None, Instant::ZERO).expect("it can be added");
+        add_rule(&mut ofproto, text);
     }
     ofproto
 }
@@ -238,23 +291,44 @@ fn snapshot(ofproto: &Ofproto, features: Features) -> Snapshot {
     Snapshot::new([Arc::new(bridge)], Arc::new(features), 1)
 }
 
+/// A switch over a datapath.
+#[allow(dead_code, reason = "no benchmark needs all")]
+pub struct Bench {
+    pub shelf: Arc<Shelf>,
+    pub backer: Arc<Backer>,
+    pub clock: Arc<dyn Clock>,
+    pub ofproto: Ofproto,
+}
+
+impl Bench {
+    /// Changes the bridge's rules, as `ovs-ofctl add-flow` does.
+    #[allow(dead_code, reason = "not every benchmark changes rules")]
+    pub fn add_rule(&mut self, text: &str) {
+        add_rule(&mut self.ofproto, text);
+    }
+}
+
+fn add_rule(ofproto: &mut Ofproto, text: &str) {
+    let (request, _) = flow_mod(text, Purpose::Mod(FlowCommand::Add), &Names::default()).expect("a flow");
+    ofproto.flow_mod(&request, None, Instant::ZERO).expect("it can be added");
+}
+
 /// A datapath, and the switch over it, which has room for `flows` flows.
-pub fn switch(flows: usize) -> (Arc<Shelf>, Arc<Backer>, Arc<dyn Clock>) {
+pub fn switch(flows: usize) -> Bench {
     let clock: Arc<dyn Clock> = Arc::new(Real(std::time::Instant::now()));
     let features = datapath::user::engine::features();
     let shelf = Arc::new(Shelf {
         features: features.clone(),
         clock: Arc::clone(&clock),
-        flows: Arc::default(),
-        busy: AtomicBool::new(false),
-        packets: AtomicU64::new(0),
+        dump: Mutex::new(Arc::default()),
         changes: AtomicU64::new(0),
     });
     let backer = Backer::new(Arc::clone(&shelf) as Arc<dyn Datapath>, Arc::clone(&clock), false);
-    backer.publish(snapshot(&pipeline(), features));
+    let ofproto = pipeline();
+    backer.publish(snapshot(&ofproto, features));
     // Passes are slow enough here for sparse flows to go, which is not what is measured.
     backer.configure(Settings { min_pps: 0, ..Settings::default() });
     backer.begin();
     backer.set_flow_limit(flows);
-    (shelf, backer, clock)
+    Bench { shelf, backer, clock, ofproto }
 }

@@ -249,12 +249,13 @@ impl Ofproto {
         match old {
             Some(old) => {
                 old.span.end(op.version);
+                self.announce(op.version, &old);
                 self.leave(&old);
                 op.old.push(old);
             }
             None => self.book_mut(new.table).n_flows += 1,
         }
-        self.install(&new);
+        self.install(&new, op.version);
         op.new.push(new);
     }
 
@@ -263,6 +264,7 @@ impl Ofproto {
         for rule in rules {
             self.book_mut(rule.table).n_flows -= 1;
             rule.span.end(version);
+            self.announce(version, rule);
             self.leave(rule);
         }
     }

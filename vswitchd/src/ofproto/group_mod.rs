@@ -73,6 +73,7 @@ impl Ofproto {
         now: Instant,
     ) -> Result<(), OfError> {
         op.version = version;
+        self.announced.any(version);
         let exists = self.tables().group(Version::LATEST, op.request.group_id).is_some();
         match op.request.command {
             GroupCommand::Add => self.start_add_group(op, now),
@@ -183,6 +184,7 @@ impl Ofproto {
             props: GroupProps::default(),
         });
         op.version = self.next_version();
+        self.announced.any(op.version);
         self.start_delete_groups(&mut op);
         self.publish(op.version);
         self.finish_group_mod(op, None);

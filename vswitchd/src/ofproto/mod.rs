@@ -5,6 +5,7 @@
 //! * [`version`]: how readers see a consistent table while the writer works.
 //! * [`classifier`]: which rule a packet meets, and which of its bits decided that.
 //! * [`rule`], [`group`]: what tables hold, and its counters.
+//! * [`journal`]: what changed lately, and which packets that can concern.
 //! * [`table`]: the tables as readers see them; translation begins here.
 //! * [`switch`]: the one writer's side, [`Ofproto`]; [`book`] and [`evict`]: what it alone knows of a table.
 //! * [`select`]: which rules a request means.
@@ -17,6 +18,7 @@ pub mod version;
 pub mod classifier;
 pub mod rule;
 pub mod group;
+pub mod journal;
 pub mod table;
 pub mod switch;
 pub mod book;

@@ -25,6 +25,7 @@ use super::event::{Event, FlowChange, Requester};
 use super::evict::Wanted;
 use super::group::Group;
 use super::identity::Identity;
+use super::journal::{Announced, RuleChange};
 use super::meter::Meters;
 use super::port::Ports;
 use super::rule::{Rule, Template};
@@ -54,6 +55,7 @@ pub struct Ofproto {
     pub(super) index: Index,
     pub(super) leaving: Leaving,
     retired: Retired,
+    pub(super) announced: Announced,
     pub(super) meters: Meters,
     pub(super) ports: Ports,
     pub(super) identity: Identity,
@@ -104,6 +106,7 @@ impl Ofproto {
             index: Index::default(),
             leaving: Leaving::default(),
             retired: Retired::default(),
+            announced: Announced::default(),
             meters: Meters::default(),
             ports: Ports::default(),
             identity: Identity::default(),
@@ -191,8 +194,14 @@ impl Ofproto {
         self.publish_lists();
         if version > self.tables.version() {
             self.tables.versions.publish(version, &mut self.retired);
-            self.tables.note_change();
+            self.announced.come_true(version, &self.tables.journal);
         }
+    }
+
+    /// Announces that a rule comes, or goes, in `version`.
+    pub(super) fn announce(&mut self, version: Version, rule: &Rule) {
+        let change = RuleChange { table: rule.table, matching: rule.matching.clone() };
+        self.announced.rule(version, change);
     }
 
     /// Makes new masks known to readers; what they hold stays invisible until its version.
@@ -209,11 +218,15 @@ impl Ofproto {
         self.next_serial
     }
 
-    /// Puts a rule into its table and the index; it is visible from its version on.
-    pub(super) fn install(&mut self, rule: &Arc<Rule>) {
+    /// Puts a rule into its table and the index; it is visible from `version` on.
+    pub(super) fn install(&mut self, rule: &Arc<Rule>, version: Version) {
         self.enter(rule);
+        self.announce(version, rule);
         if let Some(table) = self.tables.table(rule.table) {
-            table.classifier.insert(Arc::clone(rule));
+            if table.classifier.insert(Arc::clone(rule)) {
+                // Which of two rules of equal priority a packet meets that matches both may be another now.
+                self.announced.rule(version, RuleChange { table: rule.table, matching: Match::default() });
+            }
             self.changed.insert(rule.table);
         }
     }

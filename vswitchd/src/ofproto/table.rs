@@ -15,6 +15,7 @@ use openflow::msg::table::TableMiss;
 
 use super::classifier::Classifier;
 use super::group::{Group, Groups};
+use super::journal::Journal;
 use super::rule::{Rule, match_words};
 use super::version::{Pin, Version, Versions};
 
@@ -103,7 +104,7 @@ pub struct Tables {
     /// Mapped tunnel options.
     pub(super) tlvs: ArcSwap<flow::tlv::Table>,
     fragments: Choice<FragHandling>,
-    changes: AtomicU64,
+    pub(super) journal: Journal,
     pub(super) internal: Internal,
 }
 
@@ -149,7 +150,7 @@ impl Default for Tables {
             meters: ArcSwap::default(),
             tlvs: ArcSwap::default(),
             fragments: Choice::first_of(&FRAGS),
-            changes: AtomicU64::new(0),
+            journal: Journal::default(),
             internal: Internal::default(),
         }
     }
@@ -178,12 +179,17 @@ impl Tables {
 
     /// How often anything changed that a translation depends on. One that began at another count may be out of date.
     pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        self.journal.count()
+    }
+
+    /// What changed.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Says that something changed that translations depend on.
     pub fn note_change(&self) {
-        self.changes.fetch_add(1, Ordering::Release);
+        self.journal.note_any();
     }
 
     /// The rule of `table` that `key` meets in `version`. Adds to `wildcards` the bits that decided it.

@@ -12,6 +12,7 @@ use flow::odp::{self, OdpSupport, Params, RawKey, RawMask};
 use flow::time::Instant;
 
 use super::Flows;
+use super::news::News;
 use super::ukey::{Kept, Life, State, Ukey};
 use crate::backer::Backer;
 use crate::upcall::slow_path;
@@ -34,6 +35,7 @@ pub(super) struct Look<'a> {
     pub backer: &'a Backer,
     pub snapshot: &'a Snapshot,
     pub seq: u64,
+    pub news: &'a News,
     /// The pass's number.
     pub pass: u64,
     pub now: Instant,
@@ -159,17 +161,21 @@ impl Look<'_> {
         stats: FlowStats,
         batch: &mut Batch,
     ) {
-        let used = stats.used.unwrap_or(ukey.created);
-        let idle = self.now.since(used) >= self.max_idle;
         let verdict = match state.seq {
-            _ if self.kill_all || idle => Verdict::Delete,
+            _ if self.must_go(stats.used.unwrap_or(ukey.created)) => Verdict::Delete,
             Some(seq) if seq == self.seq => Verdict::Keep,
+            Some(seq) if self.news.spare(seq, ukey, state) => Verdict::Keep,
             _ if self.is_sparse(state, &stats) => Verdict::Delete,
             _ => self.translate_again(ukey, state),
         };
         // Packets so far did what the flow said then.
         self.push(flows, ukey, state, stats);
         self.carry_out(ukey, state, verdict, batch);
+    }
+
+    /// Whether a flow goes that was used then, however right it is.
+    pub fn must_go(&self, used: Instant) -> bool {
+        self.kill_all || self.now.since(used) >= self.max_idle
     }
 
     /// Whether a flow has too few packets to be worth a translation.
@@ -217,7 +223,7 @@ impl Look<'_> {
         } else {
             slow_path(backer, bridge, result.slow, DpPort(key.in_port), in_port)
         };
-        let kept = Kept { effects: result.effects, recircs: result.recircs };
+        let kept = Kept::new(result.effects, result.recircs, result.counts_rules);
         // A flow that is too wide now must go, unless it is as it should have been had its own packet's rules been there;
         // one that is too narrow may stay.
         let covered = state.mask.covers_key(&result.mask.0) || {
@@ -230,8 +236,8 @@ impl Look<'_> {
                 false => Verdict::Delete,
             };
         }
-        let same = *actions == *state.actions && kept.recircs == state.kept.recircs;
-        if same && same_effects(&kept, &state.kept) {
+        let same = *actions == *state.actions;
+        if same && kept.is_same(&state.kept) {
             return Verdict::Keep;
         }
         Verdict::Change(actions.into(), kept)
@@ -291,9 +297,4 @@ fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Mini {
         Ok((mask, _)) => Mini::new(&mask.0),
         Err(_) => Mini::new(&mask.0),
     }
-}
-
-/// Whether two translations count packets at the same places.
-fn same_effects(a: &Kept, b: &Kept) -> bool {
-    a.effects.len() == b.effects.len() && a.effects.iter().zip(&b.effects).all(|(a, b)| a.is_same(b))
 }

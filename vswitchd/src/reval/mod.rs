@@ -9,11 +9,12 @@
 //! Passes are made by threads ([`threads`]), `revalidator1` and up, that share one dump. The datapath of tests (`dummy`) is
 //! polled by `main`, between whose commands nothing may be left undone: there `main` makes the passes, in steps
 //! (`Flows::run`). Either way a pass is the same (`pass`): what the dump shows is looked at (`look`); then what it did not
-//! show is swept.
+//! show is swept. After changes of rules alone, only flows are translated again that one of them can concern (`news`).
 //!
 //! Flows that were there before us are taken over, not flushed: `adopt`.
 
 pub mod ukey;
+mod news;
 mod look;
 mod pass;
 mod adopt;
@@ -22,6 +23,8 @@ pub mod fairness;
 pub mod command;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -38,6 +41,7 @@ pub use ukey::{Kept, New, Ukey};
 use crate::backer::Backer;
 use adopt::Foreign;
 use look::{Batch, Look};
+use news::{History, News};
 use pass::Pass;
 use ukey::{Life, Ukeys};
 
@@ -163,6 +167,7 @@ pub struct Flows {
     pub refused: AtomicU64,
     passes: AtomicU64,
     foreign: Foreign,
+    history: History,
     state: Mutex<State>,
     counters: OnceLock<Counters>,
     pub(crate) threads: threads::Threads,
@@ -176,6 +181,7 @@ impl Default for Flows {
             refused: AtomicU64::new(0),
             passes: AtomicU64::new(0),
             foreign: Foreign::default(),
+            history: History::default(),
             state: Mutex::default(),
             counters: OnceLock::new(),
             threads: threads::Threads::default(),
@@ -402,6 +408,7 @@ impl Flows {
             backer,
             snapshot: &snapshot,
             seq: backer.seq(),
+            news: &News::default(),
             pass: 0,
             now: backer.clock.now(),
             max_idle: Duration::ZERO,

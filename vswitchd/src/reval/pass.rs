@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use datapath::flow::{Dump, Flow, FlowStats};
+use datapath::flow::{Dump, Flow, FlowStats, Sighting};
 use flow::time::Instant;
 
 use super::adopt::Adoption;
 use super::look::{Batch, Look};
+use super::news::News;
 use super::ukey::{Life, State, Ukey};
 use super::{Flows, Settings};
 use crate::backer::Backer;
@@ -24,6 +25,13 @@ const CROWDED_IDLE: Duration = Duration::from_millis(100);
 /// A flow that this many dumps in a row did not show is gone.
 pub(super) const MISSED_DUMPS: u32 = 4;
 
+/// What came from a dump together.
+#[derive(Default)]
+struct Shown {
+    sightings: Vec<Sighting>,
+    flows: Vec<Flow>,
+}
+
 /// A pass that has begun.
 pub(super) struct Pass {
     dump: Mutex<Box<dyn Dump>>,
@@ -31,6 +39,7 @@ pub(super) struct Pass {
     settings: Settings,
     pub number: u64,
     pub seq: u64,
+    news: News,
     pub began: Instant,
     seen: AtomicUsize,
     /// Nanoseconds of work.
@@ -46,7 +55,8 @@ pub(super) struct Pass {
 impl Pass {
     /// Begins one.
     pub fn begin(flows: &Flows, backer: &Backer, now: Instant) -> Self {
-        let seq = backer.seq();
+        let moment = backer.moment();
+        let (seq, snapshot) = (moment.seq, Arc::clone(&moment.snapshot));
         let terse = backer.ufid();
         let settings = flows.settings();
         // Quick passes translate whatever there is.
@@ -54,7 +64,8 @@ impl Pass {
         let sparse = (slow && settings.min_pps > 0).then(|| Duration::from_millis(1000 / settings.min_pps));
         Self {
             sparse,
-            snapshot: backer.snapshot(),
+            snapshot,
+            news: flows.history.begin(moment),
             dump: Mutex::new(backer.datapath.flow_dump(terse)),
             settings,
             number: flows.passes.fetch_add(1, Ordering::Relaxed) + 1,
@@ -101,6 +112,7 @@ impl Pass {
             backer,
             snapshot: &self.snapshot,
             seq: self.seq,
+            news: &self.news,
             pass: self.number,
             now: backer.clock.now(),
             max_idle: if present > limit { CROWDED_IDLE } else { self.settings.max_idle },
@@ -112,47 +124,78 @@ impl Pass {
     /// Looks at `most` flows or a few more; whether there are more then.
     pub fn step(&self, flows: &Flows, backer: &Backer, most: usize) -> bool {
         let started = std::time::Instant::now();
-        let mut shown = Vec::with_capacity(BATCH);
+        let mut shown = Shown::default();
         let (mut done, mut more) = (0, true);
         while more && done < most {
-            shown.clear();
-            let next = {
-                let mut dump = self.dump.lock().unwrap_or_else(PoisonError::into_inner);
-                dump.next(BATCH, &mut shown)
-            };
-            more = next.unwrap_or_else(|error| {
-                tracing::warn!(target: "ofproto_dpif_upcall", rl = "1,5", "dumping flows failed: {error}");
-                self.cut_short.store(true, Ordering::Relaxed);
-                false
-            });
-            done += shown.len();
-            self.look_at(flows, backer, &shown);
+            more = self.take(&mut shown);
+            done += shown.sightings.len() + shown.flows.len();
+            self.look_at(flows, backer, &mut shown);
         }
         self.seen.fetch_add(done, Ordering::Relaxed);
         self.took.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         more
     }
 
-    fn look_at(&self, flows: &Flows, backer: &Backer, shown: &[Flow]) {
+    /// Takes flows from the dump; whether there are more.
+    fn take(&self, shown: &mut Shown) -> bool {
+        let Shown { sightings, flows } = shown;
+        let next = {
+            let mut dump = self.dump.lock().unwrap_or_else(PoisonError::into_inner);
+            match self.terse {
+                true => dump.sight(BATCH, sightings, flows),
+                false => dump.next(BATCH, flows),
+            }
+        };
+        next.unwrap_or_else(|error| {
+            tracing::warn!(target: "ofproto_dpif_upcall", rl = "1,5", "dumping flows failed: {error}");
+            self.cut_short.store(true, Ordering::Relaxed);
+            false
+        })
+    }
+
+    fn look_at(&self, flows: &Flows, backer: &Backer, shown: &mut Shown) {
         let look = self.look(flows, backer);
         let mut batch = Batch::default();
-        for flow in shown {
-            let known = flows.ukeys.find(flow.ufid, flow.pmd);
-            match known {
-                Some(ukey) => self.look_at_one(&look, flows, &ukey, flow, &mut batch),
-                None => match flows.foreign.adopt(&look, flows, flow) {
-                    Adoption::Ours(ukey) => self.look_at_one(&look, flows, &ukey, flow, &mut batch),
-                    Adoption::Doomed(ukey) => batch.delete(&ukey, &mut ukey.state()),
-                    Adoption::Left => {}
-                },
+        for sighting in shown.sightings.drain(..) {
+            let Sighting { ufid, pmd, stats } = sighting;
+            match flows.ukeys.look_up(ufid, pmd, |ukey| self.glance(&look, ukey, &stats)) {
+                Some(None) => {}
+                Some(Some(ukey)) => self.look_at_one(&look, flows, &ukey, &sighting.into(), &mut batch),
+                None => self.look_at_unknown(&look, flows, &sighting.into(), &mut batch),
+            }
+        }
+        for flow in shown.flows.drain(..) {
+            match flows.ukeys.find(flow.ufid, flow.pmd) {
+                Some(ukey) => self.look_at_one(&look, flows, &ukey, &flow, &mut batch),
+                None => self.look_at_unknown(&look, flows, &flow, &mut batch),
             }
         }
         batch.send(&look, flows);
     }
 
+    /// The ukey if there is something to do about it: most are settled, have no new packets and are not idle for too long.
+    fn glance(&self, look: &Look<'_>, ukey: &Arc<Ukey>, stats: &FlowStats) -> Option<Arc<Ukey>> {
+        let settled = ukey.is_settled(self.seq, stats.packets)
+            && !look.must_go(stats.used.unwrap_or(ukey.created))
+            && ukey.seen() != self.number;
+        if !settled {
+            return Some(Arc::clone(ukey));
+        }
+        ukey.see(self.number);
+        None
+    }
+
+    fn look_at_unknown(&self, look: &Look<'_>, flows: &Flows, flow: &Flow, batch: &mut Batch) {
+        match flows.foreign.adopt(look, flows, flow) {
+            Adoption::Ours(ukey) => self.look_at_one(look, flows, &ukey, flow, batch),
+            Adoption::Doomed(ukey) => batch.delete(&ukey, &mut ukey.state()),
+            Adoption::Left => {}
+        }
+    }
+
     fn look_at_one(&self, look: &Look<'_>, flows: &Flows, ukey: &Arc<Ukey>, flow: &Flow, batch: &mut Batch) {
         let Some(mut state) = ukey.try_state() else { return flows.tally(|c| &c.contention, 1) };
-        if state.seen == self.number {
+        if ukey.seen() == self.number {
             let is_new = state.kept.effects.is_empty();
             return flows.tally(|c| if is_new { &c.new } else { &c.duplicate }, 1);
         }
@@ -161,7 +204,7 @@ impl Pass {
             flows.tally(|c| &c.layer_change, 1);
             state.stats = FlowStats::default();
         }
-        state.seen = self.number;
+        ukey.see(self.number);
         state.missed = 0;
         match state.life {
             Life::Gone => return,
@@ -182,7 +225,10 @@ impl Pass {
     pub fn sweep(&self, flows: &Flows, backer: &Backer, part: usize, of: usize) {
         let started = std::time::Instant::now();
         let look = self.look(flows, backer);
-        let left = |ukey: &Ukey| ukey.try_state().is_none_or(|state| self.is_left(ukey, &state));
+        let left = |ukey: &Ukey| {
+            let settled = ukey.seen() == self.number && ukey.is_sure(self.seq);
+            !settled && ukey.try_state().is_none_or(|state| self.is_left(ukey, &state))
+        };
         for shard in flows.ukeys.part(part, of, left) {
             let mut batch = Batch::default();
             for ukey in shard {
@@ -199,7 +245,7 @@ impl Pass {
     /// Whether the sweep has to deal with a flow. Few are such.
     fn is_left(&self, ukey: &Ukey, state: &State) -> bool {
         match state.life {
-            Life::Live => state.seen != self.number && ukey.created < self.began,
+            Life::Live => ukey.seen() != self.number && ukey.created < self.began,
             Life::Wrong => true,
             Life::Asked | Life::Gone => false,
         }

@@ -86,7 +86,7 @@ fn is_in(set: u16, ufid: Ufid) -> bool {
     set >> ufid.0[0] & 1 != 0
 }
 
-struct List {
+pub(super) struct List {
     features: Features,
     inside: Mutex<Inside>,
 }
@@ -275,16 +275,16 @@ fn bundle(number: u16) -> Bundle {
 }
 
 /// A switch with ports 1 and 2 over a list.
-struct Setting {
+pub(super) struct Setting {
     clock: Arc<Hand>,
     list: Arc<List>,
-    ofproto: Ofproto,
-    backer: Arc<Backer>,
+    pub(super) ofproto: Ofproto,
+    pub(super) backer: Arc<Backer>,
 }
 
 impl Setting {
     /// `before` puts flows of an earlier process there.
-    fn new(rules: &[&str], before: impl FnOnce(&List)) -> Self {
+    pub(super) fn new(rules: &[&str], before: impl FnOnce(&List)) -> Self {
         let (clock, list) = (Arc::<Hand>::default(), List { features: features(), inside: Mutex::default() });
         *clock.at() = Instant::from_millis(1000);
         before(&list);

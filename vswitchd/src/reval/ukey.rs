@@ -4,11 +4,15 @@
 //! it meets a flow that nobody of us asked for. What changes of it is behind its own lock, which is held for the time of one
 //! decision, never for that of a request to the datapath; who finds it held leaves the flow to whoever holds it. A ukey that
 //! left the table is [`Life::Gone`], whoever still has it.
+//!
+//! Nearly every flow of nearly every pass is as the pass before left it. To find that out takes no lock: who lets go of the lock
+//! leaves a [`Glance`], which says as of when the flow is right and how many packets were counted.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use datapath::PmdId;
@@ -31,6 +35,22 @@ const SHARDS: usize = 64;
 pub struct Kept {
     pub effects: Vec<Effect>,
     pub recircs: Vec<RecircRef>,
+    /// Whether it depends on more of the tables than what lookups found.
+    pub counts_rules: bool,
+}
+
+impl Kept {
+    pub fn new(effects: Vec<Effect>, recircs: Vec<RecircRef>, counts_rules: bool) -> Self {
+        Self { effects, recircs, counts_rules }
+    }
+
+    /// Whether two translations leave the same.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.recircs == other.recircs
+            && self.counts_rules == other.counts_rules
+            && self.effects.len() == other.effects.len()
+            && self.effects.iter().zip(&other.effects).all(|(a, b)| a.is_same(b))
+    }
 }
 
 /// How a ukey stands to the datapath's flow.
@@ -59,7 +79,58 @@ pub struct Ukey {
     /// Keeps what the flow's own recirculation id stands for.
     _recirc: Option<RecircRef>,
     pub created: Instant,
+    /// The pass in which the datapath last showed it.
+    seen: AtomicU64,
+    glance: Glance,
     state: Mutex<State>,
+}
+
+/// What the state comes to, for who has not locked it.
+struct Glance {
+    /// As of which [`crate::backer::Backer::seq`] nothing is to be done with the flow; [`UNSURE`] if that is not known.
+    sure: AtomicU64,
+    /// Packets that were counted.
+    packets: AtomicU64,
+}
+
+const UNSURE: u64 = u64::MAX;
+
+impl Glance {
+    fn new() -> Self {
+        Self { sure: AtomicU64::new(UNSURE), packets: AtomicU64::new(0) }
+    }
+
+    fn leave(&self, state: &State) {
+        let usual = state.life == Life::Live && state.missed == 0 && state.layer == Some(OWN_LAYER);
+        self.packets.store(state.stats.packets, Ordering::Relaxed);
+        self.sure.store(state.seq.filter(|_| usual).unwrap_or(UNSURE), Ordering::Relaxed);
+    }
+}
+
+/// The state of a ukey, locked.
+pub struct Held<'a> {
+    glance: &'a Glance,
+    state: MutexGuard<'a, State>,
+}
+
+impl Deref for Held<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.glance.leave(&self.state);
+    }
 }
 
 /// What changes of a ukey.
@@ -76,11 +147,12 @@ pub struct State {
     pub stats: FlowStats,
     /// The [`crate::backer::Backer::seq`] at which it was last found right; `None` if it never was.
     pub seq: Option<u64>,
-    /// The pass in which the datapath last showed it.
-    pub seen: u64,
-    /// Passes since, in which it should have.
+    /// Passes since the datapath last showed it, in which it should have.
     pub missed: u32,
 }
+
+/// Where flows are that no offload took over.
+const OWN_LAYER: &str = "ovs";
 
 /// What a ukey is made of.
 pub struct New<'a> {
@@ -103,28 +175,63 @@ impl Ukey {
     pub fn new(new: New<'_>) -> Self {
         let New { ufid, has_ufid, pmd, raw, raw_mask, key, recirc, mask, actions, kept, seq, created } = new;
         let teaching = kept.effects.iter().any(|effect| matches!(effect, Effect::Learn { .. }));
-        let (stats, seen, missed, life, layer) = (FlowStats::default(), 0, 0, Life::Asked, None);
-        let state = State { life, mask, actions, kept, teaching, layer, stats, seq, seen, missed };
-        let state = Mutex::new(state);
-        Self { ufid, has_ufid, pmd, raw, raw_mask, key: Mini::new(key), _recirc: recirc, created, state }
+        let (stats, missed, life, layer) = (FlowStats::default(), 0, Life::Asked, None);
+        let state = State { life, mask, actions, kept, teaching, layer, stats, seq, missed };
+        Self {
+            ufid,
+            has_ufid,
+            pmd,
+            raw,
+            raw_mask,
+            key: Mini::new(key),
+            _recirc: recirc,
+            created,
+            seen: AtomicU64::new(0),
+            glance: Glance::new(),
+            state: Mutex::new(state),
+        }
     }
 
     fn name(&self) -> Name {
         Name(self.ufid, self.pmd)
     }
 
+    fn held<'a>(&'a self, state: MutexGuard<'a, State>) -> Held<'a> {
+        Held { glance: &self.glance, state }
+    }
+
     /// Locks what changes.
-    pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn state(&self) -> Held<'_> {
+        self.held(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Locks what changes, unless somebody has it locked.
-    pub fn try_state(&self) -> Option<MutexGuard<'_, State>> {
+    pub fn try_state(&self) -> Option<Held<'_>> {
         match self.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Ok(state) => Some(self.held(state)),
+            Err(TryLockError::Poisoned(state)) => Some(self.held(state.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// The pass in which the datapath last showed it.
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// Says that a pass saw it.
+    pub fn see(&self, pass: u64) {
+        self.seen.store(pass, Ordering::Relaxed);
+    }
+
+    /// Whether nothing is to be done with the flow as of `seq`, if the datapath has counted no more than `packets`.
+    pub fn is_settled(&self, seq: u64, packets: u64) -> bool {
+        self.is_sure(seq) && self.glance.packets.load(Ordering::Relaxed) == packets
+    }
+
+    /// Whether the flow is right as of `seq` and in the datapath. It may be so without this saying so.
+    pub fn is_sure(&self, seq: u64) -> bool {
+        seq != UNSURE && self.glance.sure.load(Ordering::Relaxed) == seq
     }
 }
 
@@ -216,8 +323,13 @@ impl Ukeys {
 
     /// The ukey of a flow.
     pub fn find(&self, ufid: Ufid, pmd: PmdId) -> Option<Arc<Ukey>> {
+        self.look_up(ufid, pmd, Arc::clone)
+    }
+
+    /// What `look`, which must be quick, makes of the ukey of a flow.
+    pub fn look_up<T>(&self, ufid: Ufid, pmd: PmdId, look: impl FnOnce(&Arc<Ukey>) -> T) -> Option<T> {
         let name = Name(ufid, pmd);
-        self.shard(name).get(&name).cloned()
+        self.shard(name).get(&name).map(look)
     }
 
     /// Enters a ukey; `replace` says whether it may take the place of one that is there. Gives the one that has the place.

@@ -78,6 +78,7 @@ pub(super) struct Ctx<'a> {
     pub recircs: Vec<RecircRef>,
     pub effects: Vec<Effect>,
     pub avoid_caching: bool,
+    pub counts_rules: bool,
     /// The port by which the packet came in, for recirculated packets to be found again.
     pub port: Option<(BridgeId, OfPort)>,
     pub tree: Option<Tree>,
@@ -136,6 +137,7 @@ impl<'a> Ctx<'a> {
             recircs: Vec::new(),
             effects: Vec::with_capacity(EFFECTS),
             avoid_caching: false,
+            counts_rules: false,
             port: None,
             tree: input.trace.then(Tree::default),
             place: Place::default(),

@@ -7,6 +7,7 @@ use flow::proto::tcp;
 use flow::time::Instant;
 use openflow::msg::flow_mod::FlowMod;
 
+use super::asked::Asked;
 use super::mac::{Learned, MacTable};
 use super::snapshot::{BridgeId, BundleId, PatchCounters};
 use crate::ofproto::{Group, Rule, Tables};
@@ -29,7 +30,7 @@ pub enum Effect {
     /// A rule was met.
     Rule(Arc<Rule>),
     /// A table was looked in.
-    Table { tables: Arc<Tables>, table: TableId, matched: bool },
+    Table { tables: Arc<Tables>, table: TableId, matched: bool, asked: Asked },
     /// Went through a group: by one bucket, or all.
     Group { group: Arc<Group>, bucket: Option<usize> },
     /// A source address was seen.
@@ -55,9 +56,9 @@ impl Effect {
         match (self, other) {
             (Self::Rule(a), Self::Rule(b)) => Arc::ptr_eq(a, b),
             (
-                Self::Table { tables: a, table: t, matched: m },
-                Self::Table { tables: b, table: u, matched: n },
-            ) => Arc::ptr_eq(a, b) && (t, m) == (u, n),
+                Self::Table { tables: a, table: t, matched: m, asked: q },
+                Self::Table { tables: b, table: u, matched: n, asked: r },
+            ) => Arc::ptr_eq(a, b) && (t, m, q) == (u, n, r),
             (Self::Group { group: a, bucket: m }, Self::Group { group: b, bucket: n }) => {
                 Arc::ptr_eq(a, b) && m == n
             }
@@ -81,7 +82,7 @@ impl Effect {
         let (packets, bytes) = (stats.packets, stats.bytes);
         match self {
             Self::Rule(rule) => rule.credit(packets, bytes, stats.used),
-            Self::Table { tables, table, matched } => {
+            Self::Table { tables, table, matched, .. } => {
                 if let Some(table) = tables.table(*table) {
                     if *matched { table.credit(packets, 0) } else { table.credit(0, packets) }
                 }

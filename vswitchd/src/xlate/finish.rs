@@ -17,6 +17,7 @@ use super::effect::Effect;
 use super::freeze::Frozen;
 use super::report::Kind;
 use super::snapshot::Port;
+use super::table::How;
 use super::{Input, Output};
 use crate::tunnel;
 
@@ -46,6 +47,7 @@ pub fn translate(input: &Input<'_>) -> Output {
         recircs: ctx.recircs,
         error: ctx.error.filter(|error| !quiet.contains(error)),
         avoid_caching: ctx.avoid_caching,
+        counts_rules: ctx.counts_rules,
         effects: ctx.effects,
         trace: ctx.tree,
         recirculations: ctx.recirculations,
@@ -216,7 +218,7 @@ impl Ctx<'_> {
         }
         if self.rule.is_none() {
             let in_port = self.in_port();
-            if let Some(landing) = self.lookup(in_port, self.table, true, true) {
+            if let Some(landing) = self.lookup(in_port, self.table, How::GOTO) {
                 self.place = self.report_table(&landing, landing.table);
                 self.table = landing.table;
                 self.rule = Some(landing.rule);

@@ -30,6 +30,7 @@ impl Ctx<'_> {
             let text = request_text(&request);
             self.detail(text);
         }
+        self.counts_rules |= a.limit != 0;
         let there = a.limit != 0 && self.bridge.tables.has_flow(&request);
         if a.limit != 0 && !there && !self.input.side_effects {
             // Whether there is room is known only when a packet asks again.

@@ -9,7 +9,7 @@
 //!
 //! In the order to read it:
 //!
-//! * [`snapshot`], [`mac`]: what is read.
+//! * [`snapshot`], [`mac`]: what is read; [`asked`]: how tables were asked, [`effect`]: what else a translation does.
 //! * [`ctx`]: the state of a translation; [`report`]: what a trace says of it.
 //! * [`finish`]: the frame around a translation, and the mask's two ends.
 //! * [`actions`]: one action after the other. Each family has a file: [`table`] (resubmit, goto), [`output`], [`normal`]
@@ -20,6 +20,7 @@
 
 pub mod snapshot;
 pub mod mac;
+pub mod asked;
 pub mod effect;
 pub mod report;
 pub mod ctx;
@@ -119,6 +120,8 @@ pub struct Output {
     pub error: Option<DropReason>,
     /// Whether the actions depend on something that the mask does not have, and must not be installed.
     pub avoid_caching: bool,
+    /// Whether the actions depend on which rules there are, and not only on what lookups find.
+    pub counts_rules: bool,
     pub effects: Vec<Effect>,
     pub trace: Option<report::Tree>,
     /// Where a trace goes on.

@@ -116,9 +116,14 @@ impl Snapshot {
         all
     }
 
+    /// The tables of each bridge.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<Tables>> {
+        self.bridges.values().map(|bridge| &bridge.tables)
+    }
+
     /// A number that is another when a table of a bridge has changed.
     pub fn table_changes(&self) -> u64 {
-        self.bridges.values().fold(0, |sum, bridge| sum.wrapping_add(bridge.tables.changes()))
+        self.tables().fold(0, |sum, tables| sum.wrapping_add(tables.changes()))
     }
 
     /// The bridge and port that a datapath port is.

@@ -11,6 +11,7 @@ use flow::proto::ethertype;
 use openflow::action::{OfAction, Resubmit};
 use openflow::msg::port::PortConfig;
 
+use super::asked::Asked;
 use super::ctx::Ctx;
 use super::effect::Effect;
 use super::report::{Kind, Place};
@@ -87,7 +88,7 @@ impl Ctx<'_> {
             }
             swap_tuples(&mut self.key, &mut self.wc);
         }
-        let landing = self.lookup(in_port, table, how.may_packet_in, how.honor_table_miss);
+        let landing = self.lookup(in_port, table, how);
         if how.with_ct_orig {
             swap_tuples(&mut self.key, &mut self.wc);
         }
@@ -119,29 +120,24 @@ impl Ctx<'_> {
     }
 
     /// The rule that the packet meets from `table` on.
-    pub(super) fn lookup(
-        &mut self,
-        in_port: OfPort,
-        table: TableId,
-        may_packet_in: bool,
-        honor_table_miss: bool,
-    ) -> Option<Found> {
+    pub(super) fn lookup(&mut self, in_port: OfPort, table: TableId, how: How) -> Option<Found> {
         let bridge = self.bridge;
         let version = self.version();
+        let asked = Asked::new(self.input.key, &self.key, in_port, how.with_ct_orig);
         let effects = &mut self.effects;
         let mut conjunctive = self.tree.is_some().then(Vec::new);
         let start = Start {
             version,
             table,
             in_port,
-            may_packet_in,
-            honor_table_miss,
+            may_packet_in: how.may_packet_in,
+            honor_table_miss: how.honor_table_miss,
             packet_in_on_miss: &|| bridge.packet_in_on_miss.load(Ordering::Relaxed),
             port_sends_misses: &|port| {
                 bridge.ports.get(&port).is_some_and(|port| !port.config.contains(PortConfig::NO_PACKET_IN))
             },
             visited: &mut |table, matched| {
-                effects.push(Effect::Table { tables: Arc::clone(&bridge.tables), table, matched });
+                effects.push(Effect::Table { tables: Arc::clone(&bridge.tables), table, matched, asked });
             },
         };
         let landing = bridge.tables.lookup_from(start, &self.key, Some(&mut self.wc), conjunctive.as_mut());

@@ -344,9 +344,10 @@ impl<R: Entry> Classifier<R> {
     }
 
     /// Adds `rule`. One of equal match and priority may be there if it [is ending](Entry::is_ending): the new one
-    /// takes its place in the order. Readers see a new mask or priority after [`Self::publish`].
-    pub fn insert(&self, rule: Arc<R>) {
-        self.writer().insert(rule);
+    /// takes its place in the order. Readers see a new mask or priority after [`Self::publish`]. Returns whether the order
+    /// changes in which the subtables are tried that were there.
+    pub fn insert(&self, rule: Arc<R>) -> bool {
+        self.writer().insert(rule)
     }
 
     /// Takes `rule` out; false if it is not there.
@@ -453,7 +454,7 @@ fn agree(a: &Key, b: &Key, mask: &Key) -> bool {
 }
 
 impl<R: Entry> Writer<R> {
-    fn insert(&mut self, rule: Arc<R>) {
+    fn insert(&mut self, rule: Arc<R>) -> bool {
         let (mask, key) = rule.match_words();
         let priority = rule.priority();
         let book = self.by_mask.entry(mask).or_insert_with_key(|mask| Book {
@@ -486,9 +487,10 @@ impl<R: Entry> Writer<R> {
         match before {
             None => self.list.push(Listed { priority, prefixes, subtable: Arc::clone(&book.subtable) }),
             Some(before) if priority > before => set_priority(&mut self.list, &book.subtable, priority),
-            Some(_) => return,
+            Some(_) => return false,
         }
         self.changed = true;
+        before.is_some()
     }
 
     fn remove(&mut self, rule: &Arc<R>) -> bool {
