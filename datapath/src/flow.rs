@@ -171,7 +171,12 @@ pub trait Dump: Send {
     fn next(&mut self, max: usize, to: &mut Vec<Flow>) -> Result<bool, Error>;
 
     /// As [`Dump::next`] of a terse dump, but flows of which nothing else is known may come as `sightings`.
-    fn sight(&mut self, max: usize, sightings: &mut Vec<Sighting>, to: &mut Vec<Flow>) -> Result<bool, Error> {
+    fn sight(
+        &mut self,
+        max: usize,
+        sightings: &mut Vec<Sighting>,
+        to: &mut Vec<Flow>,
+    ) -> Result<bool, Error> {
         let _ = sightings;
         self.next(max, to)
     }

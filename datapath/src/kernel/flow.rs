@@ -334,7 +334,12 @@ impl Dump for FlowDump {
         Ok(self.walk.is_some())
     }
 
-    fn sight(&mut self, max: usize, sightings: &mut Vec<Sighting>, to: &mut Vec<Flow>) -> Result<bool, Error> {
+    fn sight(
+        &mut self,
+        max: usize,
+        sightings: &mut Vec<Sighting>,
+        to: &mut Vec<Flow>,
+    ) -> Result<bool, Error> {
         if !self.terse || self.failed.is_some() {
             return self.next(max, to);
         }
@@ -466,6 +471,34 @@ mod tests {
         assert!(!with_actions && flow.key.0.is_empty() && flow.stats == FlowStats::default());
     }
 
+    fn sighted(datagram: &[u8]) -> Result<(Vec<Sighting>, Vec<Flow>), Error> {
+        let (mut sightings, mut flows) = (Vec::new(), Vec::new());
+        take(FAMILY, &Messages::new(datagram).next().unwrap().unwrap(), &mut sightings, &mut flows)?;
+        Ok((sightings, flows))
+    }
+
+    #[test]
+    fn a_flow_is_sighted_if_no_more_is_told() {
+        let told = |key: bool| {
+            message(cmd::NEW, 7, |attrs| {
+                put_ufid(attrs, Some(UFID));
+                if key {
+                    attrs.put(attr::KEY, &raw(&[KeyAttr::Priority(1)]));
+                }
+                attrs.put_u64(attr::USED, 5000);
+                attrs.put(attr::STATS, &[3u64, 180].map(u64::to_ne_bytes).concat());
+                attrs.put_u8(attr::TCP_FLAGS, 0x12);
+            })
+        };
+        let stats =
+            FlowStats { packets: 3, bytes: 180, used: Some(Instant::from_millis(5000)), tcp_flags: 0x12 };
+        let (sightings, flows) = sighted(&told(false)).unwrap();
+        assert_eq!(sightings, [Sighting { ufid: UFID, pmd: PmdId::NONE, stats }]);
+        assert!(flows.is_empty());
+        let (sightings, flows) = sighted(&told(true)).unwrap();
+        assert!(sightings.is_empty() && flows.len() == 1 && flows[0].stats == stats);
+    }
+
     #[test]
     fn bad_flows_are_refused() {
         let detail = |fill: &dyn Fn(&mut Writer)| {
@@ -491,6 +524,27 @@ mod tests {
         #[test]
         fn arbitrary_attributes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..96)) {
             let _ = read(&message(cmd::NEW, 7, |attrs| put_raw(attrs, &bytes)));
+        }
+
+        /// What is sighted is what reading the whole flow gives.
+        #[test]
+        fn sightings_are_flows(
+            parts in proptest::collection::vec((0..12_u16, proptest::collection::vec(any::<u8>(), 0..20)), 0..6),
+            usual in any::<bool>(),
+        ) {
+            let datagram = message(cmd::NEW, 7, |attrs| {
+                if usual {
+                    put_ufid(attrs, Some(UFID));
+                    attrs.put(attr::STATS, &[3u64, 180].map(u64::to_ne_bytes).concat());
+                }
+                parts.iter().for_each(|(kind, data)| attrs.put(*kind, data));
+            });
+            if let (Ok((sightings, _)), Ok((flow, _))) = (sighted(&datagram), read(&datagram))
+                && let Some(sighting) = sightings.first()
+            {
+                prop_assert!(flow.ufid_present && flow.key.0.is_empty() && flow.actions.is_empty());
+                prop_assert_eq!((sighting.ufid, sighting.pmd, sighting.stats), (flow.ufid, flow.pmd, flow.stats));
+            }
         }
 
         #[test]
