@@ -101,7 +101,12 @@ impl Dump for Walk {
         Ok(more)
     }
 
-    fn sight(&mut self, max: usize, sightings: &mut Vec<Sighting>, to: &mut Vec<Flow>) -> Result<bool, Error> {
+    fn sight(
+        &mut self,
+        max: usize,
+        sightings: &mut Vec<Sighting>,
+        to: &mut Vec<Flow>,
+    ) -> Result<bool, Error> {
         if self.rules(max, to) {
             return Ok(true);
         }
