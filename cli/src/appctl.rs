@@ -32,38 +32,8 @@ const PROGRAM: Program<Opt> = Program {
     ],
     groups: Groups::TOOL,
     stop_at_argument: true,
-    usage,
+    manual: include_str!("../../docs/man/source/ovs-appctl.8.txt"),
 };
-
-const USAGE: &str = "\
-ovs-appctl, for querying and controlling Open vSwitch daemon
-usage: ovs-appctl [TARGET] COMMAND [ARG...]
-Targets:
-  -t, --target=TARGET  pidfile or socket to contact
-Common commands:
-  list-commands      List commands supported by the target
-  version            Print version of the target
-  vlog/list          List current logging levels
-  vlog/list-pattern  List logging patterns for each destination.
-  vlog/set [SPEC]
-      Set log levels as detailed in SPEC, which may include:
-      A valid module name (all modules, by default)
-      'syslog', 'console', 'file' (all destinations, by default))
-      'off', 'emer', 'err', 'warn', 'info', or 'dbg' ('dbg', bydefault)
-  vlog/reopen        Make the program reopen its log file
-Other options:
-  --timeout=SECS     wait at most SECS seconds for a response
-  -f, --format=FMT   Output format. One of: 'json', or 'text'
-                     (default: text)
-  --pretty           Format the output in a more readable fashion.
-                     Requires: --format=json.
-  -h, --help         Print this helpful information
-  -V, --version      Display ovs-appctl version information
-";
-
-fn usage(_: &Dirs) -> String {
-    USAGE.to_owned()
-}
 
 #[derive(Default)]
 struct Wanted {

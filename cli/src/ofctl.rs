@@ -9,7 +9,6 @@ pub mod color;
 pub mod options;
 pub mod vconn;
 pub mod remote;
-mod usage;
 
 mod bundles;
 mod flows;
@@ -31,6 +30,8 @@ use options::Options;
 
 /// The program's name.
 pub const PROGRAM: &str = "ovs-ofctl";
+
+const MANUAL: &str = include_str!("../../docs/man/source/ovs-ofctl.8.txt");
 
 /// Why a command ends the program.
 #[derive(Debug)]
@@ -196,7 +197,7 @@ static COMMANDS: &[Command] = &[
     ro("add-tlv-map", "switch map", 2, 2, switch::add_tlv_map),
     ro("del-tlv-map", "switch [map]", 1, 2, switch::del_tlv_map),
     ro("dump-tlv-map", "switch", 1, 1, switch::dump_tlv_map),
-    ro("help", "", 0, ANY, usage::help),
+    ro("help", "", 0, ANY, help),
     ro("list-commands", "", 0, ANY, list_commands),
     rw("parse-flow", "", 1, 1, offline::parse_flow),
     rw("parse-flows", "", 1, 1, offline::parse_flows),
@@ -225,6 +226,11 @@ fn timestamp(millis: i64, with_date: bool) -> String {
     let (h, m, s) = (time.hour, time.minute, time.second);
     let clock = format!("{h:02}:{m:02}:{s:02}.{:03}", millis.rem_euclid(1000));
     if with_date { format!("{}-{:02}-{:02} {clock}", time.year, time.month, time.day) } else { clock }
+}
+
+fn help(context: &mut Context) -> Outcome {
+    say!("{}", daemon::manual::help(MANUAL, &context.options.dirs));
+    Ok(())
 }
 
 /// How OVS prints its commands.

@@ -1,6 +1,6 @@
 //! What every program of the project shares. A tour, in the order of a daemon's life:
 //!
-//! * [`dirs`]: where files are; [`options`]: the command line; [`vlog`]: logging.
+//! * [`dirs`]: where files are; [`manual`] and [`options`]: the command line; [`vlog`]: logging.
 //! * [`detach`]: `--detach`, `--monitor`, `--pidfile`, `--user`; [`pidfile`]: who runs.
 //! * [`clock`]: real, stopped and warped time; [`coverage`], [`memory`]: what was counted.
 //! * [`stream`]: `unix:`, `tcp:`, `ssl:` and their passive twins; [`jsonrpc`] over them; [`reconnect`]: when to try again; [`session`]: all three.
@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod dirs;
+pub mod manual;
 pub mod options;
 pub mod vlog;
 pub mod pidfile;

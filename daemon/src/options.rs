@@ -9,6 +9,7 @@ pub use getopt::{Arg, Getopt, Item, Row};
 
 use crate::detach;
 use crate::dirs::Dirs;
+use crate::manual;
 use crate::stream::tls;
 use crate::vlog::Logger;
 use std::path::PathBuf;
@@ -60,8 +61,8 @@ pub struct Program<T: 'static> {
     pub groups: Groups,
     /// Whether the first argument that is no option ends the options (getopt's `+`).
     pub stop_at_argument: bool,
-    /// What `--help` prints.
-    pub usage: fn(&Dirs) -> String,
+    /// The source of its manual, of which `--help` prints the short text.
+    pub manual: &'static str,
 }
 
 /// What the common options say.
@@ -193,7 +194,7 @@ pub fn parse<T: Copy>(program: &Program<T>, dirs: &Dirs, log: &Logger) -> Parsed
                 exit(0);
             }
             Ok(Some(Item { id: Id::Shared(Shared::Help), .. })) => {
-                print!("{}", (program.usage)(dirs));
+                print!("{}", manual::help(program.manual, dirs));
                 exit(0);
             }
             Ok(Some(Item { id: Id::Shared(id), value })) => {
@@ -267,66 +268,5 @@ fn apply(id: Shared, value: Option<String>, program: &str, dirs: &Dirs, log: &Lo
         Shared::SslCiphers => common.tls.ciphers = value,
         Shared::SslCiphersuites => common.tls.ciphersuites = value,
         Shared::SslServerName => common.tls.server_name = value,
-    }
-}
-
-/// What `--help` says of the common options; programs put their own around it.
-pub mod help {
-    use crate::dirs::Dirs;
-
-    /// Active and passive connection methods (`kind`: `JSON-RPC`, `DATABASE`, …).
-    pub fn connections(kind: &str, active: bool, passive: bool) -> String {
-        let mut text = String::new();
-        if active {
-            text += &format!(
-                "Active {kind} connection methods:\n  tcp:HOST:PORT           PORT at remote HOST\n  \
-                 ssl:HOST:PORT           SSL/TLS PORT at remote HOST\n  \
-                 unix:FILE               Unix domain socket named FILE\n"
-            );
-        }
-        if passive {
-            text += &format!(
-                "Passive {kind} connection methods:\n  ptcp:PORT[:IP]          listen to TCP PORT on IP\n  \
-                 pssl:PORT[:IP]          listen for SSL/TLS on PORT on IP\n  \
-                 punix:FILE              listen on Unix domain socket FILE\n"
-            );
-        }
-        text + "PKI configuration (required to use SSL/TLS):\n  -p, --private-key=FILE  file with private key\n  \
-                -c, --certificate=FILE  file with certificate for private key\n  \
-                -C, --ca-cert=FILE      file with peer CA certificate\n  \
-                --bootstrap-ca-cert=FILE  file with peer CA certificate to read or create\n\
-                SSL/TLS options:\n  --ssl-protocols=PROTOS    range of SSL/TLS protocols to enable\n  \
-                --ssl-ciphers=CIPHERS     list of SSL/TLS ciphers to enable\n                            with TLSv1.2\n  \
-                --ssl-ciphersuites=SUITES list of SSL/TLS ciphersuites to\n                            \
-                enable with TLSv1.3 and later\n  \
-                --ssl-server-name=NAME    server name for TLS Server Name\n                            Indication (SNI)\n"
-    }
-
-    /// Daemon options.
-    pub fn daemon(program: &str, dirs: &Dirs) -> String {
-        let pidfile = dirs.run.join(format!("{program}.pid"));
-        format!(
-            "\nDaemon options:\n  --detach                run in background as daemon\n  \
-             --monitor               creates a process to monitor this daemon\n  \
-             --user=username[:group] changes the effective daemon user:group\n  \
-             --no-chdir              do not chdir to '/'\n  \
-             --pidfile[=FILE]        create pidfile (default: {})\n  \
-             --overwrite-pidfile     with --pidfile, start even if already running\n",
-            pidfile.display()
-        )
-    }
-
-    /// Logging options.
-    pub fn logging(program: &str, dirs: &Dirs) -> String {
-        let file = dirs.log.join(format!("{program}.log"));
-        format!(
-            "\nLogging options:\n  -vSPEC, --verbose=SPEC   set logging levels\n  \
-             -v, --verbose            set maximum verbosity level\n  \
-             --log-file[=FILE]        enable logging to specified FILE\n                           (default: {})\n  \
-             --syslog-method=(libc|unix:file|udp:ip:port)\n                           \
-             specify how to send messages to syslog daemon\n  \
-             --syslog-target=HOST:PORT  also send syslog msgs to HOST:PORT via UDP\n",
-            file.display()
-        )
     }
 }

@@ -5,6 +5,7 @@
 //! * [`hosts`]: namespaces to send traffic between.
 //! * [`scenario`]: a scripted session, played on a sandbox into a transcript.
 //! * [`compare`]: transcripts held against each other, but for the rows of `interop/since-3.1`.
+//! * [`manuals`]: the manual pages and their sources.
 //! * [`fuzz`]: every parser of the workspace as a function of bytes, for the fuzzer and for the test of its findings.
 #![forbid(unsafe_code)]
 
@@ -13,4 +14,5 @@ pub mod sandbox;
 pub mod hosts;
 pub mod scenario;
 pub mod compare;
+pub mod manuals;
 pub mod fuzz;

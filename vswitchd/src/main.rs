@@ -1,8 +1,7 @@
 //! `ovs-vswitchd`: the switch daemon. Options here; the rest is [`vswitchd::event`].
 #![forbid(unsafe_code)]
 
-use daemon::dirs::Dirs;
-use daemon::options::{Arg, Groups, Program, Row, fatal, help};
+use daemon::options::{Arg, Groups, Program, Row, fatal};
 use daemon::program;
 use datapath::netdev::DummyLevel;
 use std::process::ExitCode;
@@ -34,25 +33,8 @@ const PROGRAM: Program<Opt> = Program {
     ],
     groups: Groups::DAEMON,
     stop_at_argument: false,
-    usage,
+    manual: include_str!("../../docs/man/source/ovs-vswitchd.8.txt"),
 };
-
-fn usage(dirs: &Dirs) -> String {
-    let socket = dirs.in_run("db.sock");
-    format!(
-        "{NAME}: Open vSwitch daemon\nusage: {NAME} [OPTIONS] [DATABASE]\n\
-         where DATABASE is a socket on which ovsdb-server is listening\n      (default: \"unix:{}\").\n\n",
-        socket.display()
-    ) + &help::connections("DATABASE", true, false)
-        + &help::daemon(NAME, dirs)
-        + &help::logging(NAME, dirs)
-        + "\nDPDK options:\nConfiguration of DPDK via command-line is removed from this\n\
-           version of Open vSwitch. DPDK is configured through ovsdb.\n\
-           \nOther options:\n  --unixctl=SOCKET          override default control socket name\n  \
-           --embedded-db=FILE        serve database FILE from this process\n  \
-           -h, --help                display this help message\n  \
-           -V, --version             display version information\n"
-}
 
 fn dummy_level(word: Option<&str>) -> DummyLevel {
     match word {

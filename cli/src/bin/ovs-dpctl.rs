@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use daemon::clock::SystemClock;
-use daemon::dirs::Dirs;
+use daemon::manual;
 use daemon::options::{self, Arg, Groups, Program, Row};
 use daemon::program;
 use datapath::dpctl::kernel::KernelDatapaths;
@@ -41,67 +41,8 @@ static PROGRAM: Program<Opt> = Program {
     ],
     groups: Groups::TOOL,
     stop_at_argument: false,
-    usage,
+    manual: include_str!("../../../docs/man/source/ovs-dpctl.8.txt"),
 };
-
-/// The head of `--help`, before logging options.
-const COMMANDS: &str = "  add-dp DP [IFACE...]     add new datapath DP (with IFACEs)
-  del-dp DP                delete local datapath DP
-  add-if DP IFACE...       add each IFACE as a port on DP
-  set-if DP IFACE...       reconfigure each IFACE within DP
-  del-if DP IFACE...       delete each IFACE from DP
-  dump-dps                 display names of all datapaths
-  show                     show basic info on all datapaths
-  show DP...               show basic info on each DP
-  dump-flows [DP]          display flows in DP
-  add-flow [DP] FLOW ACTIONS add FLOW with ACTIONS to DP
-  add-flows [DP] FILE        add flows from FILE
-  mod-flow [DP] FLOW ACTIONS change FLOW actions to ACTIONS in DP
-  mod-flows [DP] FILE        change flows from FILE
-  get-flow [DP] ufid:UFID    fetch flow corresponding to UFID
-  del-flow [DP] FLOW         delete FLOW from DP
-  del-flows [DP] [FILE]      delete all or specified flows from DP
-  cache-get-size [DP]             Show the current size for all caches
-  cache-set-size DP CACHE SIZE  Set cache size for a specific cache
-  dump-conntrack [DP] [zone=ZONE]  display conntrack entries for ZONE
-  flush-conntrack [DP] [zone=ZONE] [ct-tuple]delete matched conntrack entries in ZONE
-  ct-stats-show [DP] [zone=ZONE] [verbose] CT connections grouped by protocol
-  ct-bkts [DP] [gt=N] display connections per CT bucket
-Each IFACE on add-dp, add-if, and set-if may be followed by
-comma-separated options.  See ovs-dpctl(8) for syntax, or the
-Interface table in ovs-vswitchd.conf.db(5) for an options list.
-For COMMAND dump-flows, add-flow, add-flows, mod-flow,
-mod-flows, del-flow and del-flows, DP is optional if there is
-only one datapath.
-";
-
-/// The rest of `--help`.
-const OPTIONS: &str = "
-Options for show and mod-flow:
-  -s,  --statistics           print statistics for port or flow
-
-Options for dump-flows:
-  -m, --more                  increase verbosity of output
-  --names                     use port names in output
-
-Options for mod-flow:
-  --may-create                create flow if it doesn't exist
-  --read-only                 do not run read/write commands
-  --clear                     reset existing stats to zero
-
-Other options:
-  -t, --timeout=SECS          give up after SECS seconds
-  -h, --help                  display this help message
-  -V, --version               display version information
-";
-
-fn usage(dirs: &Dirs) -> String {
-    let logging = options::help::logging(NAME, dirs);
-    format!(
-        "{NAME}: Open vSwitch datapath management utility\nusage: {NAME} [OPTIONS] COMMAND [ARG...]\n\
-         {COMMANDS}{logging}{OPTIONS}"
-    )
-}
 
 /// Ends the process when the time is up, as the alarm's signal would.
 fn give_up_after(text: Option<&str>) {
@@ -131,7 +72,7 @@ fn main() -> ExitCode {
         }
     }
     if started.args.first().is_some_and(|command| command == "help") {
-        print!("{}", usage(&started.dirs));
+        print!("{}", manual::help(PROGRAM.manual, &started.dirs));
         return ExitCode::SUCCESS;
     }
     let args: Vec<&str> = started.args.iter().map(String::as_str).collect();

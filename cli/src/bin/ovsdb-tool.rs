@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use cli::ovsdb_tool::{self, Settings};
 use daemon::clock::real_wall;
-use daemon::dirs::Dirs;
-use daemon::options::{Arg, Groups, Program, Row, fatal, help};
+use daemon::options::{Arg, Groups, Program, Row, fatal};
 use daemon::program;
 use ovsdb::storage::Kind;
 
@@ -15,6 +14,8 @@ enum Opt {
     More,
     RbacRole,
     Storage,
+    /// Of `create-cluster` and `join-cluster`, which tell that there are no clusters here.
+    Cluster,
 }
 
 const PROGRAM: Program<Opt> = Program {
@@ -23,45 +24,13 @@ const PROGRAM: Program<Opt> = Program {
         Row::new("more", Some('m'), Arg::No, Opt::More),
         Row::new("rbac-role", None, Arg::Required, Opt::RbacRole),
         Row::new("storage", None, Arg::Required, Opt::Storage),
+        Row::new("cid", None, Arg::Required, Opt::Cluster),
+        Row::new("election-timer", None, Arg::Required, Opt::Cluster),
     ],
     groups: Groups::TOOL,
     stop_at_argument: true,
-    usage,
+    manual: include_str!("../../../docs/man/source/ovsdb-tool.1.txt"),
 };
-
-fn usage(dirs: &Dirs) -> String {
-    let mut text = String::from(
-        "ovsdb-tool: Open vSwitch database management utility\nusage: ovsdb-tool [OPTIONS] COMMAND [ARG...]\n  \
-         create [DB [SCHEMA]]    create DB with the given SCHEMA\n  \
-         compact [DB [DST]]      compact DB in-place (or to DST)\n  \
-         convert [DB [SCHEMA [DST]]]   convert DB to SCHEMA (to DST)\n  \
-         copy DB DST             copy DB to new file DST (of --storage)\n  \
-         db-name [DB]            report name of schema used by DB\n  \
-         db-version [DB]         report version of schema used by DB\n  \
-         db-cksum [DB]           report checksum of schema used by DB\n  \
-         db-is-clustered DB      test whether DB is clustered\n  \
-         db-is-standalone DB     test whether DB is standalone\n  \
-         schema-name [SCHEMA]    report SCHEMA's name\n  \
-         schema-version [SCHEMA] report SCHEMA's schema version\n  \
-         schema-cksum [SCHEMA]   report SCHEMA's checksum\n  \
-         compare-versions A OP B  compare OVSDB schema version numbers\n  \
-         query [DB] TRNS         execute read-only transaction on DB\n  \
-         transact [DB] TRNS      execute read/write transaction on DB\n  \
-         [-m]... show-log [DB]   print DB's log entries\n",
-    );
-    text += &format!(
-        "The default DB is {}.\nThe default SCHEMA is {}.\n",
-        dirs.in_db("conf.db").display(),
-        dirs.pkgdata.join("vswitch.ovsschema").display()
-    );
-    text += &help::logging("ovsdb-tool", dirs);
-    text += "\nOther options:\n  -m, --more                  increase show-log verbosity\n  \
-             --rbac-role=ROLE            RBAC role for transact and query commands\n  \
-             --storage=journal|sqlite    what kind of file to create or copy to\n  \
-             -h, --help                  display this help message\n  \
-             -V, --version               display version information\n";
-    text
-}
 
 fn main() -> ExitCode {
     let started = program::read(&PROGRAM);
@@ -82,6 +51,7 @@ fn main() -> ExitCode {
         match option {
             Opt::More => settings.more += 1,
             Opt::RbacRole => settings.role = value.clone().unwrap_or_default(),
+            Opt::Cluster => {}
             Opt::Storage => settings.storage = kind(value.as_deref().unwrap_or_default()),
         }
     }

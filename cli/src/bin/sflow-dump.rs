@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use cli::sflow_table::{HEAD, lines};
-use daemon::dirs::Dirs;
 use daemon::options::{self, Arg, Groups, Program, Row};
 use daemon::program;
 use sflow::Datagram;
@@ -27,24 +26,8 @@ static PROGRAM: Program<Opt> = Program {
     ],
     groups: Groups::TOOL,
     stop_at_argument: false,
-    usage,
+    manual: include_str!("../../../docs/man/source/sflow-dump.1.txt"),
 };
-
-fn usage(dirs: &Dirs) -> String {
-    let logging = options::help::logging(NAME, dirs);
-    format!(
-        "{NAME}: prints the sFlow samples that arrive at a UDP port\n\
-         usage: {NAME} [OPTIONS] [PORT | ADDRESS:PORT]\n\
-         By default it listens at port {} of every address.\n\n\
-         Options:\n  \
-         -n, --count=SAMPLES         end after SAMPLES samples\n  \
-         -t, --timeout=SECS          end after SECS seconds\n{logging}\n\
-         Other options:\n  \
-         -h, --help                  display this help message\n  \
-         -V, --version               display version information\n",
-        sflow::COLLECTOR_PORT
-    )
-}
 
 fn number(name: &str, text: Option<&str>) -> u64 {
     let text = text.unwrap_or_default();

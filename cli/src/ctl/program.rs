@@ -44,8 +44,8 @@ pub struct Profile {
     pub wait: Option<(&'static str, &'static str)>,
     /// The comment in the database's journal.
     pub comment: fn() -> String,
-    /// The help text.
-    pub usage: fn(&Dirs) -> String,
+    /// The source of its manual.
+    pub manual: &'static str,
 }
 
 /// The program's own options, besides those of commands.
@@ -121,7 +121,7 @@ pub fn main(profile: &'static Profile) -> ExitCode {
         options: option_rows(profile).leak(),
         groups: Groups::CLIENT,
         stop_at_argument: true,
-        usage: profile.usage,
+        manual: profile.manual,
     };
     let Parsed { common, own, args } = parse(&program, &dirs, &log);
     let done =

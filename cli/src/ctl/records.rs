@@ -39,21 +39,6 @@ pub static COMMANDS: &[Syntax] = rows! {
     "show" 0 0, "", "--filter=", RO, super::show::need, super::show::run;
 };
 
-/// The help text of [`COMMANDS`].
-pub const HELP: &str = "
-Database commands:
-  list TBL [REC]              list RECord (or all records) in TBL
-  find TBL CONDITION...       list records satisfying CONDITION in TBL
-  get TBL REC COL[:KEY]       print values of COLumns in RECord in TBL
-  set TBL REC COL[:KEY]=VALUE set COLumn values in RECord in TBL
-  add TBL REC COL [KEY=]VALUE add (KEY=)VALUE to COLumn in RECord in TBL
-  remove TBL REC COL [KEY=]VALUE  remove (KEY=)VALUE from COLumn
-  clear TBL REC COL           clear values from COLumn in RECord in TBL
-  create TBL COL[:KEY]=VALUE  create and initialize new record
-  destroy TBL REC             delete RECord from TBL
-  wait-until TBL REC [COL[:KEY]=VALUE]  wait until condition is true
-";
-
 fn need_table(naming: &Naming, args: &[String], _: &Options, needs: &mut Needs) -> Result<(), String> {
     naming.need_rows(&naming.table(&args[0])?.name, needs);
     Ok(())

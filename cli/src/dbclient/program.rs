@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::process::ExitCode;
 
-use daemon::dirs::Dirs;
-use daemon::options::{Arg, Groups, Program, Row, help};
+use daemon::manual;
+use daemon::options::{Arg, Groups, Program, Row};
 use daemon::program::{Body, End, Started, read};
 use daemon::stream::tls::Tls;
 use daemon::stream::{Network, OVSDB_PORT};
@@ -155,7 +155,7 @@ static PROGRAM: Program<Opt> = Program {
     ],
     groups: Groups { daemon: true, ssl: true, bootstrap: true, unixctl: false },
     stop_at_argument: false,
-    usage,
+    manual: include_str!("../../../docs/man/source/ovsdb-client.1.txt"),
 };
 
 /// The command line, read.
@@ -238,7 +238,7 @@ fn line(started: &Started<Opt>) -> Result<Line, Fatal> {
         return Err("missing command name; use --help for help".to_owned());
     };
     if name == "help" {
-        print!("{}", usage(&started.dirs));
+        print!("{}", manual::help(PROGRAM.manual, &started.dirs));
         std::process::exit(0);
     }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
@@ -425,108 +425,3 @@ async fn take_database(rpc: &mut Rpc, args: &mut Vec<String>, min: usize) -> Res
         _ => Err("could not find a default database, please specify a database name".to_owned()),
     }
 }
-
-fn usage(dirs: &Dirs) -> String {
-    format!(
-        "ovsdb-client: Open vSwitch database JSON-RPC client\nusage: ovsdb-client [OPTIONS] COMMAND \
-         [ARG...]\n{COMMAND_HELP}\nThe default SERVER is unix:{}.\nThe default DATABASE is \
-         Open_vSwitch.\n\n{}{OPTION_HELP}{}{}\nOther options:\n  -h, --help                  display this help \
-         message\n  -V, --version               display version information\n",
-        dirs.in_run("db.sock").display(),
-        help::connections("SERVER", true, false),
-        help::daemon("ovsdb-client", dirs),
-        help::logging("ovsdb-client", dirs),
-    )
-}
-
-const OPTION_HELP: &str = "
-Output formatting options:
-  -f, --format=FORMAT         set output formatting to FORMAT
-                              (\"table\", \"html\", \"csv\", or \"json\")
-  -d, --data=FORMAT           set table cell output formatting to
-                              FORMAT (\"string\", \"bare\", or \"json\")
-  --no-headings               omit table heading row
-  --pretty                    pretty-print JSON in output
-  --bare                      equivalent to \"--format=list --data=bare --no-headings\"
-  --max-column-width=NUM      limit column widths to NUM
-  --timestamp                 timestamp \"monitor\" output
-";
-
-const COMMAND_HELP: &str = "
-Valid commands are:
-
-  list-dbs [SERVER]
-    list databases available on SERVER
-
-  get-schema [SERVER] [DATABASE]
-    retrieve schema for DATABASE from SERVER
-
-  get-schema-version [SERVER] [DATABASE]
-    retrieve schema for DATABASE from SERVER and report only its
-    version number on stdout
-
-  get-schema-cksum [SERVER] [DATABASE]
-    retrieve schema for DATABASE from SERVER and report only its
-    checksum on stdout
-
-  list-tables [SERVER] [DATABASE]
-    list tables for DATABASE on SERVER
-
-  list-columns [SERVER] [DATABASE] [TABLE]
-    list columns in TABLE (or all tables) in DATABASE on SERVER
-
-  transact [SERVER] TRANSACTION
-    run TRANSACTION (params for \"transact\" request) on SERVER
-    and print the results as JSON on stdout
-
-  query [SERVER] TRANSACTION
-    run TRANSACTION (params for \"transact\" request) on SERVER,
-    as read-only, and print the results as JSON on stdout
-
-  monitor [SERVER] [DATABASE] TABLE [COLUMN,...]...
-    monitor contents of COLUMNs in TABLE in DATABASE on SERVER.
-    COLUMNs may include !initial, !insert, !delete, !modify
-    to avoid seeing the specified kinds of changes.
-
-  monitor-cond [SERVER] [DATABASE] CONDITION TABLE [COLUMN,...]...
-    monitor contents that match CONDITION of COLUMNs in TABLE in
-    DATABASE on SERVER.
-    COLUMNs may include !initial, !insert, !delete, !modify
-    to avoid seeing the specified kinds of changes.
-
-  monitor-cond-since [SERVER] [DATABASE] [LASTID] CONDITION TABLE [COLUMN,...]...
-    monitor contents that match CONDITION of COLUMNs in TABLE in
-    DATABASE on SERVER, since change after LASTID.
-
-  convert [SERVER] SCHEMA
-    convert database on SERVER named in SCHEMA to SCHEMA.
-
-  needs-conversion [SERVER] SCHEMA
-    tests whether SCHEMA's db on SERVER needs conversion.
-
-  monitor [SERVER] [DATABASE] ALL
-    monitor all changes to all columns in all tables
-
-  wait [SERVER] DATABASE STATE
-    wait until DATABASE reaches STATE (\"added\" or \"connected\" or \"removed\")
-    in DATBASE on SERVER.
-
-  dump [SERVER] [DATABASE] [TABLE [COLUMN]...]
-    dump contents of COLUMNs, TABLE (or all tables) in DATABASE
-    on SERVER to stdout
-
-  backup [SERVER] [DATABASE] > SNAPSHOT
-    dump database contents in the form of a database file
-
-  [--force] restore [SERVER] [DATABASE] < SNAPSHOT
-    restore database contents from a database file
-
-  lock [SERVER] LOCK
-    create or wait for LOCK in SERVER
-
-  steal [SERVER] LOCK
-    steal LOCK from SERVER
-
-  unlock [SERVER] LOCK
-    unlock LOCK from SERVER
-";

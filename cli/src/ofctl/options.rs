@@ -104,7 +104,7 @@ pub fn from_command_line(log: Logger) -> Outcome<(Options, Vec<String>)> {
         options: ROWS,
         groups: Groups { daemon: true, ssl: true, bootstrap: true, unixctl: true },
         stop_at_argument: false,
-        usage: super::usage::text,
+        manual: super::MANUAL,
     };
     let parsed = parse(&program, &dirs, &log);
     let mut options = Options {

@@ -7,8 +7,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use daemon::dirs::Dirs;
-use daemon::options::{Arg, Groups, Program, Row, help};
+use daemon::options::{Arg, Groups, Program, Row};
 use daemon::program::{self, Body, End, Started};
 use daemon::stream::tls;
 use daemon::unixctl::{self, Command, Commands, Reply, Request, Services};
@@ -59,42 +58,8 @@ const PROGRAM: Program<Opt> = Program {
     ],
     groups: Groups::DAEMON,
     stop_at_argument: false,
-    usage,
+    manual: include_str!("../../../docs/man/source/ovsdb-server.1.txt"),
 };
-
-fn usage(dirs: &Dirs) -> String {
-    format!(
-        "ovsdb-server: Open vSwitch database server\nusage: ovsdb-server [OPTIONS] [DATABASE...]\n\
-         where each DATABASE is a database file in ovsdb format.\nThe default DATABASE, if none is given, is\n{}.\n\
-         \nJSON-RPC options (may be specified any number of times):\n  --remote=REMOTE         connect or listen to \
-         REMOTE\n\n{}{CONFIG_HELP}{}{}{SYNC_HELP}\nOther options:\n  --run COMMAND           run COMMAND as subprocess then \
-         exit\n  --unixctl=SOCKET        override default control socket name\n  --no-dbs                do not add \
-         default database\n  -h, --help              display this help message\n  -V, --version           display version \
-         information\n",
-        dirs.in_db("conf.db").display(),
-        help::connections("JSON-RPC", true, true),
-        help::daemon("ovsdb-server", dirs),
-        help::logging("ovsdb-server", dirs)
-    )
-}
-
-const CONFIG_HELP: &str = "
-Configuration file:
-  --config-file PATH      Use configuration file as a source of
-                          database and JSON-RPC configuration.
-                          Mutually exclusive with the DATABASE,
-                          JSON-RPC and Syncing options.
-                          Assumes --no-dbs.
-";
-
-const SYNC_HELP: &str = "
-Syncing options:
-  --sync-from=SERVER      sync DATABASE from active SERVER and start in
-                          backup mode (except with --active)
-  --sync-exclude-tables=DB:TABLE,...
-                          exclude the TABLE in DB from syncing
-  --active                with --sync-from, start in active mode
-";
 
 struct State {
     services: Services,
