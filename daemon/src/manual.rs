@@ -213,7 +213,8 @@ Does A.
 
     #[test]
     fn help_is_verbatim() {
-        let expected = "tool: a tool\n  -x, --ex=FILE   write FILE\n                  (default: /r/tool.x)\n\n  --why\n";
+        let expected =
+            "tool: a tool\n  -x, --ex=FILE   write FILE\n                  (default: /r/tool.x)\n\n  --why\n";
         assert_eq!(help(SOURCE, &dirs()), expected);
     }
 
