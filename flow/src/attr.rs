@@ -154,6 +154,30 @@ impl<'a> Attrs<'a> {
         self.map_while(Result::ok).find(|attr| attr.kind == kind)
     }
 
+    /// The place of the first attribute of type `kind`, as [`Attrs::find`] finds it, and of what follows it.
+    pub fn span(self, kind: u16) -> Option<std::ops::Range<usize>> {
+        // Mostly there is none, which is quickly seen of all words together.
+        let ([a, b], [c, d]) = (kind.to_ne_bytes(), TYPE_MASK.to_ne_bytes());
+        let (wanted, mask) = (u32::from_ne_bytes([0, 0, a, b]), u32::from_ne_bytes([0, 0, c, d]));
+        let words = self.data.as_chunks::<HEADER>().0;
+        if !words.iter().fold(false, |any, word| any | (u32::from_ne_bytes(*word) & mask == wanted)) {
+            return None;
+        }
+        let mut rest = self.data;
+        while let Some((&[len0, len1, kind0, kind1], _)) = rest.split_first_chunk() {
+            let len = usize::from(u16::from_ne_bytes([len0, len1]));
+            if !(HEADER..=rest.len()).contains(&len) {
+                return None;
+            }
+            if u16::from_ne_bytes([kind0, kind1]) & TYPE_MASK == kind {
+                let start = self.data.len() - rest.len();
+                return Some(start..(start + align(len)).min(self.data.len()));
+            }
+            rest = rest.get(align(len)..).unwrap_or_default();
+        }
+        None
+    }
+
     /// Skips bytes that are not attributes (a fixed structure before them).
     pub fn skip(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.data.split_at_checked(len)?;
@@ -260,21 +284,37 @@ impl Writer {
     }
 
     pub fn put_u16(&mut self, kind: u16, value: u16) {
-        self.put(kind, &value.to_ne_bytes());
+        self.put_array(kind, value.to_ne_bytes());
     }
 
     pub fn put_u32(&mut self, kind: u16, value: u32) {
-        let ([a, b, c, d], [e, f, g, h]) = (header(HEADER as u16 + 4, kind), value.to_ne_bytes());
-        self.bytes.extend_from_slice(&[a, b, c, d, e, f, g, h]);
+        self.put_array(kind, value.to_ne_bytes());
     }
 
     pub fn put_u64(&mut self, kind: u16, value: u64) {
-        self.put(kind, &value.to_ne_bytes());
+        self.put_array(kind, value.to_ne_bytes());
+    }
+
+    /// Appends an attribute whose size the type says.
+    pub fn put_array<const N: usize>(&mut self, kind: u16, payload: [u8; N]) {
+        const { assert!(N < 1024, "it is never cut") };
+        self.put_known(kind, &payload);
+    }
+
+    /// As [`Writer::put`], of a payload that is short, and whose length is known where this is called.
+    #[inline(always)]
+    fn put_known(&mut self, kind: u16, payload: &[u8]) {
+        let len = payload.len() + HEADER;
+        self.bytes.reserve(align(len));
+        self.bytes.extend_from_slice(&header(len as u16, kind));
+        self.bytes.extend_from_slice(payload);
+        self.bytes.extend_from_slice(&[0; 3][..align(len) - len]);
     }
 
     /// A structure, or a big-endian integer.
     pub fn put_struct<T: IntoBytes + Immutable>(&mut self, kind: u16, value: &T) {
-        self.put(kind, value.as_bytes());
+        const { assert!(size_of::<T>() < 1024, "it is never cut") };
+        self.put_known(kind, value.as_bytes());
     }
 
     /// A string with its closing zero.
@@ -350,6 +390,18 @@ mod tests {
     }
 
     #[test]
+    fn payloads_of_known_size_are_as_others() {
+        let (mut known, mut other) = (Writer::new(), Writer::new());
+        known.put_array(1, [1]);
+        known.put_array(2, [1, 2, 3, 4, 5, 6]);
+        known.put_struct(3, &U32::new(7));
+        other.put(1, &[1]);
+        other.put(2, &[1, 2, 3, 4, 5, 6]);
+        other.put(3, &[0, 0, 0, 7]);
+        assert_eq!(known, other);
+    }
+
+    #[test]
     fn names_the_violation() {
         let errors = |bytes: &[u8]| Attrs::new(bytes).find_map(Result::err);
         assert_eq!(errors(&[1, 2]), Some(AttrError::Truncated { at: 0 }));
@@ -366,6 +418,20 @@ mod tests {
                     let _ = inner.map(|inner| inner.str());
                 }
             }
+        }
+
+        #[test]
+        fn a_span_is_where_it_is_found(
+            attrs in proptest::collection::vec((0_u16..4, proptest::collection::vec(any::<u8>(), 0..6)), 0..4),
+            cut in proptest::option::of(0..40_usize),
+        ) {
+            let mut writer = Writer::new();
+            attrs.iter().for_each(|(kind, payload)| writer.put(*kind, payload));
+            let mut bytes = writer.into_bytes();
+            bytes.truncate(cut.unwrap_or(usize::MAX));
+            let attrs = Attrs::new(&bytes);
+            let end = |attr: &Attr<'_>| (attr.at + align(HEADER + attr.data.len())).min(bytes.len());
+            prop_assert_eq!(attrs.span(1), attrs.find(1).map(|attr| attr.at..end(&attr)));
         }
     }
 }

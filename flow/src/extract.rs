@@ -194,6 +194,11 @@ fn ipv6_at(bytes: &[u8], at: usize) -> Ipv6 {
 /// Parses `frame`, whose metadata is `meta`, into `key`, which is overwritten.
 pub fn extract(frame: &[u8], meta: &Metadata, key: &mut Key) -> Layout {
     *key = Key::default();
+    extract_into(frame, meta, key)
+}
+
+/// As [`extract`], into a key that is all zeros.
+pub fn extract_into(frame: &[u8], meta: &Metadata, key: &mut Key) -> Layout {
     metadata(meta, key);
     let mut layout = Layout::default();
     let mut rest = Rest { data: frame, at: 0 };

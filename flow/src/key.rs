@@ -6,6 +6,8 @@
 //!
 //! A full key is about 800 bytes: it lives on a stack. What is stored is compressed ([`crate::mini`]).
 
+use std::hint::black_box;
+
 use zerocopy::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -170,14 +172,10 @@ pub struct Key {
     pub pad3: [u8; 4],
 }
 
-/// A key of zeros.
-static ZEROS: [u64; Key::WORDS] = [0; Key::WORDS];
-
 impl Key {
-    /// A key of zeros on the heap. It is copied there: C libraries give memory that they zero themselves from no cache of theirs.
+    /// A key of zeros on the heap. It is zeroed there: C libraries give memory that they zero themselves from no cache of theirs.
     pub fn boxed() -> Box<Self> {
-        let zeros: &Self = zerocopy::transmute_ref!(std::hint::black_box(&ZEROS));
-        Box::new(*zeros)
+        Box::write(black_box(Box::new_uninit()), Self::default())
     }
 
     /// Length in 64-bit words.
@@ -229,8 +227,7 @@ impl Mask {
 
     /// As the default, on the heap: see [`Key::boxed`].
     pub fn boxed() -> Box<Self> {
-        let zeros: &Key = zerocopy::transmute_ref!(std::hint::black_box(&ZEROS));
-        Box::new(Self(*zeros))
+        Box::write(black_box(Box::new_uninit()), Self::default())
     }
 
     /// Whether no bit is significant.

@@ -2,52 +2,58 @@
 
 use std::hash::{Hash, Hasher};
 
-use smallvec::SmallVec;
+use smallvec::{Array, SmallVec};
 
 use crate::hash;
 use crate::key::{Key, Mask};
 
 /// Words that are looked at together.
-const RUN: usize = 8;
+const RUN: usize = 4;
 
 /// Bitmap words.
 const MAPS: usize = Key::WORDS.div_ceil(64);
 
-/// Which of up to 64 words are not zero.
-fn bits(words: &[u64]) -> u64 {
-    if words.iter().fold(0, |any, &word| any | word) == 0 {
-        return 0;
-    }
-    words.iter().enumerate().fold(0, |bits, (n, &word)| bits | u64::from(word != 0) << n)
-}
-
-/// A key or mask, compressed: which of its words are not zero, and those words in order.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Mini {
+/// A key or mask, compressed: which of its words are not zero, and those words in order. As many of them as `A` has need no
+/// memory of their own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Compressed<A: Array<Item = u64>> {
     map: [u64; MAPS],
-    words: SmallVec<[u64; 4]>,
+    words: SmallVec<A>,
 }
 
-impl Mini {
+/// For what most rules match.
+pub type Mini = Compressed<[u64; 4]>;
+
+/// For what most packets are.
+pub type Midi = Compressed<[u64; 8]>;
+
+impl<A: Array<Item = u64>> Default for Compressed<A> {
+    fn default() -> Self {
+        Self { map: [0; MAPS], words: SmallVec::new() }
+    }
+}
+
+impl<A: Array<Item = u64>> Compressed<A> {
     /// Compresses a key.
     pub fn new(key: &Key) -> Self {
         // Most words are zero, and most of those in long runs.
-        let mut map = [0; MAPS];
+        let (mut map, mut words, mut len) = ([0; MAPS], [0; Key::WORDS], 0);
+        let mut take = |start: usize, run: &[u64]| {
+            for (index, &word) in (start..).zip(run) {
+                // Written in any case, which is quicker than to decide whether.
+                words[len] = word;
+                len += usize::from(word != 0);
+                map[index / 64] |= u64::from(word != 0) << (index % 64);
+            }
+        };
         let (runs, rest) = key.words().as_chunks::<RUN>();
         for (n, run) in runs.iter().enumerate() {
-            map[n * RUN / 64] |= bits(run) << (n * RUN % 64);
-        }
-        map[runs.len() * RUN / 64] |= bits(rest) << (runs.len() * RUN % 64);
-        let len: u32 = map.iter().map(|map| map.count_ones()).sum();
-        let mut mini = Self { map, words: SmallVec::with_capacity(len as usize) };
-        for (words, map) in key.words().chunks(64).zip(map) {
-            let mut map = map;
-            while map != 0 {
-                mini.words.push(words[map.trailing_zeros() as usize]);
-                map &= map - 1;
+            if run.iter().fold(0, |any, &word| any | word) != 0 {
+                take(n * RUN, run);
             }
         }
-        mini
+        take(runs.len() * RUN, rest);
+        Self { map, words: SmallVec::from_slice(&words[..len]) }
     }
 
     /// The key again.
@@ -77,15 +83,15 @@ impl Mini {
 
     /// Indices of the words that are not zero, in order.
     pub fn indices(&self) -> impl Iterator<Item = usize> + '_ {
-        self.map.iter().enumerate().flat_map(|(i, &map)| {
-            let mut map = map;
-            std::iter::from_fn(move || {
-                (map != 0).then(|| {
-                    let bit = map.trailing_zeros() as usize;
-                    map &= map - 1;
-                    i * 64 + bit
-                })
-            })
+        let (mut at, mut map) = (0, self.map[0]);
+        std::iter::from_fn(move || {
+            while map == 0 {
+                at += 1;
+                map = *self.map.get(at)?;
+            }
+            let bit = map.trailing_zeros() as usize;
+            map &= map - 1;
+            Some(at * 64 + bit)
         })
     }
 
@@ -131,7 +137,7 @@ impl Mini {
     }
 }
 
-impl Hash for Mini {
+impl<A: Array<Item = u64>> Hash for Compressed<A> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.map.hash(state);
         self.words.hash(state);
@@ -221,7 +227,7 @@ mod tests {
                 key.words_mut()[index] = word;
             }
             let mini = Mini::new(&key);
-            prop_assert!(mini.expand() == key);
+            prop_assert!(mini.expand() == key && Midi::new(&key).expand() == key);
             for (index, &word) in key.words().iter().enumerate() {
                 prop_assert_eq!(mini.get(index), word);
             }

@@ -9,7 +9,8 @@
 //! * [`tunnel`]: the attributes within `OVS_KEY_ATTR_TUNNEL`.
 //! * [`rows`]: the table of attributes and their fields that text is made and read by.
 //! * [`mod@format`] prints text, [`parse`] reads it.
-//! * [`from_flow`] and [`to_flow`]: conversion, with [`Fitness`]; [`convert`] holds the correspondence.
+//! * [`from_flow`] and [`to_flow`]: conversion, with [`Fitness`]; [`convert`] holds the correspondence. [`handed`]: the short way
+//!   for packets that are handed up.
 //! * [`commit`]: the difference of two keys as actions.
 
 pub mod attrs;
@@ -20,6 +21,7 @@ pub mod parse;
 pub mod convert;
 pub mod from_flow;
 pub mod to_flow;
+pub mod handed;
 pub mod commit;
 
 pub use attrs::{
@@ -27,14 +29,17 @@ pub use attrs::{
     NshKey, PortsKey,
 };
 pub use from_flow::{Params, key_from_flow, mask_from_flow};
+pub use handed::read_metadata;
 pub use to_flow::{KeyError, key_to_flow, key_to_flow_limited, mask_to_flow, read_key};
 pub use tunnel::TunnelAttr;
 
+use std::sync::Arc;
+
 use crate::attr::Attrs;
 
-/// A flow key as attributes.
+/// A flow key as attributes, shared by who asks a datapath for the flow and who keeps the flow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct RawKey(pub Box<[u8]>);
+pub struct RawKey(pub Arc<[u8]>);
 
 /// A flow mask as attributes; empty where the flow has none (then every bit of the key counts).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

@@ -11,6 +11,7 @@ use crate::key::{Key, Mask, TUN_METADATA_BYTES, Tunnel, tnl_flags};
 use crate::mini::FullMatch;
 use smallvec::SmallVec;
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// How many `tun_metadata` fields there are.
@@ -60,9 +61,30 @@ pub struct Table {
     entries: [Option<Entry>; FIELDS],
 }
 
+/// A table without options.
+static EMPTY: Table = Table { entries: [const { None }; FIELDS] };
+
 impl Default for Table {
     fn default() -> Self {
-        Self { entries: [const { None }; FIELDS] }
+        EMPTY.clone()
+    }
+}
+
+/// A bridge's table, of which there is nothing to share where the bridge maps no options.
+#[derive(Clone, Default, Debug)]
+pub struct Shared(Option<Arc<Table>>);
+
+impl From<Arc<Table>> for Shared {
+    fn from(table: Arc<Table>) -> Self {
+        Self(Some(table))
+    }
+}
+
+impl Deref for Shared {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        self.0.as_deref().unwrap_or(&EMPTY)
     }
 }
 
@@ -291,7 +313,7 @@ const ROOMY: u8 = 32;
 
 thread_local! {
     /// The table of the bridge whose matches are worked on, if there is one.
-    static BRIDGE: RefCell<Option<Arc<Table>>> = const { RefCell::new(None) };
+    static BRIDGE: RefCell<Option<Shared>> = const { RefCell::new(None) };
     /// Places given where there is no bridge, as fields turn up.
     static PLACES: RefCell<Table> = RefCell::default();
 }
@@ -299,18 +321,18 @@ thread_local! {
 /// While it lives, matches of this thread are a bridge's: see [`enter`].
 #[derive(Debug)]
 #[must_use]
-pub struct Scope(Option<Arc<Table>>);
+pub struct Scope(Option<Shared>);
 
 /// Lets matches that this thread reads, writes and prints have the values of options where `table` places them.
 ///
 /// A match does not carry its bridge's table, which may be replaced only while no match has options. Without a bridge, as
 /// in a client, places are given as needed.
-pub fn enter(table: Arc<Table>) -> Scope {
+pub fn enter(table: Shared) -> Scope {
     Scope(BRIDGE.replace(Some(table)))
 }
 
 /// Lets matches have the values of options where another table places them, as long as the present scope lives.
-pub fn replace(table: Arc<Table>) {
+pub fn replace(table: Shared) {
     BRIDGE.replace(Some(table));
 }
 
@@ -422,14 +444,14 @@ mod tests {
     fn a_bridge_places_values() {
         let mut table = Table::default();
         table.add(1, 0xffff, 0, 4).unwrap();
-        let scope = enter(Arc::new(table));
+        let scope = enter(Arc::new(table).into());
         let mut m = FullMatch::default();
         let field = Field::from_name("tun_metadata1").unwrap();
         field.set_match(&mut m, &Value::from_u64(0xab, 124), &Value::ones(124));
         assert_eq!(m.key.tunnel.opts[..4], [0, 0, 0, 0xab]);
         assert_eq!(m.mask.0.tunnel.opts[..5], [0xff, 0xff, 0xff, 0xff, 0]);
         drop(scope);
-        assert!(!BRIDGE.with_borrow(Option::is_some));
+        assert!(!has_bridge());
     }
 
     fn raw(bytes: &[u8]) -> Tunnel {

@@ -123,7 +123,7 @@ fn verbose_text_has_everything() {
 
 #[test]
 fn unknown_attributes_are_echoed() {
-    let mut key = odp::parse::flow("in_port(1),eth_type(0x86dd)", &NoNames).unwrap().0.0.into_vec();
+    let mut key = odp::parse::flow("in_port(1),eth_type(0x86dd)", &NoNames).unwrap().0.0.to_vec();
     key.extend([6, 0, 32, 0, 0xab, 0xcd, 0, 0]);
     assert_eq!(odp::format::flow(&key, &[], &Style::PLAIN), "in_port(1),eth_type(0x86dd),key32(ab cd)");
     key.extend([9, 0]);
@@ -327,7 +327,7 @@ proptest! {
     #[test]
     fn mutated_attributes_never_panic(place in 0..FLOWS.len(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let (key, mask) = odp::parse::flow(FLOWS[place], &NoNames).expect("a flow of ours");
-        let (mut key, mask) = (key.0.into_vec(), mask.0);
+        let (mut key, mask) = (key.0.to_vec(), mask.0);
         let at = at.index(key.len());
         key[at] = byte;
         odp::format::flow(&key, &mask, &Style::new(&NoNames, true));

@@ -11,7 +11,7 @@ use flow::cookie::{CookieKind, SlowReasons, UserCookie};
 use flow::drop::DropReason;
 use flow::id::{DpMeter, DpPort, OfPort, RecircId, Ufid};
 use flow::key::{Key, Mask};
-use flow::mini::Mini;
+use flow::mini::Midi;
 use flow::odp::Fitness;
 use flow::time::Instant;
 use flow::wildcards;
@@ -146,7 +146,7 @@ impl Backer {
                 raw_mask: None,
                 key: upcall.key,
                 recirc,
-                mask: Mini::new(&mask.0),
+                mask: Midi::new(&mask.0),
                 actions: Arc::clone(&installed),
                 kept,
                 seq: Some(seq),

@@ -58,22 +58,18 @@ fn swapped(ufid: [u8; 16]) -> [u8; 16] {
 
 /// An attribute with a key or a mask, without what only userspace knows.
 pub(super) fn put_key(attrs: &mut Writer, kind: u16, key: &[u8]) {
-    attrs.nest(kind, |nest| {
-        let userspace = Attrs::new(key).find(code::PACKET_TYPE);
-        match userspace {
-            Some(found) => {
-                nest.put_coded(&key[..found.at]);
-                let end = found.at + flow::attr::align(flow::attr::HEADER + found.data.len());
-                nest.put_coded(key.get(end..).unwrap_or_default());
-            }
-            None => nest.put_coded(key),
+    attrs.nest(kind, |nest| match Attrs::new(key).span(code::PACKET_TYPE) {
+        Some(userspace) => {
+            nest.put_coded(&key[..userspace.start]);
+            nest.put_coded(&key[userspace.end..]);
         }
+        None => nest.put_coded(key),
     });
 }
 
 fn put_ufid(attrs: &mut Writer, ufid: Option<Ufid>) {
     if let Some(ufid) = ufid {
-        attrs.put(attr::UFID, &swapped(ufid.0));
+        attrs.put_array(attr::UFID, swapped(ufid.0));
     }
 }
 
@@ -194,8 +190,7 @@ pub(super) fn decode(family: Family, message: &Message<'_>) -> Result<(Flow, boo
     let (_, _, attrs) = family.open(message)?;
     let found = collect::<{ attr::N }>(attrs)?;
     let at = |kind: u16| found[usize::from(kind)];
-    let bytes = |kind: u16| Box::from(at(kind).map_or(&[][..], |attr| attr.data));
-    let key = RawKey(bytes(attr::KEY));
+    let key = at(attr::KEY).map_or_else(RawKey::default, |attr| RawKey(attr.data.into()));
     let ufid = at(attr::UFID).map(|attr| attr.array::<16>()).transpose()?;
     if ufid.is_none() && at(attr::KEY).is_none() {
         return Err(AttrError::Missing { at: attrs.offset(), kind: attr::KEY }.into());
@@ -210,7 +205,7 @@ pub(super) fn decode(family: Family, message: &Message<'_>) -> Result<(Flow, boo
         ufid: ufid.map_or_else(|| crate::ufid_of(&key.0), |ufid| Ufid(swapped(ufid))),
         ufid_present: ufid.is_some(),
         key,
-        mask: RawMask(bytes(attr::MASK)),
+        mask: at(attr::MASK).map_or_else(RawMask::default, |attr| RawMask(attr.data.into())),
         actions,
         stats: read_stats(&found)?,
         attrs: FlowAttrs::default(),
@@ -402,8 +397,9 @@ mod tests {
 
     #[test]
     fn a_put_is_written_as_the_kernel_wants_it() {
-        let key =
-            RawKey(raw(&[KeyAttr::Priority(1), KeyAttr::PacketType(0.into()), KeyAttr::InPort(DpPort(2))]));
+        let key = RawKey(
+            raw(&[KeyAttr::Priority(1), KeyAttr::PacketType(0.into()), KeyAttr::InPort(DpPort(2))]).into(),
+        );
         let mask = RawMask(raw(&[KeyAttr::PacketType(0.into()), KeyAttr::InPort(DpPort::NONE)]));
         let put = FlowPut {
             flags: PutFlags::CREATE | PutFlags::PROBE,
@@ -431,7 +427,7 @@ mod tests {
 
     #[test]
     fn removals_are_terse_where_they_can_be() {
-        let key = RawKey(raw(&[KeyAttr::Priority(1)]));
+        let key = RawKey(raw(&[KeyAttr::Priority(1)]).into());
         let kinds = |ufid, terse| {
             let mut batch = Batch::default();
             push_del(&mut batch, FAMILY, 7, &FlowDel { key: &key, ufid, pmd: PmdId::NONE, terse });
@@ -461,7 +457,7 @@ mod tests {
         });
         let (flow, with_actions) = read(&datagram).unwrap();
         assert!(with_actions && flow.ufid_present);
-        assert_eq!((flow.ufid, &flow.key.0, &flow.mask.0), (UFID, &key, &mask));
+        assert_eq!((flow.ufid, &*flow.key.0, &*flow.mask.0), (UFID, &*key, &*mask));
         assert_eq!(*flow.actions, [Action::Output(DpPort(4))]);
         let stats =
             FlowStats { packets: 3, bytes: 180, used: Some(Instant::from_millis(5000)), tcp_flags: 0x12 };

@@ -67,7 +67,13 @@ fn open<'a>(message: &Message<'a>) -> Result<(u8, u32, Attrs<'a>), Malformed> {
 /// The attributes of a message by type; those from `N` up are a newer kernel's and not looked at. One that comes twice with
 /// different payloads is an error. (The answer to a change of a meter names the meter twice.)
 pub fn collect<const N: usize>(attrs: Attrs<'_>) -> Result<[Option<Attr<'_>>; N], AttrError> {
-    let mut found: [Option<Attr<'_>>; N] = [None; N];
+    let mut found = [None; N];
+    collect_into(attrs, &mut found)?;
+    Ok(found)
+}
+
+/// As [`collect`], to a place where there is nothing yet.
+pub fn collect_into<'a>(attrs: Attrs<'a>, found: &mut [Option<Attr<'a>>]) -> Result<(), AttrError> {
     for attr in attrs {
         let attr = attr?;
         match found.get_mut(usize::from(attr.kind)) {
@@ -76,7 +82,7 @@ pub fn collect<const N: usize>(attrs: Attrs<'_>) -> Result<[Option<Attr<'_>>; N]
             None => {}
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// An attribute that must be there; `within` is what it is missing in.

@@ -1,7 +1,7 @@
 //! `ovs_packet`: packets handed up and packets to run actions on (`linux/openvswitch.h`).
 
 use flow::attr::{Attrs, Writer};
-use flow::extract::{Metadata, extract};
+use flow::extract::{Metadata, extract, extract_into};
 use flow::id::DpPort;
 use flow::key::{Key, MAX_VLANS, Tunnel};
 use flow::odp::attrs::code;
@@ -9,7 +9,7 @@ use flow::odp::{self, Fitness, KeyAttr, RawKey, convert, key_to_flow};
 use flow::proto::{PT_ETH, ethertype};
 
 use super::flow::put_actions;
-use super::genl::{Family, HEADER, collect, required};
+use super::genl::{Family, HEADER, collect_into, required};
 use crate::Error;
 use crate::flow::Execute;
 use crate::netlink::{self, Batch, Malformed, Message};
@@ -77,7 +77,8 @@ pub(super) fn decode<'a>(family: Family, message: &Message<'a>) -> Result<Incomi
         cmd::ACTION => true,
         command => return Err(Malformed::Unexpected { at: message.at, kind: message.kind, command }),
     };
-    let found = collect::<{ attr::N }>(attrs)?;
+    let mut found = [None; attr::N];
+    collect_into(attrs, &mut found)?;
     let at = |kind: u16| found[usize::from(kind)];
     let data = |kind: u16| at(kind).map(|attr| attr.data);
     Ok(Incoming {
@@ -102,13 +103,17 @@ pub(super) fn decode<'a>(family: Family, message: &Message<'a>) -> Result<Incomi
 pub(super) fn read_key(raw: &[u8], packet: &[u8], vlan_limit: usize) -> Result<(Box<Key>, Fitness), Error> {
     let attrs = Attrs::new(raw);
     let mut key = Key::boxed();
+    let vlan_limit = vlan_limit.min(MAX_VLANS) as u8;
+    if let Some(metadata) = odp::read_metadata(attrs) {
+        extract_into(packet, &Metadata { vlan_limit, ..metadata }, &mut key);
+        return Ok((key, Fitness::Perfect));
+    }
     let fitness =
         odp::read_key(attrs, &mut key).map_err(|error| Error::Malformed(error.to_string().into()))?;
     if attrs.find(code::ETHERNET).is_none() {
         let ethertype = attrs.find(code::ETHERTYPE).and_then(|attr| attr.be16().ok());
         key.packet_type = (1 << 16 | u32::from(ethertype.unwrap_or_default().get())).into();
     }
-    let vlan_limit = vlan_limit.min(MAX_VLANS) as u8;
     let metadata = Metadata { vlan_limit, ..Metadata::from_key(&key) };
     extract(packet, &metadata, &mut key);
     Ok((key, fitness))
@@ -151,19 +156,19 @@ pub(super) fn push_execute(batch: &mut Batch, family: Family, dp: u32, execute: 
 
 /// What the kernel cannot see in the packet itself.
 fn put_metadata(nest: &mut Writer, key: &Key) {
-    KeyAttr::Priority(key.skb_priority).encode(nest);
+    nest.put_u32(code::PRIORITY, key.skb_priority);
     if key.dp_hash != 0 {
-        KeyAttr::DpHash(key.dp_hash).encode(nest);
+        nest.put_u32(code::DP_HASH, key.dp_hash);
     }
     if key.tunnel.is_set() {
         KeyAttr::Tunnel(convert::tunnel_to_attrs(&key.tunnel, &key.tunnel, None)).encode(nest);
     }
-    KeyAttr::SkbMark(key.pkt_mark).encode(nest);
+    nest.put_u32(code::SKB_MARK, key.pkt_mark);
     if key.ct_state != 0 {
         put_conntrack(nest, key);
     }
     if DpPort(key.in_port) != DpPort::NONE {
-        KeyAttr::InPort(DpPort(key.in_port)).encode(nest);
+        nest.put_u32(code::IN_PORT, key.in_port);
     }
     let packet_type = key.packet_type.get();
     if packet_type != PT_ETH && packet_type >> 16 == 1 {

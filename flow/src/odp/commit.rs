@@ -38,25 +38,18 @@ pub fn commit(
     masked_set: bool,
     pending: Pending<'_>,
 ) -> SlowReasons {
-    let mut committer = Committer { key, base, mask, actions, masked_set };
-    committer.encap_decap(&pending);
-    committer.ethernet();
-    // A packet must be without labels before what is above them can be set.
-    let unlabel = ethertype::is_mpls(committer.base.dl_type.get()) && !ethertype::is_mpls(key.dl_type.get());
-    if unlabel {
-        committer.mpls(false);
+    if !pending.encap && !pending.decap && is_committed(key, base) {
+        mask.0.packet_type = U32::MAX_VALUE;
+        return SlowReasons::empty();
     }
-    committer.nsh();
-    let mut slow = committer.network();
-    committer.ports();
-    slow |= committer.icmp();
-    if !unlabel {
-        committer.mpls(false);
-    }
-    committer.vlans();
-    committer.priority();
-    committer.mark();
-    slow
+    Committer { key, base, mask, actions, masked_set }.all(&pending)
+}
+
+/// Whether two keys are equal in all that is committed here.
+fn is_committed(key: &Key, base: &Key) -> bool {
+    let metadata = |key: &Key| (key.packet_type, key.skb_priority, key.pkt_mark);
+    let l2 = Key::SEGMENTS[0];
+    metadata(key) == metadata(base) && key.words()[l2..] == base.words()[l2..]
 }
 
 /// Appends a `set(tunnel(…))` if `key` has a tunnel destination and its tunnel differs from `base`'s, which it then
@@ -105,6 +98,28 @@ fn bitwise<T: Fields>(a: &T, b: &T, op: impl Fn(u8, u8) -> u8) -> T {
 }
 
 impl Committer<'_> {
+    fn all(&mut self, pending: &Pending<'_>) -> SlowReasons {
+        self.encap_decap(pending);
+        self.ethernet();
+        // A packet must be without labels before what is above them can be set.
+        let labeled = |key: &Key| ethertype::is_mpls(key.dl_type.get());
+        let unlabel = labeled(self.base) && !labeled(self.key);
+        if unlabel {
+            self.mpls(false);
+        }
+        self.nsh();
+        let mut slow = self.network();
+        self.ports();
+        slow |= self.icmp();
+        if !unlabel {
+            self.mpls(false);
+        }
+        self.vlans();
+        self.priority();
+        self.mark();
+        slow
+    }
+
     /// Sets the attribute that `wrap` makes if `key` differs from `base`. Returns the mask of what is significant by
     /// that; `None` if nothing was set.
     fn set<T: Fields>(
@@ -395,4 +410,41 @@ fn is_mpls_type(packet_type: u32) -> bool {
 
 fn slow(changed: bool) -> SlowReasons {
     if changed { SlowReasons::ACTION } else { SlowReasons::empty() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::MAX_VLANS;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Keys that are as good as equal come to no action, the long way too.
+        #[test]
+        fn nothing_to_do_is_seen_at_once(
+            bytes in prop::collection::vec(any::<u8>(), size_of::<Key>()),
+            dl_type in prop::sample::select(vec![0x800, 0x86dd, 0x806, 0x8847, 0x894f, 0x1234_u16]),
+            packet_type in prop::sample::select(vec![PT_ETH, 0x1_0800, 0x1_894f]),
+            nw_proto in prop::sample::select(vec![0, ip::TCP, ip::UDP, ip::ICMP, ip::ICMPV6]),
+            wild in any::<bool>(),
+        ) {
+            let mut key = Key::read_from_bytes(&bytes).unwrap();
+            (key.dl_type, key.packet_type, key.nw_proto) = (dl_type.into(), packet_type.into(), nw_proto);
+            key.vlans = [Default::default(); MAX_VLANS];
+            let mut base = Key { metadata: 1.into(), in_port: 2, ct_mark: 3, ..key };
+            base.regs[7] = 4;
+            base.tunnel.tos = 5;
+            let wc = if wild { Mask::default() } else { Mask::exact() };
+            let (mut short, mut long) = (wc, wc);
+            let (mut actions, mut before) = (Vec::new(), base);
+            prop_assert!(is_committed(&key, &base));
+            let slow = commit(&key, &mut base, &mut short, &mut actions, true, Pending::default());
+            let committer =
+                &mut Committer { key: &key, base: &mut before, mask: &mut long, actions: &mut actions, masked_set: true };
+            prop_assert_eq!(slow, committer.all(&Pending::default()));
+            prop_assert!(short == long && base == before && actions.is_empty());
+        }
+    }
 }

@@ -39,7 +39,7 @@ const ROOM: usize = 256;
 pub fn key_from_flow(params: &Params<'_>) -> RawKey {
     let mut writer = Writer::with_capacity(ROOM);
     Exporter { params, data: params.key, is_mask: false }.all(&mut writer);
-    RawKey(writer.into_bytes().into())
+    RawKey(writer.bytes().into())
 }
 
 /// `mask` as attributes, which are those that the key has.
@@ -47,7 +47,7 @@ pub fn mask_from_flow(params: &Params<'_>, mask: &Mask) -> RawMask {
     let mut writer = Writer::with_capacity(ROOM);
     let params = Params { mask: Some(mask), ..*params };
     Exporter { params: &params, data: &mask.0, is_mask: true }.all(&mut writer);
-    RawMask(writer.into_bytes().into())
+    RawMask(writer.bytes().into())
 }
 
 struct Exporter<'a> {
@@ -104,7 +104,7 @@ impl Exporter<'_> {
             out.put_u32(code::CT_MARK, data.ct_mark);
         }
         if support.ct_label {
-            out.put(code::CT_LABELS, &convert::label_to_odp(data.ct_label));
+            out.put_array(code::CT_LABELS, convert::label_to_odp(data.ct_label));
         }
         match key.dl_type.get() {
             _ if key.ct_nw_proto == 0 => {}

@@ -160,7 +160,7 @@ impl Shared {
             .map_err(|_| ufid)?;
         let support = self.inner.features().odp_support();
         let params = Params { mask: Some(&raised.mask), ..Params::new(&raised.key, &support) };
-        flow.key = RawKey(for_kernel(&key_from_flow(&params).0));
+        flow.key = RawKey(for_kernel(&key_from_flow(&params).0).into());
         flow.mask = RawMask(for_kernel(&mask_from_flow(&params, &raised.mask).0));
         flow.actions = raised.actions.into();
         Ok(Some(flow))

@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use flow::id::{DpMeter, GroupId, OfPort, TableId};
 use flow::key::{Key, Mask, frag};
+use flow::tlv;
 use openflow::msg::flow_mod::FlowMod;
 use openflow::msg::switch::FragHandling;
 use openflow::msg::table::TableMiss;
@@ -101,8 +102,9 @@ pub struct Tables {
     pub(super) groups: Groups,
     /// OpenFlow meters that the datapath has.
     pub(super) meters: ArcSwap<HashMap<u32, DpMeter>>,
-    /// Mapped tunnel options.
-    pub(super) tlvs: ArcSwap<flow::tlv::Table>,
+    /// Mapped tunnel options, and whether there are any: most bridges have none, and every translation asks.
+    pub(super) tlvs: ArcSwap<tlv::Table>,
+    has_tlvs: AtomicBool,
     fragments: Choice<FragHandling>,
     pub(super) journal: Journal,
     pub(super) internal: Internal,
@@ -126,6 +128,8 @@ pub struct Start<'a> {
     pub may_packet_in: bool,
     /// Whether a miss follows the table's configuration; else it is the end.
     pub honor_table_miss: bool,
+    /// The table was looked in already, in vain.
+    pub missed: bool,
     /// Whether some controller wants packet-ins for misses of unconfigured tables.
     pub packet_in_on_miss: &'a dyn Fn() -> bool,
     /// Whether a port exists and lets its misses become packet-ins.
@@ -149,6 +153,7 @@ impl Default for Tables {
             groups: Groups::default(),
             meters: ArcSwap::default(),
             tlvs: ArcSwap::default(),
+            has_tlvs: AtomicBool::new(false),
             fragments: Choice::first_of(&FRAGS),
             journal: Journal::default(),
             internal: Internal::default(),
@@ -244,13 +249,13 @@ impl Tables {
         for table in (start.table.0..N_TABLES).map(TableId).filter(|&id| id != INTERNAL || id == start.table)
         {
             last = table;
-            let found = self.lookup_conjunctive(
-                start.version,
-                table,
-                key,
-                wildcards.as_deref_mut(),
-                flows.as_deref_mut(),
-            );
+            let found = match start.missed && table == start.table {
+                true => None,
+                false => {
+                    let (wildcards, flows) = (wildcards.as_deref_mut(), flows.as_deref_mut());
+                    self.lookup_conjunctive(start.version, table, key, wildcards, flows)
+                }
+            };
             (start.visited)(table, found.is_some());
             if let Some(rule) = found {
                 return Some(Landing { rule, table });
@@ -317,8 +322,17 @@ impl Tables {
     }
 
     /// Which Geneve option each `tun_metadata` field is.
-    pub fn tlvs(&self) -> Arc<flow::tlv::Table> {
-        self.tlvs.load_full()
+    pub fn tlvs(&self) -> tlv::Shared {
+        match self.has_tlvs.load(Ordering::Acquire) {
+            true => self.tlvs.load_full().into(),
+            false => tlv::Shared::default(),
+        }
+    }
+
+    pub(super) fn set_tlvs(&self, table: tlv::Table) {
+        let any = table.iter().next().is_some();
+        self.tlvs.store(Arc::new(table));
+        self.has_tlvs.store(any, Ordering::Release);
     }
 
     /// What becomes of IP fragments.

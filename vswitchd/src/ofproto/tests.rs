@@ -432,6 +432,7 @@ fn a_lookup_from_a_table_follows_its_misses() {
             in_port: OfPort(1),
             may_packet_in: true,
             honor_table_miss: true,
+            missed: false,
             packet_in_on_miss: &|| true,
             port_sends_misses: &|_| false,
             visited: &mut |table, _| seen.push(table),

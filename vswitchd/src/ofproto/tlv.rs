@@ -1,7 +1,5 @@
 //! Mapped tunnel options: which Geneve option each `tun_metadata` field of the bridge is.
 
-use std::sync::Arc;
-
 use flow::key::TUN_METADATA_BYTES;
 use flow::tlv::{FIELDS, Table, TlvError};
 use openflow::error::OfError;
@@ -67,7 +65,7 @@ impl Ofproto {
             }
             TlvCommand::Clear => table = Table::default(),
         }
-        self.tables().tlvs.store(Arc::new(table));
+        self.tables().set_tlvs(table);
         self.tables().note_change();
         Ok(())
     }

@@ -21,7 +21,7 @@ use datapath::{Error, PmdId};
 use flow::action::Action;
 use flow::id::{RecircId, Ufid};
 use flow::key::Key;
-use flow::mini::Mini;
+use flow::mini::Midi;
 use flow::odp;
 use flow::time::Instant;
 use sys::errno::Errno;
@@ -128,7 +128,7 @@ impl Foreign {
             Ok(parsed) => parsed,
             Err(error) => {
                 unexpected(flow, &error);
-                return self.enter(look, flows, full, &Key::default(), Mini::default(), true);
+                return self.enter(look, flows, full, &Key::default(), Midi::default(), true);
             }
         };
         // Kernels do not tell of it, and always look at it.
@@ -142,7 +142,7 @@ impl Foreign {
             self.lock().insert(name, heir);
             return Adoption::Left;
         }
-        let adoption = self.enter(look, flows, full, &key, Mini::new(&mask.0), known && id.0 != 0);
+        let adoption = self.enter(look, flows, full, &key, Midi::new(&mask.0), known && id.0 != 0);
         // Not before it is among the flows whose ways are followed.
         self.lock().remove(&name);
         adoption
@@ -154,7 +154,7 @@ impl Foreign {
         flows: &Flows,
         full: Flow,
         key: &Key,
-        mask: Mini,
+        mask: Midi,
         doomed: bool,
     ) -> Adoption {
         let new = New {

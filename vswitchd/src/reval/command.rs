@@ -77,7 +77,7 @@ fn detrace(backers: &Backers, args: &[&str], now: Instant) -> Result<String, Str
         }
         for effect in &state.kept.effects {
             match effect {
-                Effect::Rule(rule) => dump_flow(rule, true, now, &mut out),
+                Effect::Rule(rule) | Effect::Met { rule, .. } => dump_flow(rule, true, now, &mut out),
                 Effect::Group { group, bucket } => {
                     let buckets = bucket.and_then(|bucket| group.buckets.get(bucket..=bucket));
                     let buckets = buckets.unwrap_or(&group.buckets);

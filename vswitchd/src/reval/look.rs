@@ -7,7 +7,7 @@ use datapath::flow::{FlowDel, FlowPut, FlowStats, Op, OpDone, OpResult, PutFlags
 use flow::action::Action;
 use flow::id::DpPort;
 use flow::key::{Key, Mask};
-use flow::mini::Mini;
+use flow::mini::Midi;
 use flow::odp::{self, OdpSupport, Params, RawKey, RawMask};
 use flow::time::Instant;
 
@@ -200,7 +200,7 @@ impl Look<'_> {
                 }
             }
             Verdict::Replace(mask, actions, kept) => {
-                state.mask = Mini::new(&mask.0);
+                state.mask = Midi::new(&mask.0);
                 state.actions = actions;
                 batch.put(self, ukey, state, Request::Replace);
                 (state.kept, state.seq, state.teaching) = (kept, Some(self.seq), false);
@@ -292,9 +292,9 @@ pub(crate) fn raw_mask(snapshot: &Snapshot, key: &Key, mask: &Mask) -> RawMask {
 }
 
 /// The bits of a mask that a datapath flow can have: what its attributes carry.
-fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Mini {
+fn significant(snapshot: &Snapshot, key: &Key, mask: &Mask) -> Midi {
     match odp::mask_to_flow(&raw_mask(snapshot, key, mask), key) {
-        Ok((mask, _)) => Mini::new(&mask.0),
-        Err(_) => Mini::new(&mask.0),
+        Ok((mask, _)) => Midi::new(&mask.0),
+        Err(_) => Midi::new(&mask.0),
     }
 }

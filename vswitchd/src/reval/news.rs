@@ -73,7 +73,7 @@ impl News {
 
 fn concerns(changed: &Arc<Tables>, change: &RuleChange, ukey: &Ukey, state: &State) -> bool {
     state.kept.effects.iter().any(|effect| match effect {
-        Effect::Table { tables, table, asked, .. } => {
+        Effect::Met { tables, table, asked, .. } | Effect::Missed { tables, table, asked } => {
             *table == change.table
                 && Arc::ptr_eq(tables, changed)
                 && !asked.excludes(&change.matching, &ukey.key, &state.mask)

@@ -222,7 +222,8 @@ fn translated(backer: &Backer, key: &Key) -> Option<(Vec<Action>, Kept)> {
 fn way(kept: &Kept) -> Vec<String> {
     let step = |effect: &Effect| match effect {
         Effect::Rule(rule) => format!("rule {}", rule.serial),
-        Effect::Table { table, matched, .. } => format!("table {table} {matched}"),
+        Effect::Met { rule, table, .. } => format!("table {table} rule {}", rule.serial),
+        Effect::Missed { table, .. } => format!("table {table}"),
         Effect::Learn { request, .. } => format!("{request:?}"),
         _ => "more".to_owned(),
     };

@@ -20,12 +20,11 @@ use datapath::flow::FlowStats;
 use flow::action::Action;
 use flow::id::Ufid;
 use flow::key::Key;
-use flow::mini::Mini;
+use flow::mini::Midi;
 use flow::odp::{RawKey, RawMask};
 use flow::time::Instant;
 
-use crate::xlate::RecircRef;
-use crate::xlate::effect::Effect;
+use crate::xlate::{Effect, Effects, RecircRef};
 
 /// Parts of the table that have a lock each.
 const SHARDS: usize = 64;
@@ -33,14 +32,14 @@ const SHARDS: usize = 64;
 /// What a translation leaves that a flow keeps.
 #[derive(Default)]
 pub struct Kept {
-    pub effects: Vec<Effect>,
+    pub effects: Effects,
     pub recircs: Vec<RecircRef>,
     /// Whether it depends on more of the tables than what lookups found.
     pub counts_rules: bool,
 }
 
 impl Kept {
-    pub fn new(effects: Vec<Effect>, recircs: Vec<RecircRef>, counts_rules: bool) -> Self {
+    pub fn new(effects: Effects, recircs: Vec<RecircRef>, counts_rules: bool) -> Self {
         Self { effects, recircs, counts_rules }
     }
 
@@ -75,7 +74,7 @@ pub struct Ukey {
     pub raw: RawKey,
     /// The mask's attributes, where it was not we who made them.
     pub raw_mask: Option<RawMask>,
-    pub key: Mini,
+    pub key: Midi,
     /// Keeps what the flow's own recirculation id stands for.
     _recirc: Option<RecircRef>,
     pub created: Instant,
@@ -136,7 +135,7 @@ impl Drop for Held<'_> {
 /// What changes of a ukey.
 pub struct State {
     pub life: Life,
-    pub mask: Mini,
+    pub mask: Midi,
     pub actions: Arc<[Action]>,
     pub kept: Kept,
     /// Whether the packet that made the flow also asked for rules, which were not there yet when it was translated.
@@ -163,7 +162,7 @@ pub struct New<'a> {
     pub raw_mask: Option<RawMask>,
     pub key: &'a Key,
     pub recirc: Option<RecircRef>,
-    pub mask: Mini,
+    pub mask: Midi,
     pub actions: Arc<[Action]>,
     pub kept: Kept,
     pub seq: Option<u64>,
@@ -183,7 +182,7 @@ impl Ukey {
             pmd,
             raw,
             raw_mask,
-            key: Mini::new(key),
+            key: Midi::new(key),
             _recirc: recirc,
             created,
             seen: AtomicU64::new(0),
@@ -290,7 +289,6 @@ type Shard = HashMap<Name, Arc<Ukey>, BuildNameHasher>;
 /// All ukeys of a datapath.
 pub struct Ukeys {
     shards: Box<[Mutex<Shard>]>,
-    hasher: BuildNameHasher,
     count: AtomicUsize,
 }
 
@@ -299,7 +297,6 @@ impl Default for Ukeys {
         let hasher = BuildNameHasher(RandomState::new().hash_one(()));
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher))).collect(),
-            hasher,
             count: AtomicUsize::new(0),
         }
     }
@@ -311,9 +308,9 @@ impl Ukeys {
     }
 
     fn shard(&self, name: Name) -> MutexGuard<'_, Shard> {
-        // The map takes the lowest and the highest bits.
-        let hash = (self.hasher.hash_one(name) >> 32) as usize;
-        Self::lock(&self.shards[hash % SHARDS])
+        // Names are hashes: who could choose this number would gain no more than that others wait for a lock.
+        let Name(Ufid(ufid), _) = name;
+        Self::lock(&self.shards[usize::from(ufid[3]) % SHARDS])
     }
 
     /// How many there are.

@@ -90,9 +90,9 @@ impl Ctx<'_> {
             OfAction::SetField(a) => self.set_field(a),
             OfAction::SetVlanVid(a) => self.set_vlan(a.vid, 0xfff, a.push_if_needed),
             OfAction::SetVlanPcp(a) => self.set_vlan(u16::from(a.pcp) << 13, 0xe000, a.push_if_needed),
-            OfAction::StripVlan(_) => stack::pop_vlan(&mut self.key, Some(&mut self.wc)),
+            OfAction::StripVlan(_) => stack::pop_vlan(self.key, Some(&mut self.wc)),
             OfAction::PushVlan(tpid) => {
-                stack::push_vlan(&mut self.key, Some(&mut self.wc));
+                stack::push_vlan(self.key, Some(&mut self.wc));
                 let vlan = &mut self.key.vlans[0];
                 (vlan.tpid, vlan.tci) = ((*tpid).into(), VLAN_CFI.into());
             }
@@ -271,7 +271,10 @@ impl Ctx<'_> {
 
     /// A changed packet is mirrored again.
     fn reset_mirrors(&mut self, action: &OfAction) {
-        let key = &self.key;
+        if self.mirrors == 0 {
+            return;
+        }
+        let key = &*self.key;
         let changes = match action {
             OfAction::StripVlan(_)
             | OfAction::PushVlan(_)

@@ -8,12 +8,15 @@ use std::mem::offset_of;
 
 use flow::id::OfPort;
 use flow::key::{Key, frag};
-use flow::mini::{Match, Mini};
+use flow::mini::{Match, Midi};
 
 /// The part of the key that can be told to be the packet's own: from `skb_priority` on. Registers before it never are, and
 /// options of tunnels stand elsewhere in a packet's key.
 const OWN: std::ops::Range<usize> = offset_of!(Key, skb_priority) / 8..Key::WORDS;
 const _: () = assert!(OWN.end - OWN.start <= 32, "a bit a word");
+
+/// Words of it before those of the packet's headers.
+const METADATA_WORDS: usize = Key::SEGMENTS[0] - OWN.start;
 
 const METADATA: usize = offset_of!(Key, metadata) / 8;
 const IN_PORT: usize = offset_of!(Key, in_port) / 8;
@@ -38,7 +41,7 @@ impl Asked {
     }
 
     /// Whether no packet of a datapath flow with this key and mask met a rule with this match.
-    pub fn excludes(&self, rule: &Match, key: &Mini, mask: &Mini) -> bool {
+    pub fn excludes(&self, rule: &Match, key: &Midi, mask: &Midi) -> bool {
         rule.mask.iter().any(|(index, wanted)| {
             let differs = |value: u64| wanted & (value ^ rule.key.get(index)) != 0;
             match index {
@@ -68,8 +71,12 @@ fn in_port(word: u64) -> u32 {
 
 /// The words of [`OWN`] in which two keys agree.
 fn own(a: &Key, b: &Key) -> u32 {
-    let pairs = a.words()[OWN].iter().zip(&b.words()[OWN]);
-    pairs.zip(0..).fold(0, |own, ((a, b), bit)| own | u32::from(a == b) << bit)
+    let (a, b) = (&a.words()[OWN], &b.words()[OWN]);
+    // Headers mostly are as they were.
+    let known = if a[METADATA_WORDS..] == b[METADATA_WORDS..] { METADATA_WORDS } else { a.len() };
+    let headers = u32::MAX.checked_shl(known as u32).unwrap_or(0) & u32::MAX >> (32 - a.len());
+    let pairs = a[..known].iter().zip(&b[..known]).zip(0..);
+    pairs.fold(headers, |own, ((a, b), bit)| own | u32::from(a == b) << bit)
 }
 
 #[cfg(test)]
@@ -89,7 +96,7 @@ mod tests {
         let mut mask = Mask::default();
         (mask.0.nw_proto, mask.0.tp_dst, mask.0.nw_src) = (u8::MAX, u16::MAX.into(), 0xff00_0000.into());
         let asked = Asked::new(&packet, &looked, OfPort(1), false);
-        let (key, mask) = (Mini::new(&packet), Mini::new(&mask.0));
+        let (key, mask) = (Midi::new(&packet), Midi::new(&mask.0));
         let excluded = |set: &dyn Fn(&mut FullMatch)| {
             let mut rule = FullMatch::default();
             set(&mut rule);

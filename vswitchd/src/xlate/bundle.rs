@@ -32,9 +32,9 @@ impl Ctx<'_> {
     fn highest_weight(&mut self, a: &Bundle) -> Option<OfPort> {
         let fields = fields(a.fields);
         if a.members.len() > 1 {
-            fields.mask(&self.key, &mut self.wc);
+            fields.mask(self.key, &mut self.wc);
         }
-        let of_key = fields.hash(&self.key, a.basis.into());
+        let of_key = fields.hash(self.key, a.basis.into());
         let mut best: Option<(u32, OfPort)> = None;
         for (i, &port) in (0u32..).zip(&a.members) {
             let weight = hash::two(i, of_key);
@@ -57,9 +57,9 @@ impl Ctx<'_> {
 
     pub(super) fn multipath(&mut self, a: &Multipath) {
         let fields = fields(a.fields);
-        let hash = fields.hash(&self.key, a.basis.into());
+        let hash = fields.hash(self.key, a.basis.into());
         let link = link(hash, a.algorithm, u32::from(a.max_link) + 1, a.arg);
-        fields.mask(&self.key, &mut self.wc);
+        fields.mask(self.key, &mut self.wc);
         self.load(&a.dst, link.into());
         self.report_subfield(&a.dst);
     }

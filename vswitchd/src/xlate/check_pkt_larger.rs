@@ -12,7 +12,7 @@ impl Ctx<'_> {
     pub(super) fn check_pkt_larger(&mut self, a: &CheckPktLarger, rest: &[OfAction]) -> bool {
         if !self.can(|features| features.check_pkt_len) {
             let longer = self.input.packet.is_some_and(|packet| packet.len() > usize::from(a.pkt_len));
-            a.dst.set(&mut self.key, &Value::from_u64(longer.into(), 1));
+            a.dst.set(self.key, &Value::from_u64(longer.into(), 1));
             self.slow |= SlowReasons::ACTION;
             return false;
         }
@@ -20,17 +20,17 @@ impl Ctx<'_> {
         let retained = self.retain();
         let (stack, action_set) = retained.copies();
         (self.stack, self.action_set) = (stack.clone(), action_set.clone());
-        let (base, was_mpls, conntracked) = (self.base, self.was_mpls, self.conntracked);
-        a.dst.set(&mut self.key, &Value::from_u64(1, 1));
+        let (base, was_mpls, conntracked) = (*self.base, self.was_mpls, self.conntracked);
+        a.dst.set(self.key, &Value::from_u64(1, 1));
         let greater = self.nested(|ctx| ctx.actions_and_set(rest, true));
-        self.key = *retained.key();
-        (self.base, self.was_mpls, self.conntracked) = (base, was_mpls, conntracked);
+        *self.key = *retained.key();
+        (*self.base, self.was_mpls, self.conntracked) = (base, was_mpls, conntracked);
         (self.stack, self.action_set) = (stack, action_set);
         let exit = std::mem::replace(&mut self.exit, false);
-        a.dst.set(&mut self.key, &Value::from_u64(0, 1));
+        a.dst.set(self.key, &Value::from_u64(0, 1));
         let less_equal = self.nested(|ctx| ctx.actions_and_set(rest, true));
         self.odp.push(Action::CheckPktLen { len: a.pkt_len, greater, less_equal });
-        (self.base, self.was_mpls, self.conntracked, self.exit) = (base, was_mpls, conntracked, exit);
+        (*self.base, self.was_mpls, self.conntracked, self.exit) = (base, was_mpls, conntracked, exit);
         self.restore(retained);
         true
     }

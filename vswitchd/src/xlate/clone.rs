@@ -29,7 +29,7 @@ impl Ctx<'_> {
             return self.restore(retained);
         }
         self.commit();
-        let (base, was_mpls, conntracked) = (self.base, self.was_mpls, self.conntracked);
+        let (base, was_mpls, conntracked) = (*self.base, self.was_mpls, self.conntracked);
         if self.can(|features| features.clone) {
             let inside = self.nested(|ctx| ctx.actions_and_set(actions, true));
             if !inside.is_empty() {
@@ -43,7 +43,7 @@ impl Ctx<'_> {
         } else {
             self.error("Failed to compose clone action");
         }
-        (self.base, self.was_mpls, self.conntracked) = (base, was_mpls, conntracked);
+        (*self.base, self.was_mpls, self.conntracked) = (base, was_mpls, conntracked);
         self.restore(retained);
     }
 

@@ -23,7 +23,7 @@ impl Ctx<'_> {
                 if !(thawed && super::freeze::is_kept(sub.field)) {
                     sub.mask_bits(&mut self.wc);
                 }
-                Zone(sub.get_u64(&self.key) as u16)
+                Zone(sub.get_u64(self.key) as u16)
             }
         };
         let (mark_mask, label_mask) = (self.wc.0.ct_mark, self.wc.0.ct_label);
@@ -50,7 +50,7 @@ impl Ctx<'_> {
             self.fork(table, zone);
         }
         self.nat = None;
-        super::ctx::clear_conntrack(&mut self.key);
+        super::ctx::clear_conntrack(self.key);
         self.detail("Sets the packet to an untracked state, and clears all the conntrack fields.");
         self.conntracked = false;
     }
@@ -60,7 +60,7 @@ impl Ctx<'_> {
         if !self.is_ip() || !self.can(|features| features.ct_timeout) {
             return None;
         }
-        let dl_type = flow::field::dl_type(&self.key);
+        let dl_type = flow::field::dl_type(self.key);
         let policy = self.input.snapshot.zone_policies.as_ref()?.name(zone, dl_type, self.key.nw_proto)?;
         if !policy.generic {
             // Policies are of an EtherType, which flows always match, and of a protocol.
@@ -106,8 +106,7 @@ impl Ctx<'_> {
         let Some(id) = self.recirculate(table) else { return };
         if self.tree.is_some() {
             let packet = self.input.packet.map(<[u8]>::to_vec);
-            self.recirculations
-                .push(super::trace::Recirculation::conntrack(&self.key, id, zone, nat, packet));
+            self.recirculations.push(super::trace::Recirculation::conntrack(self.key, id, zone, nat, packet));
             self.detail(format_args!(
                 "A clone of the packet is forked to recirculate. The forked pipeline will be resumed at table {table}."
             ));

@@ -17,14 +17,11 @@ use openflow::action::{Controller, Nat, OfAction};
 use openflow::names::Names;
 use zerocopy::FromZeros;
 
-use super::effect::Effect;
+use super::effect::{Effect, Effects};
 use super::report::{Kind, Place, Tree};
 use super::snapshot::{Bridge, BridgeId, Bundle, Port};
 use super::{Input, RecircRef, trace};
 use crate::ofproto::{Pin, Rule, Version};
-
-/// Effects that there is room for at first: a table has two.
-const EFFECTS: usize = 8;
 
 /// One translation under way.
 pub(super) struct Ctx<'a> {
@@ -32,13 +29,12 @@ pub(super) struct Ctx<'a> {
     /// The bridge whose tables apply now.
     pub bridge: &'a Arc<Bridge>,
     pin: Pin,
-    /// The present bridge's options of tunnels.
-    tlvs: Arc<tlv::Table>,
+    /// The present bridge's options of tunnels are in force.
     _options: tlv::Scope,
     /// The packet as it is now.
-    pub key: Key,
+    pub key: &'a mut Key,
     /// The packet as the datapath's actions so far make it.
-    pub base: Key,
+    pub base: &'a mut Key,
     pub wc: Box<Mask>,
     pub odp: Vec<Action>,
     pub stack: Vec<Value>,
@@ -76,7 +72,7 @@ pub(super) struct Ctx<'a> {
     pub error: Option<DropReason>,
     pub slow: SlowReasons,
     pub recircs: Vec<RecircRef>,
-    pub effects: Vec<Effect>,
+    pub effects: Effects,
     pub avoid_caching: bool,
     pub counts_rules: bool,
     /// The port by which the packet came in, for recirculated packets to be found again.
@@ -94,16 +90,20 @@ pub(super) struct Retained {
 }
 
 impl<'a> Ctx<'a> {
-    pub fn new(input: &'a Input<'a>) -> Self {
-        let tlvs = input.bridge.tables.tlvs();
-        let mut ctx = Self {
+    /// A translation that begins. `key` and `base` are the input's key.
+    pub fn new(input: &'a Input<'a>, key: &'a mut Key, base: &'a mut Key) -> Self {
+        for key in [&mut *key, &mut *base] {
+            key.in_port = input.in_port.0.into();
+            key.actset_output = OfPort::UNSET.0.into();
+        }
+        base.tunnel = Tunnel::new_zeroed();
+        Self {
             input,
             bridge: input.bridge,
             pin: input.pin.clone().unwrap_or_else(|| input.bridge.tables.pin()),
-            _options: tlv::enter(Arc::clone(&tlvs)),
-            tlvs,
-            key: *input.key,
-            base: *input.key,
+            _options: tlv::enter(input.bridge.tables.tlvs()),
+            key,
+            base,
             wc: Mask::boxed(),
             odp: Vec::new(),
             stack: Vec::new(),
@@ -135,20 +135,14 @@ impl<'a> Ctx<'a> {
             error: None,
             slow: SlowReasons::empty(),
             recircs: Vec::new(),
-            effects: Vec::with_capacity(EFFECTS),
+            effects: Effects::new(),
             avoid_caching: false,
             counts_rules: false,
             port: None,
             tree: input.trace.then(Tree::default),
             place: Place::default(),
             recirculations: Vec::new(),
-        };
-        for key in [&mut ctx.key, &mut ctx.base] {
-            key.in_port = input.in_port.0.into();
-            key.actset_output = OfPort::UNSET.0.into();
         }
-        ctx.base.tunnel = Tunnel::new_zeroed();
-        ctx
     }
 
     /// The version of the present bridge's tables.
@@ -170,13 +164,12 @@ impl<'a> Ctx<'a> {
     }
 
     fn use_options_of_bridge(&mut self) {
-        self.tlvs = self.bridge.tables.tlvs();
-        tlv::replace(Arc::clone(&self.tlvs));
+        tlv::replace(self.tlvs());
     }
 
     /// Which options of tunnels the present bridge maps.
-    pub fn tlvs(&self) -> &tlv::Table {
-        &self.tlvs
+    pub fn tlvs(&self) -> tlv::Shared {
+        self.bridge.tables.tlvs()
     }
 
     /// The present input port.
@@ -209,7 +202,7 @@ impl<'a> Ctx<'a> {
     }
 
     pub fn is_ip(&self) -> bool {
-        ethertype::is_ip(flow::field::dl_type(&self.key))
+        ethertype::is_ip(flow::field::dl_type(self.key))
     }
 
     /// Puts into actions what the key differs by from what the datapath has.
@@ -218,20 +211,20 @@ impl<'a> Ctx<'a> {
         let pending =
             Pending { encap: self.pending_encap, decap: self.pending_decap, encap_data: data.as_deref() };
         let masked = self.can(|features| features.masked_set_action);
-        self.slow |= commit(&self.key, &mut self.base, &mut self.wc, &mut self.odp, masked, pending);
+        self.slow |= commit(self.key, self.base, &mut self.wc, &mut self.odp, masked, pending);
         (self.pending_encap, self.pending_decap) = (false, false);
     }
 
     /// Makes the packet one that no connection tracker has seen.
     pub fn clear_conntrack(&mut self) {
         self.conntracked = false;
-        clear_conntrack(&mut self.key);
+        clear_conntrack(self.key);
     }
 
     /// Sets aside what a nested translation must not change, and gives it an empty stack and action set.
     pub fn retain(&mut self) -> Retained {
         Retained {
-            key: self.key,
+            key: *self.key,
             stack: std::mem::take(&mut self.stack),
             action_set: std::mem::take(&mut self.action_set),
         }
@@ -239,7 +232,7 @@ impl<'a> Ctx<'a> {
 
     /// Takes it back.
     pub fn restore(&mut self, retained: Retained) {
-        (self.key, self.stack, self.action_set) = (retained.key, retained.stack, retained.action_set);
+        (*self.key, self.stack, self.action_set) = (retained.key, retained.stack, retained.action_set);
     }
 
     /// Runs `inside` with an empty list of actions; gives the list that it made.
@@ -310,7 +303,7 @@ impl Ctx<'_> {
         if self.tree.is_some() {
             self.report(Kind::Error, text);
         } else if self.input.packet.is_some() {
-            let (bridge, key) = (&self.bridge.name, key_to_string(&self.base, &NoNames));
+            let (bridge, key) = (&self.bridge.name, key_to_string(self.base, &NoNames));
             tracing::warn!(target: "ofproto_dpif_xlate", rl = "1,5", "{text} on bridge {bridge} while processing {key}");
         }
     }
@@ -320,7 +313,7 @@ impl Ctx<'_> {
         if self.tree.is_some() {
             self.report(Kind::Warn, text);
         } else if self.input.packet.is_some() {
-            let (bridge, key) = (&self.bridge.name, key_to_string(&self.base, &NoNames));
+            let (bridge, key) = (&self.bridge.name, key_to_string(self.base, &NoNames));
             tracing::info!(target: "ofproto_dpif_xlate", rl = "1,5", "{text} on bridge {bridge} while processing {key}");
         }
     }
@@ -341,9 +334,9 @@ impl Ctx<'_> {
             return;
         }
         let value = if sub.is_whole() {
-            sub.field.value_text(&sub.field.get(&self.key))
+            sub.field.value_text(&sub.field.get(self.key))
         } else {
-            sub.get(&self.key).hex()
+            sub.get(self.key).hex()
         };
         self.detail(format_args!("{sub} is now {value}"));
     }

@@ -6,6 +6,7 @@ use flow::key::EthAddr;
 use flow::proto::tcp;
 use flow::time::Instant;
 use openflow::msg::flow_mod::FlowMod;
+use smallvec::SmallVec;
 
 use super::asked::Asked;
 use super::mac::{Learned, MacTable};
@@ -27,10 +28,12 @@ pub struct Stats {
 /// One effect of a translation.
 #[derive(Clone)]
 pub enum Effect {
-    /// A rule was met.
+    /// A rule was met that was in no table.
     Rule(Arc<Rule>),
-    /// A table was looked in.
-    Table { tables: Arc<Tables>, table: TableId, matched: bool, asked: Asked },
+    /// A rule was met in a table.
+    Met { rule: Arc<Rule>, tables: Arc<Tables>, table: TableId, asked: Asked },
+    /// A table was looked in, in vain.
+    Missed { tables: Arc<Tables>, table: TableId, asked: Asked },
     /// Went through a group: by one bucket, or all.
     Group { group: Arc<Group>, bucket: Option<usize> },
     /// A source address was seen.
@@ -42,6 +45,9 @@ pub enum Effect {
     /// `fin_timeout` of a rule.
     FinTimeout { bridge: BridgeId, rule: Arc<Rule>, idle: u16, hard: u16 },
 }
+
+/// The effects of a translation, in order.
+pub type Effects = SmallVec<[Effect; 4]>;
 
 /// An effect that only the tables' one writer can carry out.
 #[derive(Clone)]
@@ -56,9 +62,13 @@ impl Effect {
         match (self, other) {
             (Self::Rule(a), Self::Rule(b)) => Arc::ptr_eq(a, b),
             (
-                Self::Table { tables: a, table: t, matched: m, asked: q },
-                Self::Table { tables: b, table: u, matched: n, asked: r },
-            ) => Arc::ptr_eq(a, b) && (t, m, q) == (u, n, r),
+                Self::Met { rule: a, tables: m, table: t, asked: q },
+                Self::Met { rule: b, tables: n, table: u, asked: r },
+            ) => Arc::ptr_eq(a, b) && Arc::ptr_eq(m, n) && (t, q) == (u, r),
+            (
+                Self::Missed { tables: a, table: t, asked: q },
+                Self::Missed { tables: b, table: u, asked: r },
+            ) => Arc::ptr_eq(a, b) && (t, q) == (u, r),
             (Self::Group { group: a, bucket: m }, Self::Group { group: b, bucket: n }) => {
                 Arc::ptr_eq(a, b) && m == n
             }
@@ -82,9 +92,15 @@ impl Effect {
         let (packets, bytes) = (stats.packets, stats.bytes);
         match self {
             Self::Rule(rule) => rule.credit(packets, bytes, stats.used),
-            Self::Table { tables, table, matched, .. } => {
+            Self::Met { rule, tables, table, .. } => {
+                rule.credit(packets, bytes, stats.used);
                 if let Some(table) = tables.table(*table) {
-                    if *matched { table.credit(packets, 0) } else { table.credit(0, packets) }
+                    table.credit(packets, 0);
+                }
+            }
+            Self::Missed { tables, table, .. } => {
+                if let Some(table) = tables.table(*table) {
+                    table.credit(0, packets);
                 }
             }
             Self::Group { group, bucket } => group.credit(*bucket, packets, bytes),

@@ -85,7 +85,7 @@ impl Ctx<'_> {
     }
 
     fn encap_mpls(&mut self, packet_type: u32) {
-        let count = stack::labels(&self.key, Some(&mut self.wc));
+        let count = stack::labels(self.key, Some(&mut self.wc));
         if count >= MAX_MPLS {
             if self.input.packet.is_some() {
                 self.error(format_args!(
@@ -97,12 +97,12 @@ impl Ctx<'_> {
         }
         self.wc.0.packet_type = u32::MAX.into();
         if self.key.packet_type.get() == PT_ETH && self.key.dl_type.get() == ethertype::MPLS {
-            for key in [&mut self.wc.0, &mut self.key, &mut self.base] {
+            for key in [&mut self.wc.0, self.key, &mut self.base] {
                 key.mpls_lse = [0.into(); 4];
             }
         }
         self.key.packet_type = packet_type.into();
-        stack::push_label(&mut self.key, count, packet_type as u16, Some(&mut self.wc), true);
+        stack::push_label(self.key, count, packet_type as u16, Some(&mut self.wc), true);
         (self.key.dl_src, self.key.dl_dst) = ([0; 6], [0; 6]);
     }
 
@@ -151,8 +151,8 @@ impl Ctx<'_> {
             0 => ethertype::TEB,
             next => next,
         };
-        let count = stack::labels(&self.key, Some(&mut self.wc));
-        if stack::pop_label(&mut self.key, count, next, Some(&mut self.wc)) {
+        let count = stack::labels(self.key, Some(&mut self.wc));
+        if stack::pop_label(self.key, count, next, Some(&mut self.wc)) {
             if !self.can(|features| features.add_mpls) {
                 self.slow |= SlowReasons::ACTION;
             }

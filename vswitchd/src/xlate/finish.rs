@@ -31,7 +31,9 @@ struct Stopped;
 
 /// Translates a packet.
 pub fn translate(input: &Input<'_>) -> Output {
-    let mut ctx = Ctx::new(input);
+    // Keys are long: they are copied once, to where they stay.
+    let (mut key, mut base) = (*input.key, *input.key);
+    let mut ctx = Ctx::new(input, &mut key, &mut base);
     ctx.init_mask();
     ctx.place = ctx.report(Kind::Bridge, format_args!("bridge(\"{}\")", input.bridge.name));
     if ctx.run().is_ok() {
@@ -40,7 +42,7 @@ pub fn translate(input: &Input<'_>) -> Output {
     ctx.finish_actions();
     let quiet = [DropReason::Congestion, DropReason::ForwardingDisabled];
     Output {
-        key: input.trace.then(|| Box::new(ctx.key)),
+        key: input.trace.then(|| Box::new(*ctx.key)),
         mask: ctx.wc,
         actions: ctx.odp,
         slow: ctx.slow,
@@ -59,13 +61,13 @@ impl Ctx<'_> {
     fn init_mask(&mut self) {
         let m = &mut self.wc.0;
         (m.packet_type, m.in_port, m.dl_type) = (u32::MAX.into(), u32::MAX, u16::MAX.into());
-        if ethertype::is_ip(dl_type(&self.key)) {
+        if ethertype::is_ip(dl_type(self.key)) {
             m.nw_frag |= frag::MASK;
         }
         if self.can(|features| features.recirc) {
             self.wc.0.recirc_id = u32::MAX;
         }
-        tunnel::mask_received(&self.key, &mut self.wc);
+        tunnel::mask_received(self.key, &mut self.wc);
     }
 
     /// Removes from the mask what no datapath flow can match.
@@ -82,7 +84,7 @@ impl Ctx<'_> {
         if upcall.packet_type.get() != PT_ETH {
             (wc.dl_dst, wc.dl_src) = ([0; 6], [0; 6]);
         }
-        let icmp = match dl_type(&self.key) {
+        let icmp = match dl_type(self.key) {
             ethertype::IPV4 => self.key.nw_proto == ip::ICMP,
             ethertype::IPV6 => self.key.nw_proto == ip::ICMPV6,
             _ => false,
@@ -190,7 +192,7 @@ impl Ctx<'_> {
         if !frozen.conntracked {
             self.clear_conntrack();
         }
-        frozen.metadata.restore(&mut self.key);
+        frozen.metadata.restore(self.key);
         self.stack.extend(frozen.stack.iter().cloned());
         self.mirrors = frozen.mirrors;
         let names = openflow::names::Names::default();
@@ -246,7 +248,7 @@ impl Ctx<'_> {
             return Ok(());
         }
         let sampled = if thawed { None } else { self.compose_sflow() };
-        if !tunnel::take_congestion(&mut self.key) {
+        if !tunnel::take_congestion(self.key) {
             self.fail(DropReason::Congestion);
         } else if in_port.is_none_or(|port| self.may_receive(port)) {
             self.mirror_ingress();

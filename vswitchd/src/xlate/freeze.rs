@@ -164,6 +164,9 @@ impl RecircIds {
 
     /// A user of an id that is valid.
     pub fn find_ref(&self, id: RecircId) -> Option<RecircRef> {
+        if id.0 == 0 {
+            return None;
+        }
         self.lock().by_id.get(&id).map(|(node, _)| RecircRef(Arc::clone(node)))
     }
 
@@ -249,7 +252,7 @@ impl Ctx<'_> {
             was_mpls: self.was_mpls,
             actions,
             action_set,
-            metadata: Metadata::of(&self.key),
+            metadata: Metadata::of(self.key),
             userdata: userdata.to_vec(),
         }
     }

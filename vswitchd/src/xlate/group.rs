@@ -64,7 +64,7 @@ impl Ctx<'_> {
     fn bucket(&mut self, bucket: &Bucket, last: bool) {
         let outer = self.place;
         self.place = self.report(Kind::Bucket, format_args!("bucket {}", bucket.bucket_id));
-        let (key, was_mpls) = (self.key, self.was_mpls);
+        let (key, was_mpls) = (*self.key, self.was_mpls);
         let list = openflow::action::set::execution_order(&bucket.actions);
         self.depth += 1;
         self.actions(&list, last, true);
@@ -72,7 +72,7 @@ impl Ctx<'_> {
         if self.freezing {
             self.finish_freezing();
         }
-        (self.key, self.was_mpls, self.exit) = (key, was_mpls, false);
+        (*self.key, self.was_mpls, self.exit) = (key, was_mpls, false);
         if matches!(self.error, Some(DropReason::TooManyMplsLabels | DropReason::UnsupportedPacketType)) {
             self.error = None;
         }
@@ -151,8 +151,8 @@ impl Ctx<'_> {
         }
         match &group.selection {
             Selection::Default => {
-                HashFields::SymmetricL4.mask(&self.key, &mut self.wc);
-                self.best_live(group, hash::symmetric_l4(&self.key, 0))
+                HashFields::SymmetricL4.mask(self.key, &mut self.wc);
+                self.best_live(group, hash::symmetric_l4(self.key, 0))
             }
             Selection::Fields => {
                 let basis = self.hash_fields(group);
@@ -167,13 +167,13 @@ impl Ctx<'_> {
     fn hash_fields(&mut self, group: &Group) -> u32 {
         let mut basis = hash::finish(hash::add64(0, group.props.selection_method_param), 8);
         for (field, mask) in &group.props.fields {
-            if !field.prereqs_ok_masking(&self.key, &mut self.wc) {
+            if !field.prereqs_ok_masking(self.key, &mut self.wc) {
                 continue;
             }
-            let value = field.get(&self.key).and(mask);
+            let value = field.get(self.key).and(mask);
             basis = hash::bytes(value.bytes(), basis);
             if field.is_tun_metadata() {
-                basis = hash::int(if field.is_set(&self.key) { 0xc2b7_3583 } else { 0xe90f_1258 }, basis);
+                basis = hash::int(if field.is_set(self.key) { 0xc2b7_3583 } else { 0xe90f_1258 }, basis);
             }
             field.mask_bits(&mut self.wc, mask);
         }

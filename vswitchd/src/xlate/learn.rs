@@ -67,7 +67,7 @@ impl Ctx<'_> {
             }));
         }
         for spec in &a.specs {
-            let bits = spec.src.bits(&self.key);
+            let bits = spec.src.bits(self.key);
             match &spec.dst {
                 Destination::Match(sub) => {
                     require(&mut matching, sub, &bits);

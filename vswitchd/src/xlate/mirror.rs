@@ -29,7 +29,7 @@ impl Ctx<'_> {
 
     /// To every mirror that selects `bundle` among `selected` and does not have the packet yet.
     fn mirror(&mut self, bundle: &Bundle, selected: fn(&Mirror) -> &Vec<BundleId>) {
-        let outside = Tags::of(&self.key);
+        let outside = Tags::of(self.key);
         if !self.input_vid_ok(outside.0[0].vid, Some(bundle)) {
             return;
         }
@@ -61,7 +61,7 @@ impl Ctx<'_> {
         }
         let Some(filter) = &mirror.filter else { return true };
         self.wc.add(&flow::key::Mask(filter.mask.expand()));
-        filter.matches(&self.key)
+        filter.matches(self.key)
     }
 
     fn mirror_to(&mut self, mirror: &Mirror, tags: &Tags) {

@@ -59,7 +59,7 @@ use flow::key::{Key, Mask};
 use flow::time::Instant;
 use openflow::action::OfAction;
 
-pub use effect::{Deferred, Effect, Stats};
+pub use effect::{Deferred, Effect, Effects, Stats};
 pub use finish::translate;
 pub use freeze::{Frozen, RecircIds, RecircRef};
 pub use snapshot::{Bridge, BridgeId, BundleId, Snapshot};
@@ -122,7 +122,7 @@ pub struct Output {
     pub avoid_caching: bool,
     /// Whether the actions depend on which rules there are, and not only on what lookups find.
     pub counts_rules: bool,
-    pub effects: Vec<Effect>,
+    pub effects: Effects,
     pub trace: Option<report::Tree>,
     /// Where a trace goes on.
     pub recirculations: Vec<trace::Recirculation>,

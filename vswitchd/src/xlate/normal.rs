@@ -90,7 +90,7 @@ impl<'a> Ctx<'a> {
             self.warn("input port is mirror output port, dropping");
             return None;
         }
-        let outside = Tags::of(&self.key);
+        let outside = Tags::of(self.key);
         if !self.input_vid_ok(outside.0[0].vid, ingress.bundle) {
             self.warn("disallowed VLAN VID for this input port, dropping");
             return None;
@@ -109,7 +109,7 @@ impl<'a> Ctx<'a> {
         else {
             return true;
         };
-        match bond.admit(self.in_port(), &self.key) {
+        match bond.admit(self.in_port(), self.key) {
             Admission::Accept => true,
             Admission::Drop => {
                 self.detail("bonding refused admissibility, dropping");
@@ -130,7 +130,7 @@ impl<'a> Ctx<'a> {
 
     /// Virtual machines announce by gratuitous ARPs that they have moved.
     fn is_gratuitous_arp(&mut self) -> bool {
-        let (key, m) = (&self.key, &mut self.wc.0);
+        let (key, m) = (&*self.key, &mut self.wc.0);
         if key.dl_type.get() != ethertype::ARP {
             return false;
         }
@@ -201,12 +201,12 @@ impl<'a> Ctx<'a> {
             Some(bond) => {
                 let bridge = self.bridge;
                 let enabled = |port: OfPort| bridge.ports.get(&port).is_some_and(|port| port.may_enable);
-                bond.choose(&self.key, vid, &bundle.ports, &enabled, &mut self.wc)
+                bond.choose(self.key, vid, &bundle.ports, &enabled, &mut self.wc)
             }
         };
         let Some(port) = port else { return };
         let old = self.key.vlans;
-        outside.put(&mut self.key, bundle.priority_tags);
+        outside.put(self.key, bundle.priority_tags);
         self.compose_output(port, false, false);
         self.key.vlans = old;
     }

@@ -90,7 +90,7 @@ impl<'a> Ctx<'a> {
     }
 
     pub(super) fn output_reg(&mut self, a: &OutputReg, last: bool, bucket: bool) {
-        let port = a.src.get_u64(&self.key);
+        let port = a.src.get_u64(self.key);
         let Ok(number) = u16::try_from(port) else {
             return self.warn(format_args!("output port {port} is out of range"));
         };
@@ -184,7 +184,7 @@ impl<'a> Ctx<'a> {
         if !self.may_output(port) {
             return;
         }
-        let old = Header::of(&self.key);
+        let old = Header::of(self.key);
         let tunnel = port.tunnel.as_ref().map(|_| self.key.tunnel);
         if port.packets == Packets::LegacyL3 && self.key.packet_type.get() == PT_ETH {
             self.key.packet_type = pt_of_ethertype(self.key.dl_type.get()).into();
@@ -209,7 +209,7 @@ impl<'a> Ctx<'a> {
         if let Some(tunnel) = tunnel {
             self.key.tunnel = tunnel;
         }
-        old.restore(&mut self.key);
+        old.restore(self.key);
     }
 
     /// Sends the packet by the datapath's port; `tunnel` is what actions see of outer headers, if that is not what the packet has.
@@ -235,7 +235,7 @@ impl<'a> Ctx<'a> {
             self.warn("Tunneling decided against output");
             return false;
         }
-        tunnel.send(&mut self.key, &mut self.wc);
+        tunnel.send(self.key, &mut self.wc);
         let arrived_at = tunnel::dst(&self.input.key.tunnel);
         if tunnel::dst(&self.key.tunnel) == arrived_at {
             self.warn("Not tunneling to our own address");
@@ -246,7 +246,7 @@ impl<'a> Ctx<'a> {
             self.detail("output to native tunnel");
         } else {
             self.detail("output to kernel tunnel");
-            commit_tunnel(&self.key, &mut self.base, &mut self.odp, Some(tunnel.kind));
+            commit_tunnel(self.key, self.base, &mut self.odp, Some(tunnel.kind));
         }
         true
     }

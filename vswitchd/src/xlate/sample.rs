@@ -108,7 +108,7 @@ impl Ctx<'_> {
             openflow::action::sample::ObsId::Constant(id) => *id,
             openflow::action::sample::ObsId::Field(sub) => {
                 sub.mask_bits(&mut self.wc);
-                sub.get_u64(&self.key) as u32
+                sub.get_u64(self.key) as u32
             }
         }
     }

@@ -18,14 +18,14 @@ pub(super) fn set_field_of_metadata(a: &WriteMetadata) -> OfAction {
 
 impl Ctx<'_> {
     pub(super) fn set_field(&mut self, a: &SetField) {
-        if !a.field.prereqs_ok_masking(&self.key, &mut self.wc) {
+        if !a.field.prereqs_ok_masking(self.key, &mut self.wc) {
             return self.warn(format_args!("unmet prerequisites for {}, set_field ignored", a.field));
         }
         self.mask_l3(a.field);
         if !a.field.is_tunnel() {
             a.field.mask_bits(&mut self.wc, &a.mask);
         }
-        a.field.set_masked(&mut self.key, &a.value, &a.mask);
+        a.field.set_masked(self.key, &a.value, &a.mask);
     }
 
     /// Datapaths set L3 headers of known protocols only.
@@ -64,7 +64,7 @@ impl Ctx<'_> {
         if self.key.dl_type.get() == ethertype::IPV4 {
             self.mask(field);
             self.wc.0.nw_proto = 0xff;
-            field.set(&mut self.key, &Value::from_u64(ip.into(), 4));
+            field.set(self.key, &Value::from_u64(ip.into(), 4));
         }
     }
 
@@ -72,7 +72,7 @@ impl Ctx<'_> {
         if self.is_ip() {
             self.wc.0.nw_proto = 0xff;
             self.mask(field);
-            field.set(&mut self.key, &Value::from_u64(value.into(), 1));
+            field.set(self.key, &Value::from_u64(value.into(), 1));
         }
     }
 
@@ -80,33 +80,33 @@ impl Ctx<'_> {
         if self.is_ip() && self.key.nw_frag & frag::LATER == 0 {
             self.wc.0.nw_proto = 0xff;
             self.mask(field);
-            field.set(&mut self.key, &Value::from_u64(port.into(), 2));
+            field.set(self.key, &Value::from_u64(port.into(), 2));
         }
     }
 
     pub(super) fn reg_move(&mut self, a: &RegMove) {
         let (src, dst) = (&a.src, &a.dst);
-        let ok = dst.field.prereqs_ok_masking(&self.key, &mut self.wc)
-            && src.field.prereqs_ok_masking(&self.key, &mut self.wc);
+        let ok = dst.field.prereqs_ok_masking(self.key, &mut self.wc)
+            && src.field.prereqs_ok_masking(self.key, &mut self.wc);
         if ok {
             src.mask_bits(&mut self.wc);
             if !dst.field.is_tunnel() {
                 dst.mask_bits(&mut self.wc);
             }
-            dst.copy_from(&mut self.key, src);
+            dst.copy_from(self.key, src);
         }
         self.report_subfield(dst);
     }
 
     /// Writes a subfield as if it had been read too.
     pub(super) fn load(&mut self, dst: &Subfield, value: u64) {
-        dst.set_u64(&mut self.key, value);
+        dst.set_u64(self.key, value);
         dst.mask_bits(&mut self.wc);
     }
 
     pub(super) fn stack_push(&mut self, sub: &Subfield) {
         sub.mask_bits(&mut self.wc);
-        self.stack.push(sub.get(&self.key));
+        self.stack.push(sub.get(self.key));
     }
 
     pub(super) fn stack_pop(&mut self, sub: &Subfield) {
@@ -117,7 +117,7 @@ impl Ctx<'_> {
             sub.mask_bits(&mut self.wc);
         }
         let wide = Value::resized(value.bytes(), value.len().max(usize::from(sub.n_bits).div_ceil(8)));
-        sub.set(&mut self.key, &wide);
+        sub.set(self.key, &wide);
         self.report_subfield(sub);
     }
 
@@ -129,7 +129,7 @@ impl Ctx<'_> {
     }
 
     pub(super) fn push_mpls(&mut self, dl_type: u16) {
-        let count = stack::labels(&self.key, Some(&mut self.wc));
+        let count = stack::labels(self.key, Some(&mut self.wc));
         if count == 0 {
             self.commit();
         } else if count >= MAX_MPLS {
@@ -141,12 +141,12 @@ impl Ctx<'_> {
             }
             return self.fail(DropReason::TooManyMplsLabels);
         }
-        stack::push_label(&mut self.key, count, dl_type, Some(&mut self.wc), true);
+        stack::push_label(self.key, count, dl_type, Some(&mut self.wc), true);
     }
 
     pub(super) fn pop_mpls(&mut self, dl_type: u16) {
-        let count = stack::labels(&self.key, Some(&mut self.wc));
-        if stack::pop_label(&mut self.key, count, dl_type, Some(&mut self.wc)) {
+        let count = stack::labels(self.key, Some(&mut self.wc));
+        if stack::pop_label(self.key, count, dl_type, Some(&mut self.wc)) {
             if !ethertype::is_mpls(dl_type) && self.can(|features| features.recirc) {
                 self.was_mpls = true;
             }

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use flow::describe::match_to_string;
 use flow::drop::DropReason;
 use flow::id::{OfPort, TableId};
-use flow::key::{Key, Mask};
+use flow::key::{Key, Mask, frag};
 use flow::proto::ethertype;
-use openflow::action::{OfAction, Resubmit};
+use openflow::action::Resubmit;
 use openflow::msg::port::PortConfig;
 
 use super::asked::Asked;
@@ -86,11 +86,11 @@ impl Ctx<'_> {
                 self.table = old_table;
                 return;
             }
-            swap_tuples(&mut self.key, &mut self.wc);
+            swap_tuples(self.key, &mut self.wc);
         }
         let landing = self.lookup(in_port, table, how);
         if how.with_ct_orig {
-            swap_tuples(&mut self.key, &mut self.wc);
+            swap_tuples(self.key, &mut self.wc);
         }
         if let Some(landing) = landing {
             self.table = landing.table;
@@ -109,11 +109,10 @@ impl Ctx<'_> {
         let old_cookie = std::mem::replace(&mut self.cookie, rule.cookie);
         self.resubmits += 1;
         self.depth += deeper;
-        let actions: Arc<[OfAction]> = Arc::clone(&rule.actions);
         if copied {
-            self.clone_actions(&actions, last);
+            self.clone_actions(&rule.actions, last);
         } else {
-            self.actions(&actions, last, false);
+            self.actions(&rule.actions, last, false);
         }
         self.depth -= deeper;
         (self.rule, self.cookie) = (old_rule, old_cookie);
@@ -123,8 +122,16 @@ impl Ctx<'_> {
     pub(super) fn lookup(&mut self, in_port: OfPort, table: TableId, how: How) -> Option<Found> {
         let bridge = self.bridge;
         let version = self.version();
-        let asked = Asked::new(self.input.key, &self.key, in_port, how.with_ct_orig);
-        let effects = &mut self.effects;
+        let asked = Asked::new(self.input.key, self.key, in_port, how.with_ct_orig);
+        let is_plain = self.key.nw_frag & frag::ANY == 0 && self.key.in_port == u32::from(in_port.0);
+        let missed = is_plain && self.tree.is_none();
+        // Mostly the first table has a rule, and that is all.
+        if missed && let Some(rule) = bridge.tables.lookup(version, table, self.key, Some(&mut self.wc)) {
+            let tables = Arc::clone(&bridge.tables);
+            self.effects.push(Effect::Met { rule: Arc::clone(&rule), tables, table, asked });
+            return Some(Found { rule, table, conjunctive: Vec::new() });
+        }
+        let (effects, mut met) = (&mut self.effects, None);
         let mut conjunctive = self.tree.is_some().then(Vec::new);
         let start = Start {
             version,
@@ -132,17 +139,24 @@ impl Ctx<'_> {
             in_port,
             may_packet_in: how.may_packet_in,
             honor_table_miss: how.honor_table_miss,
+            missed,
             packet_in_on_miss: &|| bridge.packet_in_on_miss.load(Ordering::Relaxed),
             port_sends_misses: &|port| {
                 bridge.ports.get(&port).is_some_and(|port| !port.config.contains(PortConfig::NO_PACKET_IN))
             },
-            visited: &mut |table, matched| {
-                effects.push(Effect::Table { tables: Arc::clone(&bridge.tables), table, matched, asked });
+            visited: &mut |table, matched| match matched {
+                true => met = Some(table),
+                false => effects.push(Effect::Missed { tables: Arc::clone(&bridge.tables), table, asked }),
             },
         };
-        let landing = bridge.tables.lookup_from(start, &self.key, Some(&mut self.wc), conjunctive.as_mut());
+        let landing = bridge.tables.lookup_from(start, self.key, Some(&mut self.wc), conjunctive.as_mut());
         let Landing { rule, table } = landing?;
-        self.effect(Effect::Rule(Arc::clone(&rule)));
+        self.effect(match met {
+            Some(table) => {
+                Effect::Met { rule: Arc::clone(&rule), tables: Arc::clone(&bridge.tables), table, asked }
+            }
+            None => Effect::Rule(Arc::clone(&rule)),
+        });
         Some(Found { rule, table, conjunctive: conjunctive.unwrap_or_default() })
     }
 
