@@ -25,6 +25,13 @@ pub enum Error {
     Message(String),
 }
 
+impl From<&serde_json::Error> for Error {
+    fn from(error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        Self::Syntax(format!("line {line}, column {column}, byte {column}: syntax error"))
+    }
+}
+
 /// What is said of a NUL in a string, which OVS cannot hold.
 pub const NUL_TEXT: &str = "null bytes not supported in quoted strings";
 
@@ -266,12 +273,34 @@ impl Parser {
         let Some(end) = self.find_end()? else { return Ok(None) };
         let text = &self.buffer[self.start..end];
         self.start = end;
-        let value = serde_json::from_slice(text).map(Some).map_err(|e| Error::Syntax(syntax_text(&e)));
+        let value = serde_json::from_slice(text).map(Some).map_err(|error| Error::from(&error));
         if end == self.buffer.len() && end > 2 * KEPT {
             // A long text is over, which may have been the only one.
             (self.buffer, self.start, self.scanned) = (Vec::new(), 0, 0);
         }
         value
+    }
+
+    /// Takes out all complete texts, unread: as they stand one after the other, and where each ends. The error, if there is
+    /// one, is of what follows them; the stream is of no use afterwards.
+    pub fn take_texts(&mut self) -> (Vec<u8>, Vec<usize>, Option<Error>) {
+        let begin = self.start;
+        let mut ends = Vec::new();
+        let error = loop {
+            match self.find_end() {
+                Ok(Some(end)) => {
+                    self.start = end;
+                    ends.push(end - begin);
+                }
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        if begin == 0 && self.start == self.buffer.len() {
+            (self.start, self.scanned) = (0, 0);
+            return (std::mem::take(&mut self.buffer), ends, error);
+        }
+        (self.buffer[begin..self.start].to_vec(), ends, error)
     }
 
     /// The next complete message.
@@ -282,9 +311,24 @@ impl Parser {
         self.next_value()?.map(Message::from_json).transpose()
     }
 
+    /// Passes over bytes that change nothing.
+    fn skip_plain(&mut self) {
+        let rest = &self.buffer[self.scanned..];
+        let n = if self.in_string && !self.escaped && self.zeros.is_none() {
+            rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))
+        } else if !self.in_string && self.depth > 0 {
+            rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'[' | b'}' | b']'))
+        } else {
+            return;
+        };
+        self.scanned += n.unwrap_or(rest.len());
+    }
+
     /// Where the first text ends, if it does.
     fn find_end(&mut self) -> Result<Option<usize>, Error> {
-        while let Some(&byte) = self.buffer.get(self.scanned) {
+        loop {
+            self.skip_plain();
+            let Some(&byte) = self.buffer.get(self.scanned) else { break };
             self.scanned += 1;
             if self.in_string {
                 if let Some(n) = self.zeros.take()
@@ -330,10 +374,6 @@ impl Parser {
     }
 }
 
-fn syntax_text(error: &serde_json::Error) -> String {
-    format!("line {}, column {}, byte {}: syntax error", error.line(), error.column(), error.column())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,6 +409,19 @@ mod tests {
         for (message, text) in cases {
             assert_eq!(Message::from_json(message), Err(Error::Message(text.to_owned())));
         }
+    }
+
+    #[test]
+    fn texts_are_taken_out_together() {
+        let mut parser = Parser::new();
+        parser.feed(b" [1]{\"a\":\"}\"} [2");
+        assert_eq!(parser.take_texts(), (b" [1]{\"a\":\"}\"}".to_vec(), vec![4, 13], None));
+        parser.feed(b"]");
+        assert_eq!(parser.take_texts(), (b" [2]".to_vec(), vec![4], None));
+        assert_eq!((parser.take_texts(), parser.pending()), ((vec![], vec![], None), 0));
+        parser.feed(b"[3]x");
+        let error = Error::Syntax("syntax error at beginning of input".to_owned());
+        assert_eq!(parser.take_texts(), (b"[3]".to_vec(), vec![3], Some(error)));
     }
 
     #[test]
@@ -413,6 +466,10 @@ mod tests {
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut parser = Parser::new();
             parser.feed(&bytes);
+            let mut twin = Parser::new();
+            twin.feed(&bytes);
+            let (texts, ends, _) = twin.take_texts();
+            prop_assert_eq!(ends.last().copied().unwrap_or(0), texts.len());
             while let Ok(Some(_)) = parser.next_message() {}
         }
     }

@@ -6,7 +6,7 @@ mod subject;
 
 use crate::dirs::Dirs;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use std::str::FromStr;
 use std::task::{Context, Poll};
 use thiserror::Error;
 use tls::Tls;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, tcp, unix};
 
 /// The port of OVSDB, where a name gives none.
 pub const OVSDB_PORT: u16 = 6640;
@@ -251,6 +251,87 @@ impl Stream {
             Self::Unix(_) => None,
             Self::Tcp(tcp) => tcp.local_addr().ok(),
             Self::Tls(tls) => tls.get_ref().0.local_addr().ok(),
+        }
+    }
+}
+
+impl Stream {
+    /// One half to read from and one to write to.
+    pub fn split(self) -> (ReadHalf, WriteHalf) {
+        match self {
+            Self::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+            Self::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Self::Tls(stream) => {
+                let (read, write) = tokio::io::split(*stream);
+                (ReadHalf::Tls(read), WriteHalf::Tls(write))
+            }
+        }
+    }
+}
+
+/// The half of a stream that is read.
+pub enum ReadHalf {
+    /// Of a Unix socket.
+    Unix(unix::OwnedReadHalf),
+    /// Of a TCP connection.
+    Tcp(tcp::OwnedReadHalf),
+    /// Of a TLS connection.
+    Tls(tokio::io::ReadHalf<tokio_rustls::TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for ReadHalf {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+/// The half of a stream that is written.
+pub enum WriteHalf {
+    /// Of a Unix socket.
+    Unix(unix::OwnedWriteHalf),
+    /// Of a TCP connection.
+    Tcp(tcp::OwnedWriteHalf),
+    /// Of a TLS connection.
+    Tls(tokio::io::WriteHalf<tokio_rustls::TlsStream<TcpStream>>),
+}
+
+impl WriteHalf {
+    /// Writes what the peer takes at once, and says how much that was.
+    ///
+    /// # Errors
+    /// The system's: `WouldBlock` if it takes nothing now; always over TLS, which has to be written by a task.
+    pub fn try_write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, bytes) {
+            (Self::Unix(s), [one]) => s.try_write(one),
+            (Self::Tcp(s), [one]) => s.try_write(one),
+            (Self::Unix(s), several) => s.try_write_vectored(several),
+            (Self::Tcp(s), several) => s.try_write_vectored(several),
+            (Self::Tls(_), _) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Writes all.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Unix(s) => s.write_all(bytes).await,
+            Self::Tcp(s) => s.write_all(bytes).await,
+            Self::Tls(s) => {
+                s.write_all(bytes).await?;
+                s.flush().await
+            }
         }
     }
 }

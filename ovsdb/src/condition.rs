@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::database::Row;
 use crate::error::{Error, Result};
+use crate::json::{Json, named_triple};
 use crate::schema::{TableSchema, UUID};
 use crate::symbols::Symbols;
 use crate::types::AtomicType;
@@ -91,12 +92,15 @@ pub enum Clause {
 
 impl Clause {
     /// Parses a clause on rows of `table`.
-    pub fn from_json(table: &TableSchema, value: &Value, symbols: Option<&mut Symbols>) -> Result<Self> {
-        if let Value::Bool(always) = value {
-            return Ok(Self::Always(*always));
+    pub fn from_json<'a>(
+        table: &TableSchema,
+        value: impl Json<'a>,
+        symbols: Option<&mut Symbols>,
+    ) -> Result<Self> {
+        if let Some(always) = value.as_bool() {
+            return Ok(Self::Always(always));
         }
-        let Some([Value::String(column), Value::String(function), arg]) = value.as_array().map(Vec::as_slice)
-        else {
+        let Some((column, function, arg)) = named_triple(value) else {
             return Err(Error::syntax(value, "Parse error in condition."));
         };
         let Some(at) = table.column(column) else {
@@ -152,9 +156,13 @@ pub struct Condition {
 
 impl Condition {
     /// Parses an array of clauses on rows of `table`.
-    pub fn from_json(table: &TableSchema, value: &Value, mut symbols: Option<&mut Symbols>) -> Result<Self> {
+    pub fn from_json<'a>(
+        table: &TableSchema,
+        value: impl Json<'a>,
+        mut symbols: Option<&mut Symbols>,
+    ) -> Result<Self> {
         let mut clauses = Vec::new();
-        for clause in value.as_array().map_or(&[][..], Vec::as_slice) {
+        for clause in value.items() {
             clauses.push(Clause::from_json(table, clause, symbols.as_deref_mut())?);
         }
         clauses.sort();

@@ -3,8 +3,9 @@
 //! Rows are immutable and shared. A [`crate::transaction::Transaction`] lays changes over a database and, when it
 //! keeps all rules, yields [`Change`]s; [`Database::apply`] makes them true and, reversed, takes them back.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
 use crate::schema::{DatabaseSchema, FIRST_OWN, TableSchema, UUID, VERSION};
@@ -133,14 +134,79 @@ impl RefColumn {
 pub struct Table {
     schema: Arc<TableSchema>,
     rows: BTreeMap<Uuid, Arc<Row>>,
-    /// By index: the hashes of what the rows hold in its columns.
-    indexes: Vec<BTreeSet<(u64, Uuid)>>,
+    indexes: Vec<Index>,
     hashes: RandomState,
     references: Vec<RefColumn>,
     /// Strong references to rows of this table from other rows.
     strong: HashMap<Uuid, usize>,
     /// Weak references to rows of this table.
     weak: BTreeSet<WeakRef>,
+}
+
+/// The rows of a table by the hashes of what they hold in the columns of an index.
+#[derive(Debug, Default)]
+struct Index {
+    first: HashMap<u64, Uuid, Hashed>,
+    /// Further rows of a hash that has one, which chance brings together: hardly ever any.
+    others: BTreeSet<(u64, Uuid)>,
+}
+
+impl Index {
+    fn insert(&mut self, hash: u64, uuid: Uuid) {
+        match self.first.entry(hash) {
+            Entry::Vacant(entry) => {
+                entry.insert(uuid);
+            }
+            Entry::Occupied(_) => {
+                self.others.insert((hash, uuid));
+            }
+        }
+    }
+
+    fn remove(&mut self, hash: u64, uuid: Uuid) {
+        if let Entry::Occupied(entry) = self.first.entry(hash)
+            && *entry.get() == uuid
+        {
+            entry.remove();
+        } else {
+            self.others.remove(&(hash, uuid));
+        }
+    }
+
+    /// The rows of a hash.
+    fn get(&self, hash: u64) -> impl Iterator<Item = Uuid> {
+        let others = self.others.range((hash, Uuid::ZERO)..=(hash, Uuid(u128::MAX)));
+        self.first.get(&hash).copied().into_iter().chain(others.map(|(_, uuid)| *uuid))
+    }
+}
+
+/// The hash of what is a hash already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hashed;
+
+impl BuildHasher for Hashed {
+    type Hasher = Same;
+
+    fn build_hasher(&self) -> Same {
+        Same(0)
+    }
+}
+
+/// See [`Hashed`].
+struct Same(u64);
+
+impl Hasher for Same {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0 << 8 | u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// A weak reference: to which row, by a row of which table, by which of the [`Table::references`], by which row.
@@ -190,15 +256,26 @@ impl Table {
 
     /// The row that has `values` in the columns of index number `index`.
     pub fn find(&self, index: usize, values: &[Datum]) -> Option<&Arc<Row>> {
-        let hash = self.hash(values.iter());
+        self.find_by(index, values.iter())
+    }
+
+    /// The row that has in the columns of index number `index` what `row` has there.
+    pub fn find_like(&self, index: usize, row: &Row) -> Option<&Arc<Row>> {
+        self.find_by(index, self.schema.indexes[index].iter().map(|&at| row.get(at)))
+    }
+
+    fn find_by<'a>(
+        &self,
+        index: usize,
+        values: impl Iterator<Item = &'a Datum> + Clone,
+    ) -> Option<&Arc<Row>> {
         let columns = &self.schema.indexes[index];
-        let alike = self.indexes[index].range((hash, Uuid::ZERO)..=(hash, Uuid(u128::MAX)));
-        let mut rows = alike.filter_map(|(_, uuid)| self.rows.get(uuid));
-        rows.find(|row| columns.iter().zip(values).all(|(&at, value)| row.get(at) == value))
+        let alike = self.indexes[index].get(self.hash(values.clone()));
+        let mut rows = alike.filter_map(|uuid| self.rows.get(&uuid));
+        rows.find(|row| columns.iter().zip(values.clone()).all(|(&at, value)| row.get(at) == value))
     }
 
     fn hash<'a>(&self, values: impl Iterator<Item = &'a Datum>) -> u64 {
-        use std::hash::{Hash, Hasher};
         let mut hasher = self.hashes.build_hasher();
         values.for_each(|value| value.hash(&mut hasher));
         hasher.finish()
@@ -216,8 +293,8 @@ impl Table {
             let hash = |row: &Row| self.hash(columns.iter().map(|&at| row.get(at)));
             let (gone, come) = (old.map(hash), new.map(hash));
             let entries = &mut self.indexes[number];
-            gone.map(|hash| entries.remove(&(hash, uuid)));
-            come.map(|hash| entries.insert((hash, uuid)));
+            gone.into_iter().for_each(|hash| entries.remove(hash, uuid));
+            come.into_iter().for_each(|hash| entries.insert(hash, uuid));
         }
     }
 }
@@ -245,7 +322,7 @@ impl Database {
         let tables = schema.tables.values().map(|table| Table {
             schema: table.clone(),
             rows: BTreeMap::new(),
-            indexes: vec![BTreeSet::new(); table.indexes.len()],
+            indexes: table.indexes.iter().map(|_| Index::default()).collect(),
             hashes: RandomState::new(),
             references: references(table),
             strong: HashMap::new(),

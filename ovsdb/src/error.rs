@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::json;
+use crate::json::{self, Json};
 
 /// One database error.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,12 +45,12 @@ impl Error {
     }
 
     /// `value` is not what is wanted in its place.
-    pub fn syntax(value: &Value, details: impl Into<String>) -> Self {
+    pub fn syntax<'a>(value: impl Json<'a>, details: impl Into<String>) -> Self {
         Self::tagged("syntax error", value, details)
     }
 
     /// `value` is not what is wanted in its place, with another tag than `syntax error`.
-    pub fn tagged(tag: &'static str, value: &Value, details: impl Into<String>) -> Self {
+    pub fn tagged<'a>(tag: &'static str, value: impl Json<'a>, details: impl Into<String>) -> Self {
         Self { syntax: Some(json::text(value)), ..Self::new(tag, details) }
     }
 

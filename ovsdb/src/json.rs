@@ -1,8 +1,131 @@
 //! JSON as OVS prints it: members sorted, reals with 15 digits, and its indented form.
 
+mod tape;
+
 use std::fmt::Write as _;
 
 use serde_json::{Number, Value};
+
+pub use tape::{Bad, Doc, Node, Scanner, Tape, fault};
+
+/// What a JSON value is, without its inner values.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Shape<'a> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// A string.
+    String(&'a str),
+    /// An array.
+    Array,
+    /// An object.
+    Object,
+}
+
+/// A JSON value, be it a tree or a [`Node`].
+pub trait Json<'a>: Copy + 'a {
+    /// What it is.
+    fn shape(self) -> Shape<'a>;
+
+    /// The elements of an array; of anything else there are none.
+    fn items(self) -> impl ExactSizeIterator<Item = Self>;
+
+    /// The members of an object, sorted by their distinct names; of anything else there are none.
+    fn members(self) -> impl Iterator<Item = (&'a str, Self)>;
+
+    /// True if an object has no members but some of these.
+    fn has_only(self, names: &[&str]) -> bool {
+        self.members().all(|(name, _)| names.contains(&name))
+    }
+
+    /// A member of an object.
+    fn member(self, name: &str) -> Option<Self>;
+
+    /// The string, if it is one.
+    fn as_str(self) -> Option<&'a str>;
+
+    /// The integer that it holds. A real without a fraction counts as one, as it does in OVS's reader.
+    fn as_integer(self) -> Option<i64>;
+
+    /// The boolean, if it is one.
+    fn as_bool(self) -> Option<bool> {
+        if let Shape::Bool(b) = self.shape() { Some(b) } else { None }
+    }
+
+    /// The number, if it is one.
+    fn as_real(self) -> Option<f64> {
+        if let Shape::Number(number) = self.shape() { number.as_f64() } else { None }
+    }
+
+    /// True for an array.
+    fn is_array(self) -> bool {
+        self.shape() == Shape::Array
+    }
+
+    /// True for an object.
+    fn is_object(self) -> bool {
+        self.shape() == Shape::Object
+    }
+
+    /// The elements of an array of exactly so many.
+    fn array_of<const N: usize>(self) -> Option<[Self; N]> {
+        let mut items = self.items();
+        if items.len() != N || !self.is_array() {
+            return None;
+        }
+        // As many as there are elements are asked for.
+        let mut given = [self; N];
+        for slot in &mut given {
+            *slot = items.next()?;
+        }
+        Some(given)
+    }
+}
+
+impl<'a> Json<'a> for &'a Value {
+    fn shape(self) -> Shape<'a> {
+        match self {
+            Value::Null => Shape::Null,
+            Value::Bool(b) => Shape::Bool(*b),
+            Value::Number(number) => Shape::Number(number.clone()),
+            Value::String(text) => Shape::String(text),
+            Value::Array(_) => Shape::Array,
+            Value::Object(_) => Shape::Object,
+        }
+    }
+
+    fn items(self) -> impl ExactSizeIterator<Item = Self> {
+        self.as_array().map_or(&[][..], Vec::as_slice).iter()
+    }
+
+    fn members(self) -> impl Iterator<Item = (&'a str, Self)> {
+        self.as_object().into_iter().flatten().map(|(name, member)| (name.as_str(), member))
+    }
+
+    fn member(self, name: &str) -> Option<Self> {
+        self.get(name)
+    }
+
+    fn as_str(self) -> Option<&'a str> {
+        Value::as_str(self)
+    }
+
+    fn as_integer(self) -> Option<i64> {
+        let Value::Number(number) = self else { return None };
+        // A number past u63 that serde keeps as u64 is a real for OVS.
+        number.as_i64().or_else(|| if number.is_u64() { None } else { whole(number.as_f64()?) })
+    }
+}
+
+/// A real without a fraction as an integer.
+fn whole(real: f64) -> Option<i64> {
+    let is_whole =
+        real.trunc() == real && (-9.223_372_036_854_776e18..9.223_372_036_854_776e18).contains(&real);
+    is_whole.then_some(real as i64)
+}
 
 /// Reads a JSON text. Strings must not hold a NUL, as OVS's cannot.
 pub fn parse(text: &str) -> Result<Value, String> {
@@ -23,14 +146,14 @@ fn has_nul(value: &Value) -> bool {
 }
 
 /// `value` on one line, members sorted.
-pub fn text(value: &Value) -> String {
+pub fn text<'a>(value: impl Json<'a>) -> String {
     let mut out = String::new();
     write_value(&mut out, value, None);
     out
 }
 
 /// `value` over several lines, two spaces a level.
-pub fn pretty(value: &Value) -> String {
+pub fn pretty<'a>(value: impl Json<'a>) -> String {
     let mut out = String::new();
     write_value(&mut out, value, Some(0));
     out
@@ -44,28 +167,27 @@ pub fn quoted(s: &str) -> String {
 }
 
 /// The integer that `value` holds. A real without a fraction counts as one, as it does in OVS's reader.
-pub fn integer(value: &Value) -> Option<i64> {
-    let Value::Number(number) = value else { return None };
-    number.as_i64().or_else(|| {
-        let real = number.as_f64()?;
-        let whole =
-            real.trunc() == real && (-9.223_372_036_854_776e18..9.223_372_036_854_776e18).contains(&real);
-        // A number past u63 that serde keeps as u64 is a real for OVS.
-        (whole && !number.is_u64()).then_some(real as i64)
-    })
+pub fn integer<'a, J: Json<'a>>(value: J) -> Option<i64> {
+    value.as_integer()
+}
+
+/// The elements of an array of two strings and anything: a clause of a condition, or a mutation.
+pub fn named_triple<'a, J: Json<'a>>(value: J) -> Option<(&'a str, &'a str, J)> {
+    let [first, second, third] = value.array_of()?;
+    Some((first.as_str()?, second.as_str()?, third))
 }
 
 /// The name of a JSON value's type in OVS's error messages.
-pub fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(false) => "false",
-        Value::Bool(true) => "true",
-        Value::Object(_) => "object",
-        Value::Array(_) => "array",
-        Value::Number(_) if integer(value).is_some() => "integer",
-        Value::Number(_) => "real",
-        Value::String(_) => "string",
+pub fn type_name<'a>(value: impl Json<'a>) -> &'static str {
+    match value.shape() {
+        Shape::Null => "null",
+        Shape::Bool(false) => "false",
+        Shape::Bool(true) => "true",
+        Shape::Object => "object",
+        Shape::Array => "array",
+        Shape::Number(_) if value.as_integer().is_some() => "integer",
+        Shape::Number(_) => "real",
+        Shape::String(_) => "string",
     }
 }
 
@@ -100,32 +222,34 @@ fn trim_zeros(digits: &str) -> &str {
     if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
 }
 
-fn write_value(out: &mut String, value: &Value, indent: Option<usize>) {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
-        Value::Number(n) => write_number(out, n),
-        Value::String(s) => write_string(out, s),
-        Value::Array(items) => {
+fn write_value<'a, J: Json<'a>>(out: &mut String, value: J, indent: Option<usize>) {
+    match value.shape() {
+        Shape::Null => out.push_str("null"),
+        Shape::Bool(b) => out.push_str(if b { "true" } else { "false" }),
+        Shape::Number(n) => write_number(out, &n),
+        Shape::String(s) => write_string(out, s),
+        Shape::Array => {
             out.push('[');
             let inner = indent.map(|depth| depth + 1);
-            for (i, item) in items.iter().enumerate() {
+            for (i, item) in value.items().enumerate() {
                 separate(out, i, inner);
                 write_value(out, item, inner);
             }
             out.push(']');
         }
-        Value::Object(members) => {
+        Shape::Object => {
             out.push('{');
             let inner = indent.map(|depth| depth + 1);
-            if members.is_empty() {
-                separate(out, 0, inner);
-            }
-            for (i, (name, member)) in members.iter().enumerate() {
-                separate(out, i, inner);
+            let mut n = 0;
+            for (name, member) in value.members() {
+                separate(out, n, inner);
+                n += 1;
                 write_string(out, name);
                 out.push_str(if indent.is_some() { ": " } else { ":" });
                 write_value(out, member, inner);
+            }
+            if n == 0 {
+                separate(out, 0, inner);
             }
             out.push('}');
         }

@@ -1,9 +1,8 @@
 //! Mutations (RFC 7047 section 5.1, `<mutation>`).
 
-use serde_json::Value;
-
 use crate::database::Row;
 use crate::error::{Error, Result};
+use crate::json::{Json, named_triple};
 use crate::schema::TableSchema;
 use crate::symbols::Symbols;
 use crate::types::{AtomicType, BaseType, Type};
@@ -67,15 +66,21 @@ pub struct Mutation {
 
 impl Mutation {
     /// Parses an array of mutations of rows of `table`.
-    pub fn list(table: &TableSchema, value: &Value, mut symbols: Option<&mut Symbols>) -> Result<Vec<Self>> {
-        let items = value.as_array().map_or(&[][..], Vec::as_slice);
-        items.iter().map(|item| Self::from_json(table, item, symbols.as_deref_mut())).collect()
+    pub fn list<'a>(
+        table: &TableSchema,
+        value: impl Json<'a>,
+        mut symbols: Option<&mut Symbols>,
+    ) -> Result<Vec<Self>> {
+        value.items().map(|item| Self::from_json(table, item, symbols.as_deref_mut())).collect()
     }
 
     /// Parses a mutation of rows of `table`.
-    pub fn from_json(table: &TableSchema, value: &Value, symbols: Option<&mut Symbols>) -> Result<Self> {
-        let Some([Value::String(column), Value::String(mutator), arg]) = value.as_array().map(Vec::as_slice)
-        else {
+    pub fn from_json<'a>(
+        table: &TableSchema,
+        value: impl Json<'a>,
+        symbols: Option<&mut Symbols>,
+    ) -> Result<Self> {
+        let Some((column, mutator, arg)) = named_triple(value) else {
             return Err(Error::syntax(value, "Parse error in mutation."));
         };
         let Some(at) = table.column(column) else {
@@ -139,7 +144,12 @@ fn applies(mutator: Mutator, kind: &Type) -> bool {
     }
 }
 
-fn parse_arg(mutator: Mutator, kind: &Type, arg: &Value, mut symbols: Option<&mut Symbols>) -> Result<Datum> {
+fn parse_arg<'a>(
+    mutator: Mutator,
+    kind: &Type,
+    arg: impl Json<'a>,
+    mut symbols: Option<&mut Symbols>,
+) -> Result<Datum> {
     if mutator.is_arithmetic() {
         let number = Type { key: BaseType::plain(kind.key.kind()), value: None, min: 1, max: 1 };
         return Datum::from_json(&number, arg, symbols);
@@ -189,7 +199,7 @@ fn calculate(mutator: Mutator, x: &Atom, y: &Atom) -> Result<Atom> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

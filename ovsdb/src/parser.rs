@@ -1,11 +1,13 @@
 //! Reads the members of a JSON object once each, in OVS's words when one is missing, wrong or left over.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
-use crate::json;
+use crate::json::{Json, Shape};
 use crate::value::is_id;
 
 /// What a member may be; kinds are added with `|`.
@@ -30,16 +32,16 @@ impl Kinds {
     /// Anything, null included.
     pub const ANY: Self = Self(0xff);
 
-    fn admit(self, value: &Value) -> bool {
-        let own = match value {
-            Value::Null => 128,
-            Value::Bool(_) => 1,
-            Value::Number(_) if json::integer(value).is_some() => 2,
-            Value::Number(_) => 4,
-            Value::String(s) if is_id(s) => 8 | 64,
-            Value::String(_) => 8,
-            Value::Object(_) => 16,
-            Value::Array(_) => 32,
+    fn admit<'a>(self, value: impl Json<'a>) -> bool {
+        let own = match value.shape() {
+            Shape::Null => 128,
+            Shape::Bool(_) => 1,
+            Shape::Number(_) if value.as_integer().is_some() => 2,
+            Shape::Number(_) => 4,
+            Shape::String(s) if self.0 & 8 == 0 && is_id(s) => 64,
+            Shape::String(_) => 8,
+            Shape::Object => 16,
+            Shape::Array => 32,
         };
         self.0 & own != 0
     }
@@ -72,46 +74,52 @@ impl fmt::Display for What {
 
 /// A reader of one object. Errors are kept: the first is what [`Parser::finish`] returns.
 #[derive(Debug)]
-pub struct Parser<'a> {
-    value: &'a Value,
+pub struct Parser<'a, J = &'a Value> {
+    value: J,
     what: What,
-    members: Option<&'a Map<String, Value>>,
-    used: Vec<&'static str>,
+    is_object: bool,
+    used: SmallVec<[&'static str; 8]>,
     error: Option<Error>,
+    life: PhantomData<&'a ()>,
 }
 
-impl<'a> Parser<'a> {
+impl<'a, J: Json<'a>> Parser<'a, J> {
     /// Starts reading `value`, called `what` in errors.
-    pub fn new(value: &'a Value, what: impl Into<String>) -> Self {
+    pub fn new(value: J, what: impl Into<String>) -> Self {
         Self::start(value, What::Named(what.into()))
     }
 
     /// Starts reading operation `number` of `of` of a transaction.
-    pub fn of_operation(value: &'a Value, number: usize, of: usize) -> Self {
+    pub fn of_operation(value: J, number: usize, of: usize) -> Self {
         Self::start(value, What::Operation(number, of))
     }
 
-    fn start(value: &'a Value, what: What) -> Self {
-        let members = value.as_object();
-        let mut parser = Self { value, what, members, used: Vec::new(), error: None };
-        if members.is_none() {
+    fn start(value: J, what: What) -> Self {
+        let is_object = value.is_object();
+        let mut parser =
+            Self { value, what, is_object, used: SmallVec::new(), error: None, life: PhantomData };
+        if !is_object {
             parser.fail("Object expected.");
         }
         parser
     }
 
     /// A member that must be there.
-    pub fn required(&mut self, name: &'static str, kinds: Kinds) -> Option<&'a Value> {
-        let known = self.members?.contains_key(name);
-        if !known {
+    pub fn required(&mut self, name: &'static str, kinds: Kinds) -> Option<J> {
+        let member = self.value.member(name);
+        if member.is_none() && self.is_object {
             self.fail(format!("Required '{name}' member is missing."));
         }
-        self.optional(name, kinds)
+        self.admit(name, kinds, member?)
     }
 
     /// A member that may be missing.
-    pub fn optional(&mut self, name: &'static str, kinds: Kinds) -> Option<&'a Value> {
-        let member = self.members?.get(name)?;
+    pub fn optional(&mut self, name: &'static str, kinds: Kinds) -> Option<J> {
+        let member = self.value.member(name)?;
+        self.admit(name, kinds, member)
+    }
+
+    fn admit(&mut self, name: &'static str, kinds: Kinds, member: J) -> Option<J> {
         if !self.used.contains(&name) {
             self.used.push(name);
         }
@@ -137,11 +145,9 @@ impl<'a> Parser<'a> {
 
     /// The first error, or one about members that nobody asked for.
     pub fn finish(mut self) -> Result<()> {
-        if self.error.is_none()
-            && let Some(members) = self.members
-        {
-            let left: Vec<&String> =
-                members.keys().filter(|name| !self.used.contains(&name.as_str())).collect();
+        if self.error.is_none() && !self.value.has_only(&self.used) {
+            let members = self.value.members().map(|(name, _)| name);
+            let left: Vec<&str> = members.filter(|name| !self.used.contains(name)).collect();
             match left.as_slice() {
                 [] => {}
                 [one] => self.fail(format!("Member '{one}' is present but not allowed here.")),

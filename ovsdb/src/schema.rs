@@ -2,12 +2,13 @@
 //!
 //! Columns are numbered within their table: 0 is `_uuid`, 1 is `_version`, the schema's own follow by name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+use crate::json::Json;
 use crate::parser::{Kinds, Parser};
 use crate::types::{AtomicType, BaseType, RefType, Type};
 use crate::value::is_id;
@@ -87,7 +88,6 @@ pub struct TableSchema {
     pub name: Arc<str>,
     /// Its columns by number.
     pub columns: Vec<ColumnSchema>,
-    by_name: HashMap<Arc<str>, usize>,
     /// Its rows may change.
     pub mutable: bool,
     /// Its rows live without references; tells the truth only in a [`DatabaseSchema`].
@@ -101,7 +101,8 @@ pub struct TableSchema {
 impl TableSchema {
     /// The number of the column called `name`.
     pub fn column(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
+        // Names differ in length mostly: to look at all is faster than to hash one.
+        self.columns.iter().position(|column| *column.name == *name)
     }
 
     /// The schema's own columns, with their numbers.
@@ -151,17 +152,8 @@ impl TableSchema {
     pub fn new(name: &str, own: Vec<ColumnSchema>) -> Self {
         let mut columns = vec![ColumnSchema::builtin("_uuid"), ColumnSchema::builtin("_version")];
         columns.extend(own);
-        let by_name = columns.iter().enumerate().map(|(at, column)| (column.name.clone(), at)).collect();
         let is_root = false;
-        Self {
-            name: name.into(),
-            columns,
-            by_name,
-            mutable: true,
-            is_root,
-            max_rows: u32::MAX,
-            indexes: Vec::new(),
-        }
+        Self { name: name.into(), columns, mutable: true, is_root, max_rows: u32::MAX, indexes: Vec::new() }
     }
 
     fn index_from_json(&self, value: &Value) -> Result<Vec<usize>> {
@@ -181,11 +173,14 @@ impl TableSchema {
     }
 
     /// A set of columns from an array of names: sorted by number; all of them without an array.
-    pub fn columns_from_json(&self, value: Option<&Value>) -> Result<Vec<usize>> {
+    pub fn columns_from_json<'a, J: Json<'a>>(&self, value: Option<J>) -> Result<Vec<usize>> {
         let Some(value) = value else { return Ok((0..self.columns.len()).collect()) };
         let distinct = || Error::syntax(value, "array of distinct column names expected");
         let mut columns = Vec::new();
-        for name in value.as_array().ok_or_else(distinct)? {
+        if !value.is_array() {
+            return Err(distinct());
+        }
+        for name in value.items() {
             let name = name.as_str().ok_or_else(distinct)?;
             let Some(at) = self.column(name) else {
                 return Err(Error::syntax(value, format!("{name} is not a valid column name")));

@@ -16,6 +16,7 @@ mod tlog;
 pub mod remotes;
 pub mod config;
 pub mod dbio;
+pub mod outbox;
 pub mod connection;
 pub mod host;
 pub mod embedded;

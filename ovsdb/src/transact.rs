@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::condition::Condition;
 use crate::database::{Change, Database, Row, TableId};
 use crate::error::{Error, Result};
-use crate::json as js;
+use crate::json::{self as js, Json};
 use crate::mutation::Mutation;
 use crate::parser::{Kinds, Parser};
 use crate::rbac::{Client, Deed};
@@ -154,35 +154,51 @@ struct Execution<'a> {
     blocked: bool,
 }
 
-type Operation = fn(&mut Execution<'_>, &mut Parser<'_>, &Value) -> Result<Said>;
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Operation {
+    Abort,
+    Assert,
+    Comment,
+    Commit,
+    Delete,
+    Insert,
+    Mutate,
+    Select,
+    Update,
+    Wait,
+}
 
-/// Name, whether it only reads, and what does it.
+/// Name, whether it only reads, and which it is.
 const OPERATIONS: [(&str, bool, Operation); 10] = [
-    ("abort", true, |x, parser, operation| x.abort(parser, operation)),
-    ("assert", true, |x, parser, operation| x.assert(parser, operation)),
-    ("comment", true, |x, parser, operation| x.comment(parser, operation)),
-    ("commit", false, |x, parser, operation| x.commit(parser, operation)),
-    ("delete", false, |x, parser, operation| x.delete(parser, operation)),
-    ("insert", false, |x, parser, operation| x.insert(parser, operation)),
-    ("mutate", false, |x, parser, operation| x.mutate(parser, operation)),
-    ("select", true, |x, parser, operation| x.select(parser, operation)),
-    ("update", false, |x, parser, operation| x.update(parser, operation)),
-    ("wait", true, |x, parser, operation| x.wait(parser, operation)),
+    ("abort", true, Operation::Abort),
+    ("assert", true, Operation::Assert),
+    ("comment", true, Operation::Comment),
+    ("commit", false, Operation::Commit),
+    ("delete", false, Operation::Delete),
+    ("insert", false, Operation::Insert),
+    ("mutate", false, Operation::Mutate),
+    ("select", true, Operation::Select),
+    ("update", false, Operation::Update),
+    ("wait", true, Operation::Wait),
 ];
 
 /// True if an operation among the parameters of a `transact` request does more than read.
-pub fn writes(params: &Value) -> bool {
-    let names = params.as_array().into_iter().flatten().filter_map(|operation| operation.get("op")?.as_str());
+pub fn writes<'a>(params: impl Json<'a>) -> bool {
+    let names = params.items().filter_map(|operation| operation.member("op")?.as_str());
     names.into_iter().any(|name| OPERATIONS.iter().any(|(known, reads, _)| *known == name && !reads))
 }
 
 /// Executes the parameters of a `transact` request on `db`, without changing it.
-pub fn execute(db: &Database, params: &Value, context: &Context<'_>) -> Outcome {
+pub fn execute<'a>(db: &Database, params: impl Json<'a>, context: &Context<'_>) -> Outcome {
     let failed = |error: Error| Outcome::Done { results: Results::error(&error), commit: None };
-    let Some(array) = params.as_array() else { return failed(Error::syntax(params, "array expected")) };
-    let Some((_, operations)) = array.split_first().filter(|(name, _)| **name == *db.schema().name) else {
+    if !params.is_array() {
+        return failed(Error::syntax(params, "array expected"));
+    }
+    let mut operations = params.items();
+    if operations.next().and_then(Json::as_str) != Some(&*db.schema().name) {
         return failed(Error::syntax(params, "database name expected as first parameter"));
-    };
+    }
+    let n = operations.len();
     let mut execution = Execution {
         txn: Transaction::new(db),
         symbols: Symbols::new(context.new_uuid),
@@ -194,8 +210,8 @@ pub fn execute(db: &Database, params: &Value, context: &Context<'_>) -> Outcome 
     };
     let mut results = Results::default();
     let mut failure = false;
-    for (i, operation) in operations.iter().enumerate() {
-        match execution.operation(operation, i + 1, operations.len()) {
+    for (i, operation) in operations.enumerate() {
+        match execution.operation(operation, i + 1, n) {
             Ok(said) => said.write(results.begin()),
             Err(_) if execution.blocked => return Outcome::Blocked { timeout_ms: execution.timeout_ms },
             Err(error) => {
@@ -205,7 +221,7 @@ pub fn execute(db: &Database, params: &Value, context: &Context<'_>) -> Outcome 
             }
         }
     }
-    while results.n < operations.len() {
+    while results.n < n {
         results.begin().push_str("null");
     }
     if failure {
@@ -224,13 +240,13 @@ pub fn execute(db: &Database, params: &Value, context: &Context<'_>) -> Outcome 
 }
 
 impl Execution<'_> {
-    fn operation(&mut self, operation: &Value, number: usize, of: usize) -> Result<Said> {
+    fn operation<'j>(&mut self, operation: impl Json<'j>, number: usize, of: usize) -> Result<Said> {
         let mut parser = Parser::of_operation(operation, number, of);
-        let name = parser.required("op", Kinds::ID).and_then(Value::as_str);
+        let name = parser.required("op", Kinds::ID).and_then(Json::as_str);
         let row = name.and_then(|name| OPERATIONS.iter().find(|row| row.0 == name));
         let mut result = Ok(Said::Nothing);
         match (name, row) {
-            (Some(_), Some((_, _, run))) => result = run(self, &mut parser, operation),
+            (Some(_), Some((_, _, which))) => result = self.run(*which, &mut parser, operation),
             (Some(name), None) => parser.fail(format!("No operation \"{name}\"")),
             (None, _) => {}
         }
@@ -245,6 +261,26 @@ impl Execution<'_> {
             self.check_writable(name)?;
         }
         Ok(result)
+    }
+
+    fn run<'j, J: Json<'j>>(
+        &mut self,
+        which: Operation,
+        parser: &mut Parser<'j, J>,
+        operation: J,
+    ) -> Result<Said> {
+        match which {
+            Operation::Abort => Err(Error::new("aborted", "aborted by request")),
+            Operation::Assert => self.assert(parser),
+            Operation::Comment => self.comment(parser),
+            Operation::Commit => self.commit(parser),
+            Operation::Delete => self.delete(parser),
+            Operation::Insert => self.insert(parser),
+            Operation::Mutate => self.mutate(parser),
+            Operation::Select => self.select(parser),
+            Operation::Update => self.update(parser, operation),
+            Operation::Wait => self.wait(parser),
+        }
     }
 
     fn check_writable(&self, operation: &str) -> Result<()> {
@@ -262,7 +298,10 @@ impl Execution<'_> {
         Ok(())
     }
 
-    fn table(&self, parser: &mut Parser<'_>) -> Option<(TableId, std::sync::Arc<TableSchema>)> {
+    fn table<'j, J: Json<'j>>(
+        &self,
+        parser: &mut Parser<'j, J>,
+    ) -> Option<(TableId, std::sync::Arc<TableSchema>)> {
         let name = parser.required("table", Kinds::ID)?.as_str()?;
         let found = self.txn.database().table_id(name);
         if found.is_none() {
@@ -304,7 +343,7 @@ impl Execution<'_> {
         self.context.client.check(db, db.table(table).schema(), deed, rows)
     }
 
-    fn insert(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
+    fn insert<'j, J: Json<'j>>(&mut self, parser: &mut Parser<'j, J>) -> Result<Said> {
         let table = self.table(parser);
         let uuid_json = parser.optional("uuid", Kinds::STRING);
         let name = parser.optional("uuid-name", Kinds::ID);
@@ -352,7 +391,7 @@ impl Execution<'_> {
         Ok(Said::Uuid(uuid))
     }
 
-    fn select(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
+    fn select<'j, J: Json<'j>>(&mut self, parser: &mut Parser<'j, J>) -> Result<Said> {
         let table = self.table(parser);
         let condition = parser.required("where", Kinds::ARRAY);
         let columns = parser.optional("columns", Kinds::ARRAY);
@@ -384,7 +423,7 @@ impl Execution<'_> {
         Ok(Said::Rows(text))
     }
 
-    fn update(&mut self, parser: &mut Parser<'_>, operation: &Value) -> Result<Said> {
+    fn update<'j, J: Json<'j>>(&mut self, parser: &mut Parser<'j, J>, operation: J) -> Result<Said> {
         let table = self.table(parser);
         let condition = parser.required("where", Kinds::ARRAY);
         let row = parser.required("row", Kinds::OBJECT);
@@ -415,7 +454,7 @@ impl Execution<'_> {
         Ok(Said::Count(hits.len()))
     }
 
-    fn mutate(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
+    fn mutate<'j, J: Json<'j>>(&mut self, parser: &mut Parser<'j, J>) -> Result<Said> {
         let table = self.table(parser);
         let condition = parser.required("where", Kinds::ARRAY);
         let mutations = parser.required("mutations", Kinds::ARRAY);
@@ -440,7 +479,7 @@ impl Execution<'_> {
         Ok(Said::Count(hits.len()))
     }
 
-    fn delete(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
+    fn delete<'j, J: Json<'j>>(&mut self, parser: &mut Parser<'j, J>) -> Result<Said> {
         let condition = parser.required("where", Kinds::ARRAY);
         let table = self.table(parser);
         let (Some((table, schema)), Some(condition), false) = (table, condition, parser.failed()) else {
@@ -455,7 +494,7 @@ impl Execution<'_> {
         Ok(Said::Count(hits.len()))
     }
 
-    fn wait(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
+    fn wait<'j, J: Json<'j>>(&mut self, parser: &mut Parser<'j, J>) -> Result<Said> {
         let timeout = parser.optional("timeout", Kinds::INTEGER);
         let condition = parser.required("where", Kinds::ARRAY);
         let columns = parser.optional("columns", Kinds::ARRAY);
@@ -476,11 +515,13 @@ impl Execution<'_> {
         if let Some(timeout_ms) = timeout_ms {
             self.timeout_ms = Some(self.timeout_ms.map_or(timeout_ms, |other| other.min(timeout_ms)));
         }
-        let Some(want_equal) = [("==", true), ("!=", false)].iter().find(|(name, _)| until == name) else {
+        let Some(want_equal) =
+            [("==", true), ("!=", false)].iter().find(|(name, _)| until.as_str() == Some(name))
+        else {
             return Err(Error::syntax(until, "\"until\" must be \"==\" or \"!=\""));
         };
         let mut expected = HashSet::new();
-        for row in rows.as_array().into_iter().flatten() {
+        for row in rows.items() {
             expected.insert(parse_row(&schema, row, &mut self.symbols)?.0.project(&columns));
         }
         let hits = self.query(table, &condition);
@@ -512,25 +553,21 @@ impl Execution<'_> {
         Error::new("not supported", "triggers not supported")
     }
 
-    fn commit(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
+    fn commit<'j, J: Json<'j>>(&mut self, parser: &mut Parser<'j, J>) -> Result<Said> {
         let durable = parser.required("durable", Kinds::BOOLEAN);
-        self.durable |= durable == Some(&Value::Bool(true));
+        self.durable |= durable.and_then(Json::as_bool) == Some(true);
         Ok(Said::Nothing)
     }
 
-    fn abort(&mut self, _: &mut Parser<'_>, _: &Value) -> Result<Said> {
-        Err(Error::new("aborted", "aborted by request"))
-    }
-
-    fn comment(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
-        if let Some(comment) = parser.required("comment", Kinds::STRING).and_then(Value::as_str) {
+    fn comment<'j, J: Json<'j>>(&mut self, parser: &mut Parser<'j, J>) -> Result<Said> {
+        if let Some(comment) = parser.required("comment", Kinds::STRING).and_then(Json::as_str) {
             self.comments.push(comment.to_owned());
         }
         Ok(Said::Nothing)
     }
 
-    fn assert(&mut self, parser: &mut Parser<'_>, _: &Value) -> Result<Said> {
-        match parser.required("lock", Kinds::ID).and_then(Value::as_str) {
+    fn assert<'j, J: Json<'j>>(&mut self, parser: &mut Parser<'j, J>) -> Result<Said> {
+        match parser.required("lock", Kinds::ID).and_then(Json::as_str) {
             Some(lock) if !self.context.locks.contains(lock) => {
                 Err(Error::new("not owner", format!("Asserted lock {lock} not held.")))
             }
@@ -540,13 +577,17 @@ impl Execution<'_> {
 }
 
 /// A row with defaults for what `value` does not say, and the columns of which it does.
-fn parse_row(schema: &TableSchema, value: &Value, symbols: &mut Symbols) -> Result<(Row, Vec<usize>)> {
-    let Some(members) = value.as_object() else {
+fn parse_row<'a>(
+    schema: &TableSchema,
+    value: impl Json<'a>,
+    symbols: &mut Symbols,
+) -> Result<(Row, Vec<usize>)> {
+    if !value.is_object() {
         return Err(Error::syntax(value, "row must be JSON object"));
-    };
+    }
     let mut row = Row::new(schema);
-    let mut columns = Vec::with_capacity(members.len());
-    for (name, datum) in members {
+    let mut columns = Vec::new();
+    for (name, datum) in value.members() {
         let Some(at) = schema.column(name) else {
             let details = format!("No column {name} in table {}.", schema.name);
             return Err(Error::tagged("unknown column", value, details));

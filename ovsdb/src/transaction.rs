@@ -19,11 +19,20 @@ use crate::value::{Datum, Uuid};
 #[derive(Debug)]
 pub struct Transaction<'a> {
     db: &'a Database,
-    /// By table, of those touched only: the rows that are new or changed, and `None` for those deleted.
+    /// By table, of those touched only.
     tables: BTreeMap<TableId, Overlay>,
 }
 
-type Overlay = BTreeMap<Uuid, Option<Arc<Row>>>;
+/// A row that is touched.
+#[derive(Debug)]
+struct Slot {
+    /// As the database has it; it is looked up once, for large tables make that dear.
+    before: Option<Arc<Row>>,
+    /// As it stands in the transaction: nothing if it is deleted.
+    now: Option<Arc<Row>>,
+}
+
+type Overlay = BTreeMap<Uuid, Slot>;
 
 /// The overlay of a table that is not touched.
 static UNTOUCHED: Overlay = Overlay::new();
@@ -38,19 +47,24 @@ impl<'a> Transaction<'a> {
         self.tables.get(&table).unwrap_or(&UNTOUCHED)
     }
 
-    fn overlay_mut(&mut self, table: TableId) -> &mut Overlay {
-        self.tables.entry(table).or_default()
-    }
-
     /// The database below.
     pub fn database(&self) -> &'a Database {
         self.db
     }
 
+    /// The touched row, taken up into the overlay.
+    fn slot(&mut self, table: TableId, uuid: Uuid) -> &mut Slot {
+        let db = self.db;
+        self.tables.entry(table).or_default().entry(uuid).or_insert_with(|| {
+            let before = db.table(table).row(uuid).cloned();
+            Slot { now: before.clone(), before }
+        })
+    }
+
     /// A row as it stands in this transaction.
     pub fn row(&self, table: TableId, uuid: Uuid) -> Option<&Arc<Row>> {
         match self.overlay(table).get(&uuid) {
-            Some(row) => row.as_ref(),
+            Some(slot) => slot.now.as_ref(),
             None => self.db.table(table).row(uuid),
         }
     }
@@ -60,11 +74,11 @@ impl<'a> Transaction<'a> {
         let changed = self.overlay(table);
         let before = self.db.table(table).rows();
         let kept = before.filter_map(move |row| match changed.get(&row.uuid()) {
-            Some(changed) => changed.as_ref(),
+            Some(slot) => slot.now.as_ref(),
             None => Some(row),
         });
-        let inserted = changed.iter().filter(move |(uuid, _)| self.db.table(table).row(**uuid).is_none());
-        kept.chain(inserted.filter_map(|(_, row)| row.as_ref()))
+        let inserted = changed.values().filter(|slot| slot.before.is_none());
+        kept.chain(inserted.filter_map(|slot| slot.now.as_ref()))
     }
 
     /// True if this transaction has changed the row, or made or deleted it.
@@ -74,7 +88,7 @@ impl<'a> Transaction<'a> {
 
     /// The rows that are new or changed, as they stand.
     pub fn changed_rows(&self, table: TableId) -> impl Iterator<Item = &Arc<Row>> {
-        self.overlay(table).values().flatten()
+        self.overlay(table).values().filter_map(|slot| slot.now.as_ref())
     }
 
     /// True if the UUID belongs to a row of the table now, or did when the transaction began.
@@ -84,34 +98,41 @@ impl<'a> Transaction<'a> {
 
     /// Adds a row, which has its UUID and version already.
     pub fn insert(&mut self, table: TableId, row: Row) {
-        self.overlay_mut(table).insert(row.uuid(), Some(Arc::new(row)));
+        let uuid = row.uuid();
+        self.slot(table, uuid).now = Some(Arc::new(row));
     }
 
     /// The row for changing, if there is one.
     pub fn modify(&mut self, table: TableId, uuid: Uuid) -> Option<&mut Row> {
         self.row(table, uuid)?;
-        let before = self.db.table(table).row(uuid);
-        let slot = self.overlay_mut(table).entry(uuid).or_insert_with(|| before.cloned());
-        slot.as_mut().map(Arc::make_mut)
+        self.slot(table, uuid).now.as_mut().map(Arc::make_mut)
     }
 
     /// Deletes a row.
     pub fn delete(&mut self, table: TableId, uuid: Uuid) {
-        if self.db.table(table).row(uuid).is_some() {
-            self.overlay_mut(table).insert(uuid, None);
-        } else {
-            self.overlay_mut(table).remove(&uuid);
+        let slot = self.slot(table, uuid);
+        slot.now = None;
+        if slot.before.is_none()
+            && let Some(overlay) = self.tables.get_mut(&table)
+        {
+            overlay.remove(&uuid);
         }
     }
 
-    /// The row before this transaction.
-    fn before(&self, table: TableId, uuid: Uuid) -> Option<&'a Arc<Row>> {
-        self.db.table(table).row(uuid)
+    /// The row before this transaction, if that touched it.
+    fn before(&self, table: TableId, uuid: Uuid) -> Option<&Arc<Row>> {
+        self.overlay(table).get(&uuid)?.before.as_ref()
     }
 
-    fn touched(&self) -> Vec<(TableId, Uuid)> {
+    /// All that is touched.
+    fn touched(&self) -> impl Iterator<Item = (TableId, Uuid, &Slot)> {
         let tables = self.tables.iter();
-        tables.flat_map(|(&table, rows)| rows.keys().map(move |&uuid| (table, uuid))).collect()
+        tables.flat_map(|(&table, rows)| rows.iter().map(move |(&uuid, slot)| (table, uuid, slot)))
+    }
+
+    /// Whether rows of a table have references of a kind.
+    fn refers(&self, table: TableId, kind: RefType) -> bool {
+        self.db.table(table).references().iter().any(|reference| reference.kind == kind)
     }
 
     /// Applies the rules. `new_uuid` gives the versions of changed rows.
@@ -130,20 +151,16 @@ impl<'a> Transaction<'a> {
         Ok(self.changes())
     }
 
-    fn changes(&self) -> Vec<Change> {
-        let rows = self.tables.iter().flat_map(|(&table, rows)| rows.iter().map(move |row| (table, row)));
-        rows.map(|(table, (&uuid, new))| Change {
-            table,
-            old: self.before(table, uuid).cloned(),
-            new: new.clone(),
-        })
-        .collect()
+    fn changes(self) -> Vec<Change> {
+        let of_table = |(table, rows): (TableId, Overlay)| {
+            rows.into_values().map(move |Slot { before, now }| Change { table, old: before, new: now })
+        };
+        self.tables.into_iter().flat_map(of_table).collect()
     }
 
     fn drop_unchanged(&mut self) {
-        let db = self.db;
-        self.tables.retain(|&table, rows| {
-            rows.retain(|&uuid, new| db.table(table).row(uuid) != new.as_ref());
+        self.tables.retain(|_, rows| {
+            rows.retain(|_, slot| slot.before != slot.now);
             !rows.is_empty()
         });
     }
@@ -151,14 +168,14 @@ impl<'a> Transaction<'a> {
     /// How the number of strong references on each row changes.
     fn count_references(&self) -> Result<HashMap<(TableId, Uuid), isize>> {
         let mut deltas = HashMap::new();
-        for (table, uuid) in self.touched() {
-            let (old, new) = (self.before(table, uuid), self.row(table, uuid));
+        for (table, uuid, slot) in self.touched() {
             for reference in self.db.table(table).references() {
-                let column = |row: &'_ Arc<Row>| row.get(reference.column).clone();
-                if reference.kind == RefType::Weak || old.map(column) == new.map(column) {
+                let column =
+                    |row: &'_ Option<Arc<Row>>| row.as_ref().map(|row| row.get(reference.column).clone());
+                if reference.kind == RefType::Weak || column(&slot.before) == column(&slot.now) {
                     continue;
                 }
-                let mut add = |row: Option<&Arc<Row>>, by: isize| {
+                let mut add = |row: &Option<Arc<Row>>, by: isize| {
                     let Some(row) = row else { return };
                     for_each_reference(*reference, row.get(reference.column), |target| {
                         if target != uuid {
@@ -166,9 +183,9 @@ impl<'a> Transaction<'a> {
                         }
                     });
                 };
-                add(old, -1);
-                add(new, 1);
-                if let Some(new) = new {
+                add(&slot.before, -1);
+                add(&slot.now, 1);
+                if let Some(new) = &slot.now {
                     self.check_targets(table, *reference, new)?;
                 }
             }
@@ -205,9 +222,9 @@ impl<'a> Transaction<'a> {
     }
 
     fn check_deleted(&self, deltas: &HashMap<(TableId, Uuid), isize>) -> Result<()> {
-        for (table, uuid) in self.touched() {
+        for (table, uuid, _) in self.touched().filter(|(.., slot)| slot.now.is_none()) {
             let n = self.refs(table, uuid, deltas);
-            if n > 0 && self.row(table, uuid).is_none() {
+            if n > 0 {
                 let name = &self.db.table(table).schema().name;
                 return Err(Error::new(
                     "referential integrity violation",
@@ -219,8 +236,9 @@ impl<'a> Transaction<'a> {
     }
 
     fn collect_garbage(&mut self, deltas: &mut HashMap<(TableId, Uuid), isize>) {
-        let mut candidates: BTreeSet<(TableId, Uuid)> =
-            self.touched().into_iter().chain(deltas.keys().copied()).collect();
+        let may_go = |table: TableId| !self.db.table(table).schema().is_root;
+        let all = self.touched().map(|(table, uuid, _)| (table, uuid)).chain(deltas.keys().copied());
+        let mut candidates: BTreeSet<(TableId, Uuid)> = all.filter(|&(table, _)| may_go(table)).collect();
         while let Some((table, uuid)) = candidates.pop_first() {
             if self.db.table(table).schema().is_root || self.refs(table, uuid, deltas) > 0 {
                 continue;
@@ -241,8 +259,8 @@ impl<'a> Transaction<'a> {
     fn check_limits(&self) -> Result<()> {
         for (&id, rows) in &self.tables {
             let table = self.db.table(id);
-            let gone = rows.values().filter(|row| row.is_none()).count();
-            let come = rows.keys().filter(|&&uuid| table.row(uuid).is_none()).count();
+            let gone = rows.values().filter(|slot| slot.now.is_none()).count();
+            let come = rows.values().filter(|slot| slot.before.is_none()).count();
             let n = table.len() + come - gone;
             let max = table.schema().max_rows;
             if n > max as usize {
@@ -257,10 +275,13 @@ impl<'a> Transaction<'a> {
     }
 
     fn prune_weak_references(&mut self) -> Result<()> {
-        let mut suspects: BTreeSet<(TableId, Uuid)> = self.touched().into_iter().collect();
-        for (table, uuid) in self.touched() {
-            if self.row(table, uuid).is_none() {
+        let mut suspects: BTreeSet<(TableId, Uuid)> = BTreeSet::new();
+        for (table, uuid, slot) in self.touched() {
+            if slot.now.is_none() {
                 suspects.extend(self.db.table(table).weak_holders(uuid));
+            }
+            if self.refers(table, RefType::Weak) {
+                suspects.insert((table, uuid));
             }
         }
         for (table, uuid) in suspects {
@@ -322,16 +343,17 @@ impl<'a> Transaction<'a> {
         for (&id, rows) in &self.tables {
             let table = self.db.table(id);
             for (number, columns) in table.schema().indexes.iter().enumerate() {
+                let untouched = |other: &&Arc<Row>| !rows.contains_key(&other.uuid());
                 let mut seen: HashMap<Box<[Datum]>, &Arc<Row>> = HashMap::new();
-                for row in rows.values().flatten() {
-                    let values = row.project(columns);
-                    let untouched = |other: &&Arc<Row>| !rows.contains_key(&other.uuid());
-                    let clash =
-                        seen.get(&values).copied().or_else(|| table.find(number, &values).filter(untouched));
+                for row in rows.values().filter_map(|slot| slot.now.as_ref()) {
+                    // One row alone cannot meet another new one.
+                    let values = (rows.len() > 1).then(|| row.project(columns));
+                    let clash = values.as_ref().and_then(|values| seen.get(values)).copied();
+                    let clash = clash.or_else(|| table.find_like(number, row).filter(untouched));
                     if let Some(other) = clash {
                         return Err(self.duplicate(id, columns, other, row));
                     }
-                    seen.insert(values, row);
+                    values.map(|values| seen.insert(values, row));
                 }
             }
         }
@@ -381,13 +403,9 @@ impl<'a> Transaction<'a> {
     }
 
     fn renew_versions(&mut self, new_uuid: &mut dyn FnMut() -> Uuid) {
-        for (&table, rows) in &mut self.tables {
-            for (uuid, row) in rows {
-                if let Some(row) = row
-                    && self.db.table(table).row(*uuid).is_some()
-                {
-                    Arc::make_mut(row).set_version(new_uuid());
-                }
+        for slot in self.tables.values_mut().flat_map(BTreeMap::values_mut) {
+            if let Slot { before: Some(_), now: Some(row) } = slot {
+                Arc::make_mut(row).set_version(new_uuid());
             }
         }
     }

@@ -2,67 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use flow::time::WallTime;
 use ovsdb::database::Database;
 use ovsdb::schema::DatabaseSchema;
 use ovsdb::storage::{self, Kind};
-use ovsdb::transact::{self, Context, Outcome};
 use serde_json::{Value, json};
 
-#[path = "common/southbound.rs"]
-mod southbound;
+mod common;
+
+use common::{Folder, commit, content, southbound};
 
 /// Where the programs of Debian's packages are.
 const PEER_SERVER: &str = "/usr/sbin/ovsdb-server";
 const PEER_CLIENT: &str = "/usr/bin/ovsdb-client";
 /// The schema of Debian's `openvswitch-common`.
 const SWITCH_SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ovsdb-copy-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn run(db: &mut Database, params: &Value) {
-    let locks = std::collections::BTreeSet::new();
-    let context = Context {
-        locks: &locks,
-        read_only: false,
-        client: Default::default(),
-        elapsed_ms: 0,
-        can_wait: false,
-        new_uuid: transact::random_uuid,
-    };
-    let Outcome::Done { results, commit } = transact::execute(db, params, &context) else { panic!("waits") };
-    let commit = commit.unwrap_or_else(|| panic!("{results:?}"));
-    db.apply(&commit.changes);
-}
-
-/// Every row with its lasting columns, in order.
-fn rows(db: &Database) -> Vec<String> {
-    let row = |change: &ovsdb::database::Change| {
-        let table = db.table(change.table).schema();
-        format!("{} {} {}", table.name, change.uuid(), storage::row_text(table, change).unwrap())
-    };
-    db.snapshot().iter().map(row).collect()
-}
 
 fn schema(path: &str) -> Arc<DatabaseSchema> {
     let text = fs::read_to_string(path).unwrap();
@@ -71,7 +29,7 @@ fn schema(path: &str) -> Arc<DatabaseSchema> {
 
 /// Copies `db` through both kinds of files and returns the journal that comes out.
 fn round_trip(folder: &Path, db: &Database) -> PathBuf {
-    let expected = rows(db);
+    let expected = content(db);
     let files = [("first", Kind::Journal), ("second", Kind::Sqlite), ("third", Kind::Journal)];
     let first = folder.join(files[0].0);
     storage::create(&first, files[0].1, db, "made", WallTime(1)).unwrap();
@@ -83,39 +41,17 @@ fn round_trip(folder: &Path, db: &Database) -> PathBuf {
     let last = folder.join(files[2].0);
     let opened = storage::open(&last, true).unwrap();
     assert_eq!(opened.database.schema().to_json(), db.schema().to_json());
-    let found = rows(&opened.database);
+    let found = content(&opened.database);
     assert_eq!(found.len(), expected.len());
     let differing = found.iter().zip(&expected).find(|(found, expected)| found != expected);
     assert_eq!(differing, None);
     last
 }
 
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// What Debian's server serves of a journal: rows by table.
 fn served_by_the_peer(folder: &Path, journal: &Path, db: &Database) -> BTreeMap<String, usize> {
-    let socket = folder.join("peer.sock");
-    let server = Command::new(PEER_SERVER)
-        .arg(journal)
-        .arg(format!("--remote=punix:{}", socket.display()))
-        .args(["-vconsole:off", "-vsyslog:off"])
-        .envs(["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR"].map(|name| (name, folder)))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _server = Server(server);
-    let began = Instant::now();
-    while UnixStream::connect(&socket).is_err() {
-        assert!(began.elapsed() < Duration::from_secs(120), "Debian's server does not open it");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let socket = folder.join("db.sock");
+    let _server = common::start(Command::new("env"), PEER_SERVER, folder, journal);
     let mut counts = BTreeMap::new();
     for table in db.tables().iter().filter(|table| !table.is_empty()) {
         let name = &*table.schema().name;
@@ -138,7 +74,7 @@ fn counts(db: &Database) -> BTreeMap<String, usize> {
 }
 
 fn survives(name: &str, db: &Database) {
-    let folder = Folder::new(name);
+    let folder = Folder::new(&format!("copy-{name}"));
     let journal = round_trip(&folder.0, db);
     if Path::new(PEER_SERVER).exists() {
         assert_eq!(served_by_the_peer(&folder.0, &journal, db), counts(db));
@@ -166,7 +102,7 @@ fn a_switchs_configuration_comes_back() {
     operations.push(
         json!({"op": "insert", "table": "Open_vSwitch", "row": {"bridges": ["set", bridges], "next_cfg": 7}}),
     );
-    run(&mut db, &operations.into());
+    commit(&mut db, &operations.into());
     survives("switch", &db);
 }
 
@@ -178,7 +114,7 @@ fn a_southbound_database_of_100000_rows_comes_back() {
     }
     let mut db = Database::new(schema(southbound::SCHEMA));
     for text in southbound::transactions(100_000) {
-        run(&mut db, &serde_json::from_str(&text).unwrap());
+        commit(&mut db, &serde_json::from_str(&text).unwrap());
     }
     assert_eq!(counts(&db).values().sum::<usize>(), 1000 * southbound::ROWS);
     survives("southbound", &db);

@@ -1,23 +1,21 @@
 //! Disks that are full, read-only or wrong: a clear error, nothing committed lost, and the server goes on.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use flow::time::WallTime;
 use ovsdb::database::Database;
 use ovsdb::schema::DatabaseSchema;
 use ovsdb::storage::{self, Kind};
-use serde_json::{Value, json};
+
+mod common;
+
+use common::{Client, Folder, Process};
 
 fn schema() -> Arc<DatabaseSchema> {
-    let schema = json!({"name": "Db", "version": "1.0.0", "tables": {
-        "T": {"columns": {"n": {"type": "integer"}, "text": {"type": "string"}}, "isRoot": true, "indexes": [["n"]]}}});
-    Arc::new(DatabaseSchema::from_json(&schema).unwrap())
+    Arc::new(DatabaseSchema::from_json(&common::schema("1.0.0", None)).unwrap())
 }
 
 /// A small file system of its own, if this may be made here.
@@ -50,93 +48,23 @@ impl Drop for Mount {
     }
 }
 
-struct Server {
-    child: Child,
-    stream: UnixStream,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    fn start(folder: &Path, db: &Path) -> Self {
-        let socket = folder.join("db.sock");
-        let _ = fs::remove_file(&socket);
-        let child = Command::new(env!("CARGO_BIN_EXE_ovsdb-server"))
-            .arg(db)
-            .arg(format!("--remote=punix:{}", socket.display()))
-            .args(["-vconsole:off", "-vsyslog:off"])
-            .envs(["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR"].map(|name| (name, folder)))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        let stream = loop {
-            if let Ok(stream) = UnixStream::connect(&socket) {
-                break stream;
-            }
-            assert!(began.elapsed() < Duration::from_secs(60), "the server does not listen");
-            std::thread::sleep(Duration::from_millis(1));
-        };
-        Self { child, stream }
-    }
-
-    fn transact(&mut self, operations: &[Value]) -> Value {
-        let mut params = vec![json!("Db")];
-        params.extend_from_slice(operations);
-        let request = json!({"id": 1, "method": "transact", "params": params});
-        self.stream.write_all(request.to_string().as_bytes()).unwrap();
-        let (mut reply, mut chunk) = (Vec::new(), [0; 65536]);
-        loop {
-            let n = self.stream.read(&mut chunk).unwrap();
-            assert!(n > 0, "the server is gone");
-            reply.extend_from_slice(&chunk[..n]);
-            if let Ok(value) = serde_json::from_slice::<Value>(&reply) {
-                return value["result"].clone();
-            }
-        }
-    }
-
-    /// Inserts a row durably; the error, if that is refused.
-    fn insert(&mut self, n: i64, length: usize) -> Result<(), String> {
-        let row = json!({"n": n, "text": "x".repeat(length)});
-        let commit = json!({"op": "commit", "durable": true});
-        let results = self.transact(&[json!({"op": "insert", "table": "T", "row": row}), commit]);
-        match results.as_array().unwrap().iter().find(|result| result.get("error").is_some()) {
-            Some(error) => {
-                Err(format!("{}: {}", error["error"].as_str().unwrap(), error["details"].as_str().unwrap()))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn numbers(&mut self) -> Vec<i64> {
-        let select = json!({"op": "select", "table": "T", "where": [], "columns": ["n"]});
-        let results = self.transact(&[select]);
-        let mut numbers: Vec<i64> =
-            results[0]["rows"].as_array().unwrap().iter().map(|row| row["n"].as_i64().unwrap()).collect();
-        numbers.sort_unstable();
-        numbers
-    }
+fn start(folder: &Path, db: &Path) -> (Process, Client) {
+    let server = common::start(Command::new("env"), env!("CARGO_BIN_EXE_ovsdb-server"), folder, db);
+    (server, Client::connect(folder))
 }
 
 fn full_disk(kind: Kind, name: &str) {
     let Some(disk) = Mount::new(name) else { return };
-    let outside = std::env::temp_dir().join(format!("ovsdb-disk-run-{name}-{}", std::process::id()));
-    fs::create_dir_all(&outside).unwrap();
+    let outside = Folder::new(&format!("disk-run-{name}"));
     let db = disk.0.join("db");
     storage::create(&db, kind, &Database::new(schema()), "created", WallTime(1)).unwrap();
     let filler = disk.0.join("filler");
     fs::write(&filler, vec![0; 1 << 20]).unwrap();
-    let mut server = Server::start(&outside, &db);
+    let (process, mut server) = start(&outside.0, &db);
     let mut kept = Vec::new();
     let error = loop {
         let n = kept.len() as i64;
-        match server.insert(n, 30_000) {
+        match server.insert(n, 30_000, true) {
             Ok(()) => kept.push(n),
             Err(error) => break error,
         }
@@ -145,18 +73,16 @@ fn full_disk(kind: Kind, name: &str) {
     assert!(error.starts_with("I/O error: ") && error.contains("db: write failed ("), "{error}");
     assert!(!kept.is_empty(), "not even one row fits");
     // It says no again, shows what was committed, and nothing of what was not.
-    assert!(server.insert(5000, 30_000).is_err());
+    assert!(server.insert(5000, 2_000_000, true).is_err());
     assert_eq!(server.numbers(), kept);
     // With room again it goes on.
     fs::remove_file(filler).unwrap();
-    server.insert(6000, 30_000).unwrap();
+    server.insert(6000, 30_000, true).unwrap();
     kept.push(6000);
     assert_eq!(server.numbers(), kept);
-    drop(server);
-    let mut again = Server::start(&outside, &db);
+    drop(process);
+    let (_process, mut again) = start(&outside.0, &db);
     assert_eq!(again.numbers(), kept);
-    drop(again);
-    fs::remove_dir_all(outside).unwrap();
 }
 
 #[test]
@@ -189,9 +115,8 @@ fn a_read_only_disk_is_named() {
 
 #[test]
 fn a_corrupt_page_is_never_taken_for_data() {
-    let folder = std::env::temp_dir().join(format!("ovsdb-disk-corrupt-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    let path = folder.join("db");
+    let folder = Folder::new("disk-corrupt");
+    let path = folder.0.join("db");
     let mut db = Database::new(schema());
     let mut txn = ovsdb::transaction::Transaction::new(&db);
     let columns = db.table(0).schema().clone();
@@ -228,5 +153,4 @@ fn a_corrupt_page_is_never_taken_for_data() {
         }
     }
     assert!(refused > 20, "{refused} refused, {harmless} harmless");
-    fs::remove_dir_all(folder).unwrap();
 }

@@ -1,63 +1,24 @@
 //! One contract for every storage: what was written is there after opening again.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flow::time::WallTime;
 use ovsdb::database::Database;
 use ovsdb::storage::{self, Kind, Record};
-use ovsdb::transact::{self, Context, Outcome};
 use ovsdb::vswitch;
 use serde_json::{Value, json};
 
+mod common;
+
+use common::{Folder, commit, content};
+
 const NOW: WallTime = WallTime(1_700_000_000_000);
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ovsdb-storage-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn run(db: &mut Database, operations: Value) -> Option<Record> {
     let mut params = vec![json!("Open_vSwitch")];
     params.extend(operations.as_array().unwrap().iter().cloned());
-    let locks = BTreeSet::new();
-    let context = Context {
-        locks: &locks,
-        read_only: false,
-        client: Default::default(),
-        elapsed_ms: 0,
-        can_wait: false,
-        new_uuid: transact::random_uuid,
-    };
-    let Outcome::Done { commit: Some(commit), .. } = transact::execute(db, &params.into(), &context) else {
-        panic!("refused")
-    };
-    let record = Record::transaction(db, &commit);
-    db.apply(&commit.changes);
-    record
-}
-
-/// All lasting content, comparable.
-fn content(db: &Database) -> Vec<String> {
-    let mut rows = Vec::new();
-    for change in db.snapshot() {
-        let table = db.table(change.table).schema();
-        let row = storage::row_text(table, &change).unwrap();
-        rows.push(format!("{} {} {row}", table.name, change.uuid()));
-    }
-    rows
+    commit(db, &params.into())
 }
 
 fn script() -> Vec<Value> {
@@ -76,7 +37,7 @@ fn script() -> Vec<Value> {
 }
 
 fn contract(kind: Kind, name: &str) {
-    let folder = Folder::new(name);
+    let folder = Folder::new(&format!("storage-{name}"));
     let path = folder.0.join("db");
     storage::create(&path, kind, &Database::new(vswitch::schema()), "created", NOW).unwrap();
     assert_eq!(storage::kind_of(&path).unwrap(), kind);
@@ -134,7 +95,7 @@ fn journal(path: &Path) -> (Vec<u8>, usize, Vec<Vec<String>>) {
 
 #[test]
 fn a_torn_tail_is_cut_off_and_overwritten() {
-    let folder = Folder::new("torn");
+    let folder = Folder::new("storage-torn");
     let path = folder.0.join("db");
     let (bytes, start, states) = journal(&path);
     for length in (start..bytes.len()).step_by(37) {
@@ -156,7 +117,7 @@ fn a_torn_tail_is_cut_off_and_overwritten() {
 
 #[test]
 fn flipped_bytes_never_panic() {
-    let folder = Folder::new("flipped");
+    let folder = Folder::new("storage-flipped");
     let path = folder.0.join("db");
     let (bytes, start, states) = journal(&path);
     for at in (start..bytes.len()).step_by(23) {

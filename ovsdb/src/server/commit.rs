@@ -11,6 +11,7 @@ use super::session::{Session, SessionId, Watch};
 use super::{Message, Output, Server};
 use crate::database::{Change, Database};
 use crate::error::Error;
+use crate::json::{Doc, Node};
 use crate::monitor::Spec;
 use crate::rbac::Client;
 use crate::schema::DatabaseSchema;
@@ -34,6 +35,15 @@ pub struct WriteJob {
     pub durable: bool,
 }
 
+impl WriteJob {
+    /// Whether the next job may be written in one group with this one. What replaces everything is a group of its own: it
+    /// cannot be undone together with others.
+    pub(super) fn goes_with(&self, next: &Self) -> bool {
+        let is_alone = |job: &Self| matches!(job.record, Record::Everything { .. });
+        self.db == next.db && !is_alone(self) && !is_alone(next)
+    }
+}
+
 /// To whom, to which request, with which results.
 pub(super) type Reply = (SessionId, Value, Results);
 
@@ -55,7 +65,7 @@ struct Pending {
 struct Waiting {
     session: SessionId,
     id: Value,
-    params: Value,
+    params: Doc,
     since: Instant,
     deadline: Instant,
 }
@@ -139,45 +149,49 @@ impl Server {
         name: &str,
         session: SessionId,
         id: Value,
-        params: Value,
+        params: Node<'_>,
         now: Instant,
     ) {
-        let waiting = Waiting { session, id, params, since: now, deadline: Instant::NEVER };
-        if self.attempt(name, waiting, now) {
+        if self.attempt(name, (session, id), params, now, now) {
             self.settle(name, now);
         }
     }
 
-    /// Tries a transaction; true if it changed the database. If it must wait, it is kept.
-    fn attempt(&mut self, name: &str, mut waiting: Waiting, now: Instant) -> bool {
-        let locks = self.locks.owned_by(waiting.session);
-        let read_only =
-            self.read_only || self.sessions.get(&waiting.session).is_some_and(|s| s.info.read_only);
+    /// Tries a transaction that began at `since`; true if it changed the database. If it must wait, it is kept.
+    fn attempt(
+        &mut self,
+        name: &str,
+        (session, id): (SessionId, Value),
+        params: Node<'_>,
+        since: Instant,
+        now: Instant,
+    ) -> bool {
+        let locks = self.locks.owned_by(session);
+        let read_only = self.read_only || self.sessions.get(&session).is_some_and(|s| s.info.read_only);
         let Some(db) = self.dbs.get_mut(name) else { return false };
         let read_only = read_only || db.is_backup();
-        let elapsed_ms = i64::try_from(now.since(waiting.since).as_millis()).unwrap_or(i64::MAX);
-        let client = self.sessions.get(&waiting.session).map_or_else(Client::default, Session::client);
+        let elapsed_ms = i64::try_from(now.since(since).as_millis()).unwrap_or(i64::MAX);
+        let client = self.sessions.get(&session).map_or_else(Client::default, Session::client);
         let new_uuid = random_uuid;
         let context = Context { locks: &locks, read_only, client, elapsed_ms, can_wait: true, new_uuid };
-        match transact::execute(&db.data, &waiting.params, &context) {
+        match transact::execute(&db.data, params, &context) {
             Outcome::Blocked { timeout_ms } => {
-                waiting.deadline = timeout_ms.map_or(Instant::NEVER, |ms| {
-                    waiting.since + std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+                let deadline = timeout_ms.map_or(Instant::NEVER, |ms| {
+                    since + std::time::Duration::from_millis(u64::try_from(ms).unwrap_or(0))
                 });
-                db.waiting.push(waiting);
+                db.waiting.push(Waiting { session, id, params: Doc::copy_of(params), since, deadline });
                 false
             }
             Outcome::Done { results, commit: None } => {
-                self.reply_after(name, waiting.session, &waiting.id, &results.into_text());
+                self.reply_after(name, session, &id, &results.into_text());
                 false
             }
-            Outcome::Done { commit: Some(_), .. } if db.is_relay() && transact::writes(&waiting.params) => {
-                self.forward(name, waiting.session, waiting.id, waiting.params);
+            Outcome::Done { commit: Some(_), .. } if db.is_relay() && transact::writes(params) => {
+                self.forward(name, session, id, params.to_value());
                 false
             }
             Outcome::Done { results, commit: Some(commit) } => {
-                let reply = (waiting.session, waiting.id, results);
-                self.commit(name, commit, Some(reply))
+                self.commit(name, commit, Some((session, id, results)))
             }
         }
     }
@@ -314,8 +328,9 @@ impl Server {
         let Some(db) = self.dbs.get_mut(name) else { return false };
         let waiting = std::mem::take(&mut db.waiting);
         let mut changed = false;
-        for waiting in waiting {
-            changed |= self.attempt(name, waiting, now);
+        for Waiting { session, id, params, since, .. } in waiting {
+            let Some(params) = params.root() else { continue };
+            changed |= self.attempt(name, (session, id), params, since, now);
         }
         changed
     }

@@ -1,8 +1,8 @@
 //! The tasks that move bytes: one a connection, one a listener, one a remote that is connected to.
 //!
 //! They hold no state of the database: they pass [`Event`]s over a bounded channel to the owner of the server, and write
-//! what it sends them. A connection is not read while there is something to write to it, so that a client that does not
-//! listen cannot ask for more.
+//! what it leaves in their [`Outbox`]. A connection is not read while there is something to write to it, so that a client
+//! that does not listen cannot ask for more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use daemon::clock::SystemClock;
 use daemon::jsonrpc::{Error, Parser};
-use daemon::stream::{Listener, Network, Stream};
+use daemon::stream::{Listener, Network, ReadHalf, Stream, WriteHalf};
 use flow::time::{Clock, Instant};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use serde_json::json;
+use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Message, SessionId};
+use super::SessionId;
+pub use super::outbox::Outbox;
+use super::outbox::{Drain, Load, outbox};
+use crate::json::{Doc, Json, Node};
 
 /// What a connection may take of the server's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,10 +40,6 @@ impl Default for Limits {
 
 /// Events that may wait for the server.
 pub const EVENT_LIMIT: usize = 64;
-/// What the memory of a waiting message is taken to be besides its text.
-const MESSAGE_OVERHEAD: usize = 128;
-/// Messages are written together up to so many bytes.
-const WRITE_SIZE: usize = 1 << 16;
 /// Bytes that are read at once of a client that is quiet, and of one that sends much.
 const READ_SIZES: (usize, usize) = (1 << 10, 1 << 17);
 /// A client is quiet again after so many reads that a small buffer would have done for.
@@ -60,7 +59,7 @@ pub enum Event {
     /// An attempt to connect failed.
     Unreachable { remote: String, error: String },
     /// Messages arrived.
-    Messages(SessionId, Vec<Value>),
+    Messages(SessionId, Doc),
     /// A connection ended.
     Ended(SessionId, String),
 }
@@ -78,27 +77,10 @@ pub struct Opened {
     pub done: Option<oneshot::Sender<()>>,
 }
 
-/// Sends messages to a connection's task. When it is dropped, what waits is written, if the client takes it soon.
-#[derive(Debug)]
-pub struct Outbox {
-    sender: mpsc::UnboundedSender<Message>,
-    waiting: Arc<AtomicUsize>,
-    limit: usize,
-    /// Dropped with the outbox, which the task sees even while it writes.
-    _end: oneshot::Sender<()>,
-}
-
-impl Outbox {
-    /// Sends a message; false if too much waits.
-    pub fn send(&self, message: Message) -> bool {
-        let size = message.len() + MESSAGE_OVERHEAD;
-        if self.waiting.fetch_add(size, Ordering::Relaxed) > self.limit {
-            return false;
-        }
-        // A task that ended reports that by itself.
-        let _ = self.sender.send(message);
-        true
-    }
+/// True for the answer to a probe of ours.
+pub fn answers_probe(message: Node<'_>) -> bool {
+    let is_ours = |id: Node<'_>| id.as_str() == Some(PROBE_ID);
+    message.member("id").is_some_and(is_ours) && message.member("method").is_none()
 }
 
 /// What all connections share.
@@ -117,9 +99,8 @@ pub struct Shared {
 /// What a connection's task works with.
 struct Conversation {
     session: SessionId,
-    stream: Stream,
-    inbox: mpsc::UnboundedReceiver<Message>,
-    waiting: Arc<AtomicUsize>,
+    reader: ReadHalf,
+    drain: Drain,
     end: oneshot::Receiver<()>,
     /// Until when the last messages may take, once the session has ended.
     parting: Option<Instant>,
@@ -128,8 +109,6 @@ struct Conversation {
     parser: Parser,
     /// What of [`Shared::unfinished`] is this connection's.
     unfinished: usize,
-    /// The text of messages, to be written.
-    text: Vec<u8>,
 }
 
 impl Drop for Conversation {
@@ -140,23 +119,19 @@ impl Drop for Conversation {
 
 /// Starts the task of a connection. Dropping the outbox closes it.
 pub fn start(session: SessionId, opened: Opened, shared: Shared, probe: Option<Duration>) -> Outbox {
-    let (sender, inbox) = mpsc::unbounded_channel();
-    let (ended, end) = oneshot::channel();
-    let waiting = Arc::new(AtomicUsize::new(0));
     let Opened { stream, done, .. } = opened;
-    let outbox = Outbox { sender, waiting: waiting.clone(), limit: shared.limits.backlog, _end: ended };
+    let (reader, writer) = stream.split();
+    let (outbox, drain, end) = outbox(writer, shared.limits.backlog);
     let conversation = Conversation {
         session,
-        stream,
-        inbox,
-        waiting,
+        reader,
+        drain,
         end,
         parting: None,
         probe,
         parser: Parser::with_limit(shared.limits.request),
         shared,
         unfinished: 0,
-        text: Vec::new(),
     };
     tokio::spawn(async move {
         conversation.run().await;
@@ -184,13 +159,12 @@ impl Conversation {
                 self.probe.map_or(Instant::NEVER, |probe| silent_since + probe * if probed { 2 } else { 1 });
             tokio::select! {
                 biased;
-                message = self.inbox.recv() => {
-                    let Some(message) = message else { return "closed".to_owned() };
-                    if let Err(error) = self.write(&message).await {
-                        return daemon::error_text(&error);
-                    }
-                }
-                read = self.stream.read(&mut buffer) => {
+                () = self.drain.wait() => match self.write_rest().await {
+                    Ok(true) => {}
+                    Ok(false) => return "closed".to_owned(),
+                    Err(error) => return daemon::error_text(&error),
+                },
+                read = self.reader.read(&mut buffer) => {
                     silent_since = clock.now();
                     probed = false;
                     let n = match read {
@@ -210,13 +184,13 @@ impl Conversation {
                         buffer = vec![0; READ_SIZES.0];
                     }
                 }
-                () = clock.sleep_until(deadline) => {
+                () = clock.sleep_until(deadline), if self.probe.is_some() => {
                     if probed {
                         return "no response to inactivity probe".to_owned();
                     }
                     probed = true;
                     let probe = json!({ "id": PROBE_ID, "method": "echo", "params": [] });
-                    if let Err(error) = self.stream.write_all(probe.to_string().as_bytes()).await {
+                    if let Err(error) = self.write_own(&probe.to_string()).await {
                         return daemon::error_text(&error);
                     }
                 }
@@ -226,21 +200,16 @@ impl Conversation {
 
     /// Passes on the complete messages.
     async fn deliver(&mut self) -> Result<(), String> {
-        let mut messages = Vec::new();
-        let error = loop {
-            match self.parser.next_value() {
-                Ok(Some(message)) => {
-                    let answers_probe = message.get("method").is_none() && message["id"] == PROBE_ID;
-                    if !answers_probe {
-                        messages.push(message);
-                    }
-                }
-                Ok(None) => break self.count_unfinished().err(),
-                Err(error) => break Some(error),
-            }
+        let (texts, ends, cut) = self.parser.take_texts();
+        let (messages, mut error) = match Doc::read(texts, &ends) {
+            Ok(messages) => (messages, cut),
+            Err((messages, fault)) => (messages, Some(Error::from(&fault))),
         };
+        if error.is_none() {
+            error = self.count_unfinished().err();
+        }
         // What came before an error still counts.
-        if !messages.is_empty()
+        if messages.root().is_some()
             && self.shared.events.send(Event::Messages(self.session, messages)).await.is_err()
         {
             return Err("closed".to_owned());
@@ -249,9 +218,8 @@ impl Conversation {
         if let Error::TooLong(_) = error {
             // The client learns why; if it does not read, then not.
             let reply = json!({ "id": null, "result": null, "error": error.to_string() });
-            self.text = reply.to_string().into_bytes();
             self.parting = Some(self.shared.clock.now() + PARTING);
-            let _ = self.write_text().await;
+            let _ = self.write_own(&reply.to_string()).await;
         }
         Err(error.to_string())
     }
@@ -274,52 +242,55 @@ impl Conversation {
         Ok(())
     }
 
-    /// Writes a message and those that wait behind it, many with one system call.
-    async fn write(&mut self, first: &Message) -> std::io::Result<()> {
-        self.put(first).await?;
-        while let Ok(message) = self.inbox.try_recv() {
-            self.put(&message).await?;
-        }
-        self.write_text().await?;
-        self.stream.flush().await
-    }
-
-    /// Adds a message to the text, which is written when it is long.
-    async fn put(&mut self, message: &Message) -> std::io::Result<()> {
-        self.waiting.fetch_sub(message.len() + MESSAGE_OVERHEAD, Ordering::Relaxed);
-        for piece in message.pieces() {
-            self.text.extend_from_slice(piece.as_bytes());
-        }
-        if self.text.len() >= WRITE_SIZE { self.write_text().await } else { Ok(()) }
-    }
-
-    /// Writes the text.
-    async fn write_text(&mut self) -> std::io::Result<()> {
-        self.write_patiently().await?;
-        self.text.clear();
-        if self.text.capacity() > 4 * WRITE_SIZE {
-            self.text.shrink_to(WRITE_SIZE);
-        }
-        Ok(())
-    }
-
-    /// Writes the text. Once the session has ended, the client has not long to take it.
-    async fn write_patiently(&mut self) -> std::io::Result<()> {
-        let clock = self.shared.clock.clone();
-        let write = self.stream.write_all(&self.text);
-        tokio::pin!(write);
-        if self.parting.is_none() {
-            tokio::select! {
-                biased;
-                written = &mut write => return written,
-                _ = &mut self.end => self.parting = Some(clock.now() + PARTING),
+    /// Writes what the owner could not; false once that was the last.
+    async fn write_rest(&mut self) -> std::io::Result<bool> {
+        loop {
+            match self.drain.take() {
+                Load::Text(text, writer) => self.write_patiently(&text, writer).await?,
+                Load::Nothing => return Ok(true),
+                Load::Closed => return Ok(false),
             }
         }
-        tokio::select! {
-            biased;
-            written = &mut write => written,
-            () = clock.sleep_until(self.parting.unwrap_or(Instant::ZERO)) => Err(std::io::ErrorKind::TimedOut.into()),
+    }
+
+    /// Writes a message of our own, behind what waits.
+    async fn write_own(&mut self, text: &str) -> std::io::Result<()> {
+        self.write_rest().await?;
+        match self.drain.take_writer() {
+            Some(writer) => self.write_patiently(text.as_bytes(), writer).await,
+            None => Ok(()),
         }
+    }
+
+    /// Writes a text. Once the session has ended, the client has not long to take it.
+    async fn write_patiently(&mut self, text: &[u8], mut writer: WriteHalf) -> std::io::Result<()> {
+        let clock = self.shared.clock.clone();
+        {
+            let write = writer.write_all(text);
+            tokio::pin!(write);
+            let mut is_written = false;
+            if self.parting.is_none() {
+                tokio::select! {
+                    biased;
+                    written = &mut write => {
+                        written?;
+                        is_written = true;
+                    }
+                    _ = &mut self.end => self.parting = Some(clock.now() + PARTING),
+                }
+            }
+            if !is_written {
+                tokio::select! {
+                    biased;
+                    written = &mut write => written?,
+                    () = clock.sleep_until(self.parting.unwrap_or(Instant::ZERO)) => {
+                        return Err(std::io::ErrorKind::TimedOut.into());
+                    }
+                }
+            }
+        }
+        self.drain.give_back(writer);
+        Ok(())
     }
 }
 

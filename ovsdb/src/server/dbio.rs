@@ -1,7 +1,7 @@
 //! The thread `db-io`: it owns the storages and writes what the server commits.
 //!
 //! While one group is being written, the next gathers: all jobs that wait for a database go in one write, which is
-//! synced if one of them wants that. A compaction has a thread of its own, for it may take seconds: only its end, when
+//! synced if one of them wants that. Jobs come as groups of what the server did at once. A compaction has a thread of its own, for it may take seconds: only its end, when
 //! the new file takes over, is between two writes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +15,8 @@ use super::{CommitSeq, WriteJob};
 use crate::error::Error;
 use crate::storage::{Record, Rewritten, Storage};
 
-/// Jobs that may wait; who sends more waits until the disk has caught up.
-const QUEUE_LIMIT: usize = 4096;
+/// Groups that may wait; who sends more waits until the disk has caught up.
+const QUEUE_LIMIT: usize = 256;
 /// Records written as one group.
 const GROUP_LIMIT: usize = 1024;
 
@@ -24,7 +24,8 @@ const GROUP_LIMIT: usize = 1024;
 enum Job {
     Attach(Arc<str>, Box<dyn Storage>),
     Detach(Arc<str>),
-    Write(WriteJob),
+    /// Jobs that go with each other; at least one.
+    Write(Vec<WriteJob>),
     Resume(Arc<str>),
     /// The sender is for the news that the thread of the compaction is done.
     Compact(Arc<str>, Record, SyncSender<Job>),
@@ -87,9 +88,9 @@ impl DbIo {
         self.send(Job::Detach(db));
     }
 
-    /// Writes.
-    pub fn write(&self, job: WriteJob) {
-        self.send(Job::Write(job));
+    /// Writes jobs that [go with each other](WriteJob::goes_with).
+    pub(super) fn write(&self, jobs: Vec<WriteJob>) {
+        self.send(Job::Write(jobs));
     }
 
     /// Compacts: `everything` is what all that was sent so far for the database amounts to.
@@ -182,15 +183,15 @@ impl Worker {
     }
 
     /// Writes `first` with what waits behind it; returns the first job that does not belong to the group.
-    fn gather(&mut self, first: WriteJob, inbox: &Receiver<Job>) -> Option<Job> {
-        let db = first.db.clone();
-        let mut group = vec![first];
+    fn gather(&mut self, mut group: Vec<WriteJob>, inbox: &Receiver<Job>) -> Option<Job> {
+        let db = group.first()?.db.clone();
         let mut next = None;
-        // What replaces everything is a group of its own: it cannot be undone together with others.
-        let is_alone = |job: &WriteJob| matches!(job.record, Record::Everything { .. });
-        while group.len() < GROUP_LIMIT && !group.last().is_some_and(is_alone) {
+        let goes_with = |group: &[WriteJob], jobs: &[WriteJob]| {
+            group.last().zip(jobs.first()).is_some_and(|(last, next)| last.goes_with(next))
+        };
+        while group.len() < GROUP_LIMIT {
             match inbox.try_recv() {
-                Ok(Job::Write(job)) if job.db == db && !is_alone(&job) => group.push(job),
+                Ok(Job::Write(jobs)) if goes_with(&group, &jobs) => group.extend(jobs),
                 Ok(job) => {
                     next = Some(job);
                     break;

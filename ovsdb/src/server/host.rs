@@ -23,7 +23,7 @@ use super::config::DbConfig;
 use super::connection::{self, EVENT_LIMIT, Event, Limits, Opened, Outbox, Shared};
 use super::dbio::{DbIo, Report, Written};
 use super::remotes::{self, ColumnName, Options, Status};
-use super::{Message, Output, Server, SessionId, SessionInfo};
+use super::{Message, Output, Server, SessionId, SessionInfo, WriteJob};
 use crate::error::Error;
 
 /// How often the rows of managers are brought up to date, and failed listeners tried again.
@@ -96,6 +96,8 @@ pub enum Happening {
 #[derive(Debug)]
 struct Connection {
     outbox: Outbox,
+    /// Something was put in the outbox since that was last written.
+    is_fresh: bool,
     remote: String,
     since: Instant,
 }
@@ -145,6 +147,10 @@ pub struct Host {
     configured: BTreeMap<String, Options>,
     remotes: BTreeMap<String, Remote>,
     connections: BTreeMap<SessionId, Connection>,
+    /// Whose outboxes are to be written.
+    fresh: Vec<SessionId>,
+    /// Commits that are to be written together.
+    jobs: Vec<WriteJob>,
     news: News,
     n_unix: u64,
     served: BTreeMap<Arc<str>, Served>,
@@ -187,6 +193,8 @@ impl Host {
             configured: BTreeMap::new(),
             remotes: BTreeMap::new(),
             connections: BTreeMap::new(),
+            fresh: Vec::new(),
+            jobs: Vec::new(),
             news: News::default(),
             n_unix: 0,
             served: BTreeMap::new(),
@@ -228,10 +236,10 @@ impl Host {
                 }
             }
             Happening::Network(Event::Messages(session, messages)) => {
-                for message in messages {
+                for message in messages.roots().filter(|message| !connection::answers_probe(*message)) {
                     match self.follower(session) {
-                        Some(_) => self.source_message(session, &message, now),
-                        None => self.server.receive(session, message, now),
+                        Some(_) => self.source_message(session, &message.to_value(), now),
+                        None => self.server.receive_node(session, message, now),
                     }
                 }
             }
@@ -270,7 +278,7 @@ impl Host {
         };
         let session = self.server.connect(info);
         let outbox = connection::start(session, opened, self.shared.clone(), probe);
-        self.connections.insert(session, Connection { outbox, remote: name, since: now });
+        self.connections.insert(session, Connection { outbox, is_fresh: false, remote: name, since: now });
     }
 
     fn ended(&mut self, session: SessionId, reason: &str) {
@@ -339,6 +347,7 @@ impl Host {
             while let Some(output) = self.server.poll_output() {
                 self.carry_out(output);
             }
+            self.write_jobs();
             if self.generation == self.server.generation() {
                 break;
             }
@@ -351,11 +360,35 @@ impl Host {
                 messages.into_iter().for_each(|message| self.send(session, message));
             }
         }
+        for session in std::mem::take(&mut self.fresh) {
+            if let Some(connection) = self.connections.get_mut(&session) {
+                connection.is_fresh = false;
+                connection.outbox.push();
+            }
+        }
+    }
+
+    /// Hands over the commits that have come together.
+    fn write_jobs(&mut self) {
+        if !self.jobs.is_empty() {
+            self.io.write(std::mem::take(&mut self.jobs));
+        }
+    }
+
+    fn add_job(&mut self, job: WriteJob) {
+        if !self.jobs.last().is_none_or(|last| last.goes_with(&job)) {
+            self.write_jobs();
+        }
+        self.jobs.push(job);
     }
 
     fn send(&mut self, session: SessionId, message: Message) {
-        let Some(connection) = self.connections.get(&session) else { return };
-        if !connection.outbox.send(message) {
+        let Some(connection) = self.connections.get_mut(&session) else { return };
+        if connection.outbox.send(message) {
+            if !std::mem::replace(&mut connection.is_fresh, true) {
+                self.fresh.push(session);
+            }
+        } else {
             tracing::warn!(target: "ovsdb_jsonrpc_server", "{}: disconnecting (too much waits to be sent)", connection.remote);
             self.ended(session, "too much waits to be sent");
         }
@@ -377,8 +410,12 @@ impl Host {
                 }
                 self.ended(session, &reason);
             }
-            Output::Write(job) => self.io.write(job),
-            Output::Resume(db) => self.io.resume(db),
+            Output::Write(job) => self.add_job(job),
+            Output::Resume(db) => {
+                // What was committed before is to be refused.
+                self.write_jobs();
+                self.io.resume(db);
+            }
             Output::Source(db, message) => self.tell_source(&db, message),
             Output::SourceReset(db, reason) => self.source_ended(&db, &reason),
             Output::Warn(text) => tracing::warn!(target: "ovsdb_jsonrpc_server", "{text}"),
@@ -603,9 +640,10 @@ impl Host {
     pub fn close(mut self) {
         while let Some(output) = self.server.poll_output() {
             if let Output::Write(job) = output {
-                self.io.write(job);
+                self.add_job(job);
             }
         }
+        self.write_jobs();
         // Dropping the handle waits for the thread.
         drop(self.io);
     }

@@ -42,6 +42,11 @@ impl Message {
         Self { head, shared: Some(shared), tail: "]}", is_news: true }
     }
 
+    /// The part that is its own, the shared one, and the end.
+    pub fn into_parts(self) -> (String, Option<Arc<str>>, &'static str) {
+        (self.head, self.shared, self.tail)
+    }
+
     /// Its text, in pieces.
     pub fn pieces(&self) -> [&str; 3] {
         [&self.head, self.shared.as_deref().unwrap_or_default(), self.tail]

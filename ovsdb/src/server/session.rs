@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::commit::CommitSeq;
 use super::{Message, Output, Server};
 use crate::error::Error;
+use crate::json::{Doc, Json, Node, Shape};
 use crate::monitor::{Spec, Version};
 use crate::rbac::Client;
 use crate::value::{Uuid, is_id};
@@ -165,28 +166,36 @@ impl Server {
 
     /// A message arrived.
     pub fn receive(&mut self, session: SessionId, message: Value, now: Instant) {
-        let Value::Object(mut members) = message else { return };
-        let id = members.remove("id").unwrap_or(Value::Null);
-        let params = members.remove("params").unwrap_or(Value::Null);
-        let Some(Value::String(method)) = members.remove("method") else {
-            let kind =
-                if members.get("error").is_some_and(|error| !error.is_null()) { "error" } else { "reply" };
+        if let Some(message) = Doc::from(&message).root() {
+            self.receive_node(session, message, now);
+        }
+    }
+
+    /// A message arrived, as it stands in a text.
+    pub fn receive_node(&mut self, session: SessionId, message: Node<'_>, now: Instant) {
+        if !message.is_object() {
+            return;
+        }
+        let Some(method) = message.member("method").and_then(Json::as_str) else {
+            let is_error = message.member("error").is_some_and(|error| error.shape() != Shape::Null);
+            let kind = if is_error { "error" } else { "reply" };
             let peer = self.sessions.get(&session).map(|s| s.info.peer.clone()).unwrap_or_default();
             self.outputs.push_back(Output::Warn(format!("{peer}: received unexpected {kind} message")));
             self.close(session, &format!("unexpected {kind} message"));
             return;
         };
-        if !params.is_array() {
+        let Some(params) = message.member("params").filter(|params| params.is_array()) else {
             self.close(session, "received bad JSON-RPC message: \"params\" must be JSON array");
             return;
-        }
+        };
+        let id = message.member("id").map_or(Value::Null, Node::to_value);
         if id.is_null() {
-            if let ("cancel", Some([request])) = (method.as_str(), params.as_array().map(Vec::as_slice)) {
-                self.cancel(session, Some(request));
+            if let ("cancel", Some([request])) = (method, params.array_of()) {
+                self.cancel(session, Some(&request.to_value()));
             }
             return;
         }
-        let reply = match self.request(session, &method, &id, params, now) {
+        let reply = match self.request(session, method, &id, params, now) {
             Ok(None) => return,
             Ok(Some(result)) => json!({ "id": id, "result": result, "error": null }),
             Err(error) => json!({ "id": id, "result": null, "error": error }),
@@ -199,11 +208,22 @@ impl Server {
         session: SessionId,
         method: &str,
         id: &Value,
-        params: Value,
+        params: Node<'_>,
         now: Instant,
     ) -> Reply {
+        if method == "transact" {
+            let name = self.new_request(session, method, id, params)?;
+            self.transact(&name, session, id.clone(), params, now);
+            return Ok(None);
+        }
+        // What is rare may take its time.
+        let params = params.to_value();
         match method {
-            "transact" | "convert" => self.start(session, method, id, params, now),
+            "convert" => {
+                let name = self.new_request(session, method, id, &params)?;
+                self.convert(&name, session, id.clone(), &params, now);
+                Ok(None)
+            }
             "monitor_cond" | "monitor_cond_since" if self.no_conditions => Err("unknown method".into()),
             "monitor" | "monitor_cond" | "monitor_cond_since" => {
                 let version = Version::of_method(method).unwrap_or(Version::One);
@@ -226,8 +246,8 @@ impl Server {
     }
 
     /// The name of the database that the first parameter means.
-    fn named_db(&self, method: &str, params: &Value) -> Result<Arc<str>, Value> {
-        let Some(name) = params.get(0).and_then(Value::as_str) else {
+    fn named_db<'a>(&self, method: &str, params: impl Json<'a>) -> Result<Arc<str>, Value> {
+        let Some(name) = params.items().next().and_then(Json::as_str) else {
             let details = format!("{method} request params must begin with <db-name>");
             return Err(Error::syntax(params, details).to_json());
         };
@@ -245,17 +265,19 @@ impl Server {
         Err(Error::new("database not available", details).to_json())
     }
 
-    fn start(&mut self, session: SessionId, method: &str, id: &Value, params: Value, now: Instant) -> Reply {
-        let name = self.named_db(method, &params)?;
+    /// The database of a request that may have to wait.
+    fn new_request<'a>(
+        &self,
+        session: SessionId,
+        method: &str,
+        id: &Value,
+        params: impl Json<'a>,
+    ) -> Result<Arc<str>, Value> {
+        let name = self.named_db(method, params)?;
         if self.dbs.values().any(|db| db.has_request(session, id)) {
-            return refuse(&Error::syntax(&params, format!("{method}: duplicate request ID")));
+            return Err(Error::syntax(params, format!("{method}: duplicate request ID")).to_json());
         }
-        if method == "convert" {
-            self.convert(&name, session, id.clone(), &params, now);
-        } else {
-            self.transact(&name, session, id.clone(), params, now);
-        }
-        Ok(None)
+        Ok(name)
     }
 
     fn monitor(

@@ -6,7 +6,8 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -122,7 +123,7 @@ fn sha1_hex(bytes: &[u8]) -> String {
 fn hex(bytes: &[u8]) -> String {
     let mut hex = String::with_capacity(2 * bytes.len());
     for byte in bytes {
-        let _ = write!(hex, "{byte:02x}");
+        hex.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
     }
     hex
 }
@@ -140,23 +141,24 @@ fn encode(out: &mut Vec<u8>, text: &str) {
     hash.update(text.as_bytes());
     hash.update(b"\n");
     let hash = hex(&hash.finalize());
-    out.extend_from_slice(format!("OVSDB JSON {} {hash}\n", text.len() + 1).as_bytes());
+    // Writing to memory does not fail.
+    let _ = writeln!(out, "OVSDB JSON {} {hash}", text.len() + 1);
     out.extend_from_slice(text.as_bytes());
     out.push(b'\n');
 }
 
 /// The text of a transaction. The changes of a table stand together.
 fn transaction_text(
+    text: &mut String,
     schema: &DatabaseSchema,
     changes: &[Change],
     comment: Option<&str>,
     now: WallTime,
-) -> String {
-    let tables: Vec<_> = schema.tables.values().collect();
-    let mut text = String::from("{");
+) {
+    text.push('{');
     if let Some(comment) = comment {
         text.push_str("\"_comment\":");
-        write_string(&mut text, comment);
+        write_string(text, comment);
         text.push(',');
     }
     let _ = write!(text, "\"_date\":{}", now.0);
@@ -164,10 +166,12 @@ fn transaction_text(
         text.push_str(",\"_is_diff\":true");
     }
     for group in changes.chunk_by(|a, b| a.table == b.table) {
-        write_table(&mut text, tables[group[0].table], group);
+        // Few tables change at once, and few come before each in the schema.
+        if let Some(table) = schema.tables.values().nth(group[0].table) {
+            write_table(text, table, group);
+        }
     }
     text.push('}');
-    text
 }
 
 /// Appends the member for a table, unless none of its lasting columns changed.
@@ -215,10 +219,13 @@ pub struct Journal {
 impl Storage for Journal {
     fn write(&mut self, group: &[Record], durable: bool, now: WallTime) -> Result<()> {
         let mut bytes = Vec::new();
+        let mut text = String::new();
         for record in group {
             match record {
                 Record::Changes { schema, changes, comment } => {
-                    encode(&mut bytes, &transaction_text(schema, changes, comment.as_deref(), now));
+                    text.clear();
+                    transaction_text(&mut text, schema, changes, comment.as_deref(), now);
+                    encode(&mut bytes, &text);
                 }
                 Record::Everything { schema, rows, comment } => {
                     // What stands before it in the group is part of it.
@@ -283,8 +290,8 @@ impl Journal {
         if self.suspect {
             self.rewrite_suspects()?;
         }
-        let (file, end) = (&mut self.file, self.end);
-        let written = file.seek(SeekFrom::Start(end)).and_then(|_| file.write_all(bytes));
+        let (file, end) = (&self.file, self.end);
+        let written = file.write_all_at(bytes, end);
         let outcome = written.and_then(|()| {
             if !durable {
                 return Ok(());
@@ -356,7 +363,6 @@ impl Journal {
 
 /// Copies `length` bytes at `at` of a file to `to` of another, or the same.
 fn copy(from: &File, into: &File, at: u64, to: u64, length: u64) -> std::io::Result<()> {
-    use std::os::unix::fs::FileExt;
     let mut chunk = vec![0; usize::try_from(length.min(1 << 20)).unwrap_or(1 << 20)];
     let mut done = 0;
     while done < length {
@@ -372,7 +378,9 @@ fn whole(schema: &DatabaseSchema, rows: &[Change], comment: Option<&str>, now: W
     let mut bytes = Vec::new();
     encode(&mut bytes, &schema.to_json().to_string());
     if !rows.is_empty() || comment.is_some() {
-        encode(&mut bytes, &transaction_text(schema, rows, comment, now));
+        let mut text = String::new();
+        transaction_text(&mut text, schema, rows, comment, now);
+        encode(&mut bytes, &text);
     }
     bytes
 }

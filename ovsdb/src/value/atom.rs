@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Text, Uuid};
 use crate::error::{Error, Result};
-use crate::json;
+use crate::json::{self, Json};
 use crate::symbols::Symbols;
 use crate::types::{AtomicType, BaseType};
 
@@ -75,17 +75,25 @@ impl Atom {
     }
 
     /// Parses JSON as an atom of `base` and checks its constraints. With `symbols`, `["named-uuid", ID]` is known too.
-    pub fn from_json(base: &BaseType, value: &Value, symbols: Option<&mut Symbols>) -> Result<Self> {
+    pub fn from_json<'a>(
+        base: &BaseType,
+        value: impl Json<'a>,
+        symbols: Option<&mut Symbols>,
+    ) -> Result<Self> {
         let atom = Self::from_json_unchecked(base, value, symbols)?;
         base.check(&atom)?;
         Ok(atom)
     }
 
-    fn from_json_unchecked(base: &BaseType, value: &Value, symbols: Option<&mut Symbols>) -> Result<Self> {
+    fn from_json_unchecked<'a>(
+        base: &BaseType,
+        value: impl Json<'a>,
+        symbols: Option<&mut Symbols>,
+    ) -> Result<Self> {
         let expected = || Error::syntax(value, format!("expected {}", base.kind()));
         Ok(match base.kind() {
-            AtomicType::Integer => Self::Integer(json::integer(value).ok_or_else(expected)?),
-            AtomicType::Real => Self::from(value.as_f64().ok_or_else(expected)?),
+            AtomicType::Integer => Self::Integer(value.as_integer().ok_or_else(expected)?),
+            AtomicType::Real => Self::from(value.as_real().ok_or_else(expected)?),
             AtomicType::Boolean => Self::Boolean(value.as_bool().ok_or_else(expected)?),
             AtomicType::String => Self::String(text_from_json(value).ok_or_else(expected)??),
             AtomicType::Uuid => Self::Uuid(uuid_from_json(base, value, symbols)?),
@@ -120,7 +128,7 @@ impl Atom {
 }
 
 /// The text of a JSON string. OVS keeps no zero bytes.
-fn text_from_json(value: &Value) -> Option<Result<Text>> {
+fn text_from_json<'a>(value: impl Json<'a>) -> Option<Result<Text>> {
     let text = value.as_str()?;
     Some(if text.contains('\0') {
         Err(Error::syntax(value, "null bytes not supported in quoted strings"))
@@ -129,7 +137,7 @@ fn text_from_json(value: &Value) -> Option<Result<Text>> {
     })
 }
 
-fn uuid_from_json(base: &BaseType, value: &Value, symbols: Option<&mut Symbols>) -> Result<Uuid> {
+fn uuid_from_json<'a>(base: &BaseType, value: impl Json<'a>, symbols: Option<&mut Symbols>) -> Result<Uuid> {
     let wrapped = unwrap(value, "uuid", "string");
     if let Ok(text) = &wrapped {
         let text = text.as_str().unwrap_or_default();
@@ -146,10 +154,9 @@ fn uuid_from_json(base: &BaseType, value: &Value, symbols: Option<&mut Symbols>)
 }
 
 /// The second element of `[name, <kind>]`.
-pub(super) fn unwrap<'a>(value: &'a Value, name: &str, kind: &str) -> Result<&'a Value> {
-    if let Value::Array(pair) = value
-        && let [Value::String(tag), inner] = pair.as_slice()
-        && tag == name
+pub(super) fn unwrap<'a, J: Json<'a>>(value: J, name: &str, kind: &str) -> Result<J> {
+    if let Some([tag, inner]) = value.array_of()
+        && tag.as_str() == Some(name)
         && json::type_name(inner) == kind
     {
         return Ok(inner);

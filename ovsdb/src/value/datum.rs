@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::atom::unwrap;
 use super::{Atom, Uuid};
 use crate::error::{Error, Result};
+use crate::json::Json;
 use crate::symbols::Symbols;
 use crate::types::Type;
 
@@ -393,27 +394,31 @@ impl Datum {
     }
 
     /// Parses JSON as a datum of `kind`, checking atoms' constraints and the number of elements.
-    pub fn from_json(kind: &Type, value: &Value, symbols: Option<&mut Symbols>) -> Result<Self> {
+    pub fn from_json<'a>(kind: &Type, value: impl Json<'a>, symbols: Option<&mut Symbols>) -> Result<Self> {
         Self::parse_json(kind, value, symbols, (kind.min as usize, kind.max as usize))
     }
 
     /// Like [`Datum::from_json`], but any number of elements will do: for differences and mutations' operands.
-    pub fn from_json_any_size(kind: &Type, value: &Value, symbols: Option<&mut Symbols>) -> Result<Self> {
+    pub fn from_json_any_size<'a>(
+        kind: &Type,
+        value: impl Json<'a>,
+        symbols: Option<&mut Symbols>,
+    ) -> Result<Self> {
         Self::parse_json(kind, value, symbols, (0, u32::MAX as usize))
     }
 
-    fn parse_json(
+    fn parse_json<'a>(
         kind: &Type,
-        value: &Value,
+        value: impl Json<'a>,
         mut symbols: Option<&mut Symbols>,
         (min, max): (usize, usize),
     ) -> Result<Self> {
         let class = if kind.value.is_some() { "map" } else { "set" };
-        let is_set = value.get(0).is_some_and(|tag| tag == "set");
+        let is_set = value.items().next().is_some_and(|tag| tag.as_str() == Some("set"));
         if kind.value.is_none() && !is_set {
             return Ok(Self(Repr::One(Atom::from_json(&kind.key, value, symbols)?)));
         }
-        let elements = unwrap(value, class, "array")?.as_array().map_or(&[][..], Vec::as_slice);
+        let elements = unwrap(value, class, "array")?.items();
         let n = elements.len();
         if n < min || n > max {
             return Err(Error::syntax(
@@ -434,7 +439,7 @@ impl Datum {
         };
         let mut pairs = Vec::with_capacity(n);
         for element in elements {
-            let Some([key, value]) = element.as_array().map(Vec::as_slice) else {
+            let Some([key, value]) = element.array_of() else {
                 return Err(Error::syntax(element, "expected 2-element array"));
             };
             let key = Atom::from_json(&kind.key, key, symbols.as_deref_mut())?;

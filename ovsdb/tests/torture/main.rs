@@ -5,6 +5,7 @@
 //! acknowledged and lost, or kept by halves.
 //!
 //! Every run is short, unless `TORTURE` says otherwise: `KILLS TRANSACTIONS`, as `scripts/torture` sets it.
+//! `TORTURE_SERVER` is the program, if not the one that was built with this.
 
 mod kill;
 mod power;
@@ -15,6 +16,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -103,6 +106,10 @@ fn create(path: &Path, kind: Kind) {
     storage::create(path, kind, &db, "created", WallTime(1)).expect("a database can be created");
 }
 
+/// A process that is about to become another has all open files of this one, and the locks on them: none is started while
+/// a database is open.
+static GATE: RwLock<()> = RwLock::new(());
+
 struct Server(Child);
 
 impl Drop for Server {
@@ -116,15 +123,17 @@ impl Drop for Server {
 fn start(mut command: Command, folder: &Path, db: &Path) -> Server {
     let socket = folder.join("db.sock");
     let _ = fs::remove_file(&socket);
-    command
-        .arg(env!("CARGO_BIN_EXE_ovsdb-server"))
-        .arg(db)
-        .arg(format!("--remote=punix:{}", socket.display()));
+    let program =
+        std::env::var_os("TORTURE_SERVER").unwrap_or_else(|| env!("CARGO_BIN_EXE_ovsdb-server").into());
+    command.arg(program).arg(db).arg(format!("--remote=punix:{}", socket.display()));
     command
         .arg(format!("--pidfile={}", folder.join("pid").display()))
+        .arg(format!("--unixctl={}", folder.join("ctl").display()))
         .args(["-vconsole:off", "-vsyslog:off"]);
     command.envs(["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR"].map(|name| (name, folder)));
-    Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the server can be started"))
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let _alone = GATE.write().unwrap_or_else(PoisonError::into_inner);
+    Server(command.spawn().expect("the server can be started"))
 }
 
 fn connect(folder: &Path, server: &mut Server) -> UnixStream {
@@ -137,6 +146,34 @@ fn connect(folder: &Path, server: &mut Server) -> UnixStream {
         assert!(ended.is_none(), "the server does not start: {ended:?}");
         assert!(began.elapsed() < Duration::from_secs(60), "the server does not listen");
         thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// A connection as soon as the server listens, unless it is `over` first.
+fn connect_until(folder: &Path, over: &AtomicBool) -> Option<UnixStream> {
+    while !over.load(Ordering::Relaxed) {
+        if let Ok(stream) = UnixStream::connect(folder.join("db.sock")) {
+            return Some(stream);
+        }
+        thread::sleep(Duration::from_micros(500));
+    }
+    None
+}
+
+/// A compaction that the server was asked for.
+struct Compaction(Option<UnixStream>);
+
+impl Compaction {
+    fn begin(folder: &Path) -> Self {
+        let request = json!({"id": 0, "method": "ovsdb-server/compact", "params": []}).to_string();
+        let stream = UnixStream::connect(folder.join("ctl")).ok();
+        Self(stream.filter(|mut stream| stream.write_all(request.as_bytes()).is_ok()))
+    }
+
+    /// True if the server, which is gone by now, or else is waited for, has said that it is done.
+    fn has_ended(self) -> bool {
+        let mut chunk = [0; 4096];
+        self.0.is_some_and(|mut stream| stream.read(&mut chunk).is_ok_and(|n| n > 0))
     }
 }
 
@@ -235,6 +272,7 @@ fn inspect(db: &Database) -> Result<Vec<i64>, String> {
 
 /// Opens a database as a server would and holds it against what clients know.
 fn check(db: &Path, known: &[Progress]) -> Result<Vec<i64>, String> {
+    let _open = GATE.read().unwrap_or_else(PoisonError::into_inner);
     let opened = storage::open(db, false).map_err(|error| error.to_string())?;
     let numbers = inspect(&opened.database)?;
     for (client, (&number, known)) in numbers.iter().zip(known).enumerate() {
@@ -256,7 +294,7 @@ fn torture(kind: Kind) {
     let (kills, transactions) = wanted.split_once(' ').expect("TORTURE is KILLS TRANSACTIONS");
     let (kills, transactions) = (kills.parse().expect("a number"), transactions.parse().expect("a number"));
     let (root, name) = (std::env::temp_dir(), name_of(kind));
-    let killed = kill::run(&root, kind, kills, |outcome| println!("{name}: {outcome}")).unwrap();
+    let killed = kill::run(&root, kind, kills, |outcome| println!("so far {outcome}")).unwrap();
     println!("{name}: {killed}");
     assert!(killed.acknowledged > 0, "nothing was committed");
     if !power::is_available() {

@@ -9,15 +9,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use ovsdb::storage::Kind;
 
-use super::{CLIENTS, Folder, Progress, check, commit_on, connect, create, id_of, random, start};
+use super::{CLIENTS, Compaction, Folder, Progress, check, commit_on, connect, create, id_of, random, start};
 
 /// What a disk writes whole.
 const SECTOR: usize = 512;
 /// Mixtures that are made up of each moment.
 const MIXTURES: usize = 4;
+/// How often the database is compacted.
+const COMPACT_EVERY: Duration = Duration::from_millis(150);
 
 /// What came of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Outcome {
     pub recorded: usize,
     /// Syncs among them.
     pub syncs: usize,
+    /// Compactions that were recorded.
+    pub compactions: usize,
     /// Disks made up and opened.
     pub disks: usize,
     /// Transactions that were acknowledged.
@@ -34,11 +39,11 @@ pub struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { recorded, syncs, disks, acknowledged } = self;
+        let Self { recorded, syncs, compactions, disks, acknowledged } = self;
         write!(
             f,
-            "power cuts: {recorded} calls with {syncs} syncs recorded, {disks} disks made up and opened: of {acknowledged} \
-             acknowledged commits none lost, none half applied"
+            "power cuts: {recorded} calls with {syncs} syncs and {compactions} compactions recorded, {disks} disks made up and \
+             opened: of {acknowledged} acknowledged commits none lost, none half applied"
         )
     }
 }
@@ -337,6 +342,12 @@ pub fn run(root: &Path, kind: Kind, transactions: i64) -> Result<Outcome, String
             })
         })
         .collect();
+    // While they commit, the database is compacted, again and again.
+    let mut compactions = 0;
+    while workers.iter().any(|worker| !worker.is_finished()) {
+        compactions += usize::from(Compaction::begin(&folder.0).has_ended());
+        thread::sleep(COMPACT_EVERY);
+    }
     for worker in workers {
         worker.join().map_err(|_| "a client was told that its transaction is wrong".to_owned())?;
     }
@@ -345,15 +356,22 @@ pub fn run(root: &Path, kind: Kind, transactions: i64) -> Result<Outcome, String
     let pid = fs::read_to_string(folder.0.join("pid")).unwrap_or_default();
     let _ = Command::new("kill").args(["-9", pid.trim()]).status();
     let _ = server.0.wait();
-    replay(disk, &parse(&text), &folder.0, transactions)
+    let outcome = Outcome { compactions, ..Outcome::default() };
+    replay(disk, &parse(&text), &folder.0, transactions, outcome)
 }
 
-fn replay(mut disk: Disk, calls: &[Call], folder: &Path, transactions: i64) -> Result<Outcome, String> {
+fn replay(
+    mut disk: Disk,
+    calls: &[Call],
+    folder: &Path,
+    transactions: i64,
+    mut outcome: Outcome,
+) -> Result<Outcome, String> {
     // Made-up disks need not be synced: in memory, if there is a place for that.
     let memory = Path::new("/dev/shm");
     let root = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let mut known = vec![Progress { sent: transactions, acknowledged: 0 }; CLIENTS];
-    let mut outcome = Outcome { recorded: calls.len(), ..Outcome::default() };
+    outcome.recorded = calls.len();
     for (n, call) in calls.iter().enumerate() {
         let is_sync = matches!(call, Call::Sync(_));
         if is_sync {

@@ -276,9 +276,10 @@ impl Host {
 
     pub(super) fn tell_source(&mut self, name: &str, message: Value) {
         let Some(source) = self.sources.get(name) else { return };
-        if let Some((_, outbox)) = &source.connection
-            && !outbox.send(message.into())
-        {
+        let Some((_, outbox)) = &source.connection else { return };
+        if outbox.send(message.into()) {
+            outbox.push();
+        } else {
             self.source_ended(name, "too many messages wait");
         }
     }
