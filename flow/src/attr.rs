@@ -186,6 +186,7 @@ impl<'a> Attrs<'a> {
         Some(head)
     }
 
+    #[inline]
     fn step(&mut self) -> Result<Attr<'a>, AttrError> {
         let at = self.at;
         let Some((&[len0, len1, kind0, kind1], _)) = self.data.split_first_chunk() else {
@@ -203,6 +204,7 @@ impl<'a> Attrs<'a> {
 impl<'a> Iterator for Attrs<'a> {
     type Item = Result<Attr<'a>, AttrError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.data.is_empty() {
             return None;

@@ -234,6 +234,50 @@ fn ukeys(backer: &Backer) -> Vec<Arc<Ukey>> {
     backer.flows.ukeys.part(0, 1, |_| true).flatten().collect()
 }
 
+#[test]
+fn who_cannot_meet_a_changed_rule_is_spared() {
+    let rules = [
+        "table=0,priority=9,udp,in_port=1 actions=set_field:1->reg1,resubmit(,1)",
+        "table=1,priority=9,ip,nw_dst=11.0.0.0/8 actions=output:2",
+    ];
+    let mut setting = Setting::new(&rules, |_| ());
+    let mut key = packet(&Dice(Cell::new(&[])), 0);
+    (key.nw_src, key.nw_dst, key.tp_dst) = (0x0a00_0001.into(), 0x0b00_0001.into(), 9.into());
+    let backer = Arc::clone(&setting.backer);
+    miss(&backer, 1, &key);
+    let ukey = ukeys(&backer).remove(0);
+    let mut seq = backer.seq();
+    backer.flows.history.begin(backer.moment());
+    let mut is_spared = |command, text: &str| {
+        change(&mut setting, command, text);
+        assert!(backer.seq() > seq, "{text}: there is a pass");
+        seq = backer.seq();
+        let before = ukey.state().seq.unwrap();
+        let news = backer.flows.history.begin(backer.moment());
+        let spared = news.spare(before, &ukey, &ukey.state());
+        ukey.state().seq = Some(seq);
+        spared
+    };
+    use FlowCommand::{Add, DeleteStrict, ModifyStrict};
+    assert!(is_spared(Add, "table=1,priority=10,tcp,tp_dst=9 actions=drop"));
+    assert!(is_spared(ModifyStrict, "table=1,priority=10,tcp,tp_dst=9 actions=output:1"));
+    assert!(is_spared(DeleteStrict, "table=1,priority=10,tcp,tp_dst=9"));
+    assert!(is_spared(Add, "table=2,priority=10 actions=drop"));
+    assert!(is_spared(Add, "table=1,priority=10,in_port=2,reg1=1 actions=drop"));
+    assert!(is_spared(Add, "table=1,priority=10,metadata=1 actions=drop"));
+    assert!(is_spared(Add, "table=0,priority=1,ip,nw_proto=6 actions=drop"));
+    // What the mask lacks, and what an action wrote.
+    assert!(!is_spared(Add, "table=1,priority=10,udp,tp_dst=10 actions=drop"));
+    assert!(!is_spared(Add, "table=1,priority=10,reg1=2 actions=drop"));
+    // Its own rules, by equal ones too.
+    assert!(!is_spared(Add, &rules[1].replace("output:2", "output:1")));
+    assert!(!is_spared(Add, rules[0]));
+    assert!(!is_spared(DeleteStrict, "table=1,priority=9,ip,nw_dst=11.0.0.0/8"));
+    backer.changed();
+    assert!(!is_spared(Add, "table=2,priority=9 actions=drop"));
+    assert!(is_spared(Add, "table=2,priority=8 actions=drop"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
