@@ -55,6 +55,7 @@ pub struct Attr<'a> {
 
 impl<'a> Attr<'a> {
     /// The payload as `N` bytes.
+    #[inline]
     pub fn array<const N: usize>(&self) -> Result<[u8; N], AttrError> {
         self.data.try_into().map_err(|_| self.wrong_size(N))
     }
@@ -179,6 +180,7 @@ impl<'a> Attrs<'a> {
     }
 
     /// Skips bytes that are not attributes (a fixed structure before them).
+    #[inline]
     pub fn skip(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.data.split_at_checked(len)?;
         self.data = tail;

@@ -135,9 +135,17 @@ pub(super) fn flush(genl: &Genl, dp: u32) -> Result<(), Error> {
 
 fn read_stats(found: &[Option<Attr<'_>>; attr::N]) -> Result<FlowStats, AttrError> {
     let at = |kind: u16| found[usize::from(kind)];
-    let [packets, bytes] = at(attr::STATS).map_or(Ok([0; 2]), |attr| words(&attr))?;
-    let used = at(attr::USED).map(|attr| attr.u64()).transpose()?.filter(|used| *used != 0);
-    let tcp_flags = at(attr::TCP_FLAGS).map_or(Ok(0), |attr| attr.u8())?;
+    counters(at(attr::STATS), at(attr::USED), at(attr::TCP_FLAGS))
+}
+
+fn counters(
+    stats: Option<Attr<'_>>,
+    used: Option<Attr<'_>>,
+    tcp_flags: Option<Attr<'_>>,
+) -> Result<FlowStats, AttrError> {
+    let [packets, bytes] = stats.map_or(Ok([0; 2]), |attr| words(&attr))?;
+    let used = used.map(|attr| attr.u64()).transpose()?.filter(|used| *used != 0);
+    let tcp_flags = tcp_flags.map_or(Ok(0), |attr| attr.u8())?;
     Ok(FlowStats { packets, bytes, used: used.map(Instant::from_millis), tcp_flags: u16::from(tcp_flags) })
 }
 
@@ -151,24 +159,24 @@ pub(super) fn decode_stats(family: Family, message: &Message<'_>) -> Result<Flow
 /// their time here.
 fn sight(family: Family, message: &Message<'_>) -> Result<Option<Sighting>, Error> {
     let (_, _, attrs) = family.open(message)?;
-    let (mut ufid, mut stats, mut seen) = (None, FlowStats::default(), 0);
+    let (mut ufid, mut packets, mut used, mut tcp_flags) = (None, None, None, None);
     for attr in attrs {
         let attr = attr?;
-        let bit = 1u32.checked_shl(attr.kind.into()).unwrap_or(0);
-        if seen & bit != 0 {
+        let place = match attr.kind {
+            attr::UFID => &mut ufid,
+            attr::STATS => &mut packets,
+            attr::USED => &mut used,
+            attr::TCP_FLAGS => &mut tcp_flags,
+            attr::KEY | attr::MASK | attr::ACTIONS => return Ok(None),
+            _ => continue,
+        };
+        if place.replace(attr).is_some() {
             return Ok(None);
         }
-        seen |= bit;
-        match attr.kind {
-            attr::UFID => ufid = Some(Ufid(swapped(attr.array()?))),
-            attr::STATS => [stats.packets, stats.bytes] = words(&attr)?,
-            attr::USED => stats.used = Some(attr.u64()?).filter(|used| *used != 0).map(Instant::from_millis),
-            attr::TCP_FLAGS => stats.tcp_flags = attr.u8()?.into(),
-            attr::KEY | attr::MASK | attr::ACTIONS => return Ok(None),
-            _ => {}
-        }
     }
-    Ok(ufid.map(|ufid| Sighting { ufid, pmd: PmdId::NONE, stats }))
+    let Some(ufid) = ufid else { return Ok(None) };
+    let stats = counters(packets, used, tcp_flags)?;
+    Ok(Some(Sighting { ufid: Ufid(swapped(ufid.array()?)), pmd: PmdId::NONE, stats }))
 }
 
 /// Reads a message of a terse dump.
