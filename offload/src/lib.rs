@@ -8,6 +8,7 @@
 //! * [`lower`]: a flow as a rule; [`raise`]: the reverse.
 //! * [`table`]: where rules are; [`ports`]: whose they are; [`prio`]: in which order they are asked.
 //! * [`place`]: where each flow is, and if it is in software, why.
+//! * [`ct`]: connections.
 //! * [`Offloaded`]: all of it as a datapath over another one.
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod table;
 pub mod ports;
 pub mod prio;
 pub mod place;
+pub mod ct;
 mod offloaded;
 
 pub use offloaded::{Offloaded, Policy, TC};

@@ -1,0 +1,172 @@
+//! The collector: once a second it looks at a slice of the connections and of the rules in devices.
+//!
+//! Devices are walked in turn, a slice a step. A walk refreshes what is used, finds rules that nobody knows (a deletion that a
+//! device lost, a predecessor's), and rules that are missing.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use flow::time::Instant;
+
+use super::rule::{Answer, Ticket};
+use super::table::{Cause, Connection, Grown, Name, Request, Step, Table};
+
+/// The time between two steps.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// Connections looked at in a step, at least; and into how many steps a whole round is divided, at most.
+const MIN_SLICE: usize = 4096;
+const STEPS: usize = 4;
+
+/// A rule as a walk tells of it.
+#[derive(Clone, Debug)]
+pub struct Seen<R> {
+    pub name: Name,
+    pub packets: u64,
+    pub bytes: u64,
+    /// Enough of it to delete it.
+    pub rule: R,
+}
+
+/// How a walk goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Walked {
+    More,
+    /// All rules were seen.
+    End,
+    /// It was cut short, and says nothing of the rules that it did not come to.
+    Broken,
+}
+
+/// An answer to a request.
+pub type Reply = (Ticket, Name, Answer);
+
+/// Devices that have rules. Answers come when they come.
+pub trait Nic {
+    type Rule;
+
+    /// Begins a request.
+    fn send(&mut self, request: Request<Self::Rule>);
+
+    /// Answers that came.
+    fn receive(&mut self) -> Vec<Reply>;
+
+    /// Goes on with a walk over a device's rules, or begins one: about `budget` rules.
+    fn walk(&mut self, port: u32, budget: usize, each: &mut dyn FnMut(Seen<Self::Rule>)) -> Walked;
+}
+
+/// Where connections come from.
+pub trait Source {
+    type Conn: Clone + Eq + Hash;
+    type Rule;
+
+    /// Why a connection is to leave hardware, if it is.
+    fn cause(&self, connection: &Connection<Self::Conn, Self::Rule>) -> Option<Cause>;
+
+    /// A rule counted packets.
+    fn grown(&mut self, grown: Grown<Self::Conn, Self::Rule>);
+
+    /// No device has anything of a connection any more.
+    fn freed(&mut self, conn: Self::Conn, cause: Cause);
+}
+
+/// Moves requests, answers and what is freed between a table and those who have to do with them.
+pub fn pump<S: Source>(
+    table: &mut Table<S::Conn, S::Rule>,
+    nic: &mut impl Nic<Rule = S::Rule>,
+    source: &mut S,
+    now: Instant,
+) {
+    for (ticket, name, answer) in nic.receive() {
+        table.answer(ticket, name, answer, now);
+    }
+    while let Some(request) = table.next(now) {
+        nic.send(request);
+    }
+    for (conn, cause) in table.take_freed() {
+        source.freed(conn, cause);
+    }
+}
+
+/// Where the collector is.
+#[derive(Debug)]
+pub struct Gc {
+    next: Instant,
+    /// The device that is walked.
+    walking: Option<u32>,
+    last: Option<u32>,
+    pub steps: u64,
+    pub walks: u64,
+    pub missing: u64,
+    pub latest: Step,
+}
+
+impl Gc {
+    pub const fn new(now: Instant) -> Self {
+        let latest = Step { looked: 0, expired: 0, dying: 0, teardown: 0 };
+        Self { next: now, walking: None, last: None, steps: 0, walks: 0, missing: 0, latest }
+    }
+
+    /// When the next step is to be taken.
+    pub const fn due(&self) -> Instant {
+        self.next
+    }
+
+    /// A step.
+    pub fn step<S: Source>(
+        &mut self,
+        table: &mut Table<S::Conn, S::Rule>,
+        nic: &mut impl Nic<Rule = S::Rule>,
+        source: &mut S,
+        ports: &[u32],
+        now: Instant,
+    ) -> Step {
+        self.next = now + INTERVAL;
+        self.steps += 1;
+        self.walk(table, nic, source, ports, now);
+        let slice = (table.len() / STEPS).max(MIN_SLICE);
+        self.latest = table.step(now, slice, |connection| source.cause(connection));
+        self.latest
+    }
+
+    fn walk<S: Source>(
+        &mut self,
+        table: &mut Table<S::Conn, S::Rule>,
+        nic: &mut impl Nic<Rule = S::Rule>,
+        source: &mut S,
+        ports: &[u32],
+        now: Instant,
+    ) {
+        let mut left = (table.rules() / STEPS).max(MIN_SLICE);
+        for _ in 0..ports.len() {
+            let going_on = self.walking.filter(|port| ports.contains(port));
+            let next =
+                || ports.iter().copied().find(|port| Some(*port) > self.last).or(ports.first().copied());
+            let Some(port) = going_on.or_else(next) else { return };
+            if going_on.is_none() {
+                table.walk_begins(port, now);
+            }
+            (self.walking, self.last) = (Some(port), Some(port));
+            let mut seen = 0;
+            let walked = nic.walk(port, left, &mut |rule: Seen<S::Rule>| {
+                seen += 1;
+                table.walk_saw(rule.name, now, || rule.rule);
+                if let Some(grown) = table.count(rule.name, rule.packets, rule.bytes, now) {
+                    source.grown(grown);
+                }
+            });
+            match walked {
+                Walked::More => return,
+                Walked::End => {
+                    self.walks += 1;
+                    self.missing += table.walk_ends(port, now) as u64;
+                }
+                Walked::Broken => {}
+            }
+            self.walking = None;
+            left = left.saturating_sub(seen);
+            if left == 0 {
+                return;
+            }
+        }
+    }
+}
