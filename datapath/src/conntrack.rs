@@ -13,7 +13,7 @@
 //! * [`conn`], [`table`]: connections, and one shard of them.
 //! * [`nat`]: addresses and ports to translate to.
 //! * [`tracked`]: what a packet carries on.
-//! * [`tracker`]: the tracker itself; [`sweep`]: expiry; [`userspace`]: the tracker as a [`Conntrack`].
+//! * [`tracker`]: the tracker itself; [`watch`]: who is told of connections; [`sweep`]: expiry; [`userspace`]: the tracker as a [`Conntrack`].
 
 pub mod entry;
 pub mod timeout;
@@ -27,6 +27,7 @@ pub mod table;
 pub mod nat;
 pub mod tracked;
 pub mod tracker;
+pub mod watch;
 pub mod sweep;
 pub mod userspace;
 #[cfg(test)]

@@ -45,4 +45,4 @@ pub(crate) fn is_tunneled(key: &Key) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

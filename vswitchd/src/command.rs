@@ -50,10 +50,18 @@ const FAIRNESS: Command<Switch> = Command::new("upcall/fairness-show", "[dp]", 0
 });
 
 /// What is in hardware.
-const OFFLOAD: [Command<Switch>; 3] = [
+const OFFLOAD: [Command<Switch>; 7] = [
     Command::new("dpif/offload/show", "", 0, 0, |s, r| shown(offload::Show::of(&s.world), r)),
     Command::new("dpif/offload/classes", "", 0, 0, |_, _| Ok(offload::classes().into())),
     Command::new("offload/reasons", "", 0, 0, |s, r| shown(offload::Reasons::of(&s.world), r)),
+    Command::new("offload/ct-show", "[--why] [zone=N]", 0, 2, |s, r| {
+        shown(offload::ct::show(&s.world, &offload::ct::Wanted::parse(words(r))?), r)
+    }),
+    Command::new("offload/ct-stats", "", 0, 0, |s, r| shown(offload::ct::stats(&s.world), r)),
+    Command::new("offload/ct-flush", "[zone=N]", 0, 1, |s, r| {
+        shown(offload::ct::flush(&s.world, &offload::ct::Wanted::parse(words(r))?), r)
+    }),
+    Command::new("offload/gc-step", "", 0, 0, |s, r| shown(offload::ct::step(&s.world), r)),
 ];
 
 const BRIDGE: [Command<Switch>; 11] = [

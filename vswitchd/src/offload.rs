@@ -1,5 +1,7 @@
 //! What commands tell of hardware offload.
 
+pub mod ct;
+
 use std::collections::BTreeMap;
 use std::fmt;
 

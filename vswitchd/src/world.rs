@@ -7,6 +7,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use ::offload::Offloaded;
+use ::offload::ct::worker::{Service, system_devices};
 use daemon::stream::Network;
 use datapath::dpctl::Env;
 use datapath::kernel::{self, Kernel};
@@ -34,6 +35,8 @@ pub struct World {
     dummy: Option<DummyLevel>,
     disable_system: bool,
     engines: BTreeMap<String, Arc<Engine>>,
+    /// Their connections in hardware, by type.
+    tracked: BTreeMap<String, Service>,
     /// The kernel's datapath, once a bridge wants it, under what takes flows to hardware.
     offloaded: Option<Arc<Offloaded>>,
     /// `other_config`, for datapaths that come after it.
@@ -81,6 +84,7 @@ impl World {
             dummy,
             disable_system,
             engines: BTreeMap::new(),
+            tracked: BTreeMap::new(),
             offloaded: None,
             other_config: BTreeMap::new(),
             extra: Mutex::default(),
@@ -124,6 +128,44 @@ impl World {
     /// The kernel's datapath with its flows in hardware.
     pub fn offloaded(&self) -> Option<&Arc<Offloaded>> {
         self.offloaded.as_ref()
+    }
+
+    /// Connections in hardware, by the name of their userspace datapath.
+    pub fn tracked(&self) -> impl Iterator<Item = (String, &Service)> {
+        self.tracked.iter().filter_map(|(kind, service)| {
+            let engine = self.engines.get(kind)?;
+            Some((format!("{}@{}", engine.kind(), engine.name()), service))
+        })
+    }
+
+    /// Takes connections of userspace datapaths to hardware if that is wanted. Dummies have no devices.
+    fn track(&mut self) {
+        if !self.offloads() {
+            return;
+        }
+        for (kind, engine) in &self.engines {
+            if self.is_dummy(kind) || self.tracked.contains_key(kind) {
+                continue;
+            }
+            let rules = Arc::new(::offload::table::Netlink::new(Arc::clone(self.netdevs.hooks())));
+            match Service::start(engine, rules, Box::new(system_devices), &self.clock, self.seed()) {
+                Ok(service) => {
+                    self.tracked.insert(kind.clone(), service);
+                }
+                Err(error) => {
+                    tracing::warn!(target: "dpif_offload", "connections stay in software: {error}");
+                }
+            }
+        }
+    }
+
+    /// A number that nobody knows before.
+    fn seed(&self) -> u64 {
+        let mut seed = [0; 8];
+        if getrandom::fill(&mut seed).is_err() {
+            seed = self.clock.now().nanos().to_ne_bytes();
+        }
+        u64::from_ne_bytes(seed)
     }
 
     /// Whether flows go to hardware (`other_config:hw-offload`). Once they do, they do until the process ends.
@@ -175,16 +217,12 @@ impl World {
     fn make(&self, kind: &str, name: &str) -> Result<Arc<Engine>, Error> {
         self.check_type(kind)?;
         let dummy = self.is_dummy(kind);
-        let mut seed = [0; 8];
-        if getrandom::fill(&mut seed).is_err() {
-            seed = self.clock.now().nanos().to_ne_bytes();
-        }
         let setup = Setup {
             name: name.to_owned(),
             kind: kind.to_owned(),
             dummy,
             clock: Arc::clone(&self.clock),
-            seed: u64::from_ne_bytes(seed),
+            seed: self.seed(),
             cores: self.cores.clone(),
         };
         let engine = Arc::new(Engine::new(setup, &self.netdevs)?);
@@ -240,6 +278,7 @@ impl Outside for World {
         } else {
             let engine = self.make(kind, &name)?;
             self.engines.insert(kind.to_owned(), Arc::clone(&engine));
+            self.track();
             engine
         };
         self.back(kind, Arc::clone(&datapath));
@@ -261,6 +300,8 @@ impl Outside for World {
                 tracing::warn!(target: "ofproto_dpif", "failed to delete datapath of type {kind}: {error}");
             }
         }
+        // Nothing of it stays in devices.
+        self.tracked.remove(kind);
         self.engines.remove(kind);
         if self.is_kernel(kind) {
             self.offloaded = None;
@@ -322,6 +363,7 @@ impl Outside for World {
             }
         }
         self.other_config.clone_from(other_config);
+        self.track();
     }
 }
 

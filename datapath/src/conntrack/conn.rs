@@ -6,7 +6,7 @@ use super::verdict::Proto;
 use ::flow::action::NatKind;
 use ::flow::id::Zone;
 use ::flow::time::Instant;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use sys::cpu;
@@ -40,6 +40,8 @@ pub struct Conn {
     expires: AtomicU64,
     /// It is over: forgotten, though entries may still be there.
     dead: AtomicBool,
+    /// What has to do with hardware ([`super::watch`]).
+    pub(super) hardware: AtomicU8,
     state: Mutex<State>,
 }
 
@@ -51,6 +53,7 @@ impl Conn {
             nat,
             expires: AtomicU64::new(expires.millis()),
             dead: AtomicBool::new(false),
+            hardware: AtomicU8::new(0),
             state: Mutex::new(state),
         }
     }

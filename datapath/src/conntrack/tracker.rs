@@ -17,6 +17,7 @@ use super::table::Table;
 use super::timeout::Timeout;
 use super::tracked::{Known, NATTED, Tracked};
 use super::verdict::{Proto, Verdict, default_seconds};
+use super::watch::{News, Watching};
 use ::flow::action::NatKind;
 use ::flow::id::Zone;
 use ::flow::proto::ct;
@@ -69,6 +70,10 @@ pub struct Passage {
     pub parsed: Option<Parsed>,
     /// What is to be done to the packet.
     pub translation: Option<Translation>,
+    /// It is not recirculated, so that who watches connections may learn its way.
+    pub first: bool,
+    /// Who watches wants to know what it looks like.
+    pub asks: Option<(Arc<Conn>, Dir)>,
     /// The key that is looked up: the packet's own, or that of the answer if it was translated here before.
     key: Key,
     place: Place,
@@ -78,7 +83,8 @@ pub struct Passage {
 impl Passage {
     pub fn new(tracked: Box<Tracked>, parsed: Option<Parsed>) -> Self {
         let place = Place { shard: 0, hash: 0 };
-        Self { tracked, parsed, translation: None, key: Key::default(), place, natted: false }
+        let (translation, asks) = (None, None);
+        Self { tracked, parsed, translation, first: false, asks, key: Key::default(), place, natted: false }
     }
 
     /// The packet's own key.
@@ -121,6 +127,7 @@ pub struct Tracker {
     pub(super) strict: AtomicBool,
     pub(super) sweep_ms: AtomicU32,
     counters: Counters,
+    pub(super) watching: Watching,
 }
 
 /// What cannot be done with the locks of a group.
@@ -150,6 +157,7 @@ impl Tracker {
             strict: AtomicBool::new(true),
             sweep_ms: AtomicU32::new(SWEEP_INTERVAL),
             counters: Counters::default(),
+            watching: Watching::default(),
         }
     }
 
@@ -176,9 +184,10 @@ impl Tracker {
     }
 
     /// Ends a connection.
-    pub(super) fn kill(&self, conn: &Conn) {
+    pub(super) fn kill(&self, conn: &Arc<Conn>) {
         if conn.kill() {
             self.count.fetch_sub(1, Ordering::Relaxed);
+            self.tell(conn, News::Forgotten);
         }
     }
 
@@ -193,7 +202,8 @@ impl Tracker {
     /// Takes packets through the tracker, in their order.
     pub fn track(&self, action: &Action, now: Instant, packets: &mut [Passage]) {
         let strict = self.strict.load(Ordering::Relaxed);
-        let run = Run { tracker: self, action, now, strict };
+        let is_watched = self.watching.get().is_some();
+        let run = Run { tracker: self, action, now, strict, is_watched };
         for group in packets.chunks_mut(GROUP) {
             run.group(group);
         }
@@ -206,6 +216,7 @@ struct Run<'a> {
     action: &'a Action,
     now: Instant,
     strict: bool,
+    is_watched: bool,
 }
 
 impl<'a> Run<'a> {
@@ -301,7 +312,7 @@ impl<'a> Run<'a> {
         let tracked = &mut *packet.tracked;
         let mut state = known.conn.state();
         (tracked.mark, tracked.label) = (state.mark, state.label);
-        self.remember(tracked, &mut state);
+        self.remember(tracked, &known.conn, &mut state);
         drop(state);
         if self.action.nat.is_some() {
             let inner = packet.parsed.and_then(|parsed| parsed.inner).filter(|_| known.related);
@@ -319,7 +330,7 @@ impl<'a> Run<'a> {
         let state = if parsed.inner.is_some() {
             before | ct::RELATED | direction
         } else {
-            match inside.proto.update(&parsed.facts, reply, self.strict) {
+            match inside.proto.update(&parsed.facts, reply, self.strict && !conn.was_away()) {
                 Verdict::Invalid => ct::INVALID,
                 Verdict::StillNew(timeout) => {
                     conn.lasts(self.until(timeout));
@@ -337,26 +348,31 @@ impl<'a> Run<'a> {
         let tracked = &mut *packet.tracked;
         tracked.state = state;
         self.fill(tracked, conn, &mut inside);
+        let proto = (self.is_watched && parsed.inner.is_none()).then_some(inside.proto);
         drop(inside);
         if self.action.nat.is_some() {
             translate(packet, conn, reply, parsed.inner);
         } else {
             tracked.known = Some(Known { conn: Arc::clone(conn), reply, related: parsed.inner.is_some() });
         }
+        if let Some(proto) = proto {
+            self.watched(packet, conn, reply, &proto);
+        }
         true
     }
 
     /// Writes down what is known of a packet of a connection, but for `ct_state`'s bits of its own.
-    fn fill(&self, tracked: &mut Tracked, conn: &Conn, state: &mut State) {
+    fn fill(&self, tracked: &mut Tracked, conn: &Arc<Conn>, state: &mut State) {
         tracked.state |= ct::TRACKED;
         tracked.zone = self.action.zone;
         (tracked.mark, tracked.label) = (state.mark, state.label);
         (tracked.orig, tracked.known) = (Some(conn.orig), None);
-        self.remember(tracked, state);
+        self.remember(tracked, conn, state);
     }
 
     /// Sets mark and label as the action says.
-    fn remember(&self, tracked: &mut Tracked, state: &mut State) {
+    fn remember(&self, tracked: &mut Tracked, conn: &Arc<Conn>, state: &mut State) {
+        let before = (state.mark, state.label);
         if let Some((value, mask)) = self.action.mark {
             tracked.mark = value | tracked.mark & !mask;
             state.mark = tracked.mark;
@@ -364,6 +380,23 @@ impl<'a> Run<'a> {
         if let Some((value, mask)) = self.action.label {
             tracked.label = value | tracked.label & !mask;
             state.label = tracked.label;
+        }
+        if before != (state.mark, state.label) {
+            self.tracker.tell(conn, News::Marked);
+        }
+    }
+
+    /// Tells who watches of a connection that is established, or was.
+    fn watched(&self, packet: &mut Passage, conn: &Arc<Conn>, reply: bool, proto: &Proto) {
+        if !proto.is_steady() {
+            if conn.is_watched() {
+                self.tracker.tell(conn, News::Closing);
+            }
+            return;
+        }
+        let dir = if reply { Dir::Reply } else { Dir::Orig };
+        if packet.first && packet.tracked.state & ct::ESTABLISHED != 0 && conn.ask(dir) {
+            packet.asks = Some((Arc::clone(conn), dir));
         }
     }
 

@@ -158,6 +158,16 @@ impl Engine {
         lock(&self.state).pmds.clone()
     }
 
+    /// The tracker of connections.
+    pub fn tracker(&self) -> &Arc<Tracker> {
+        &self.shared.tracker
+    }
+
+    /// The worker of that name.
+    pub fn cell(&self, pmd: PmdId) -> Option<Arc<Cell>> {
+        self.cells().into_iter().find(|cell| cell.id == pmd)
+    }
+
     /// The pseudo-worker of the main thread.
     pub fn main_cell(&self) -> &Arc<Cell> {
         &self.main

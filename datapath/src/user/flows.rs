@@ -4,7 +4,7 @@
 //! one writer and are loaded and stored, never exchanged.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flow::action::Action;
@@ -17,6 +17,7 @@ use sys::errno::Errno;
 
 use super::classifier::{Classifier, MAX_EXACT};
 use super::program::Program;
+use crate::conntrack::watch::Watching;
 use crate::flow::{FlowStats, PutFlags};
 use crate::{Error, PmdId};
 
@@ -46,9 +47,32 @@ pub struct Megaflow {
     /// Nanoseconds; 0 for never.
     used: AtomicU64,
     tcp_flags: AtomicU16,
+    /// Counts changes of the actions; the end is one.
+    version: AtomicU32,
+    watched: AtomicBool,
 }
 
 impl Megaflow {
+    /// How often the actions changed, from now on with a word to who watches connections.
+    pub fn watch(&self) -> u32 {
+        self.watched.store(true, Ordering::Release);
+        self.version()
+    }
+
+    /// How often the actions changed.
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    fn changes(&self, watching: &Watching) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        if self.watched.load(Ordering::Acquire)
+            && let Some(watch) = watching.get()
+        {
+            watch.flow_changed();
+        }
+    }
+
     /// What is done to packets.
     pub fn actions(&self) -> Arc<[Action]> {
         Arc::clone(&self.actions.lock().unwrap_or_else(PoisonError::into_inner))
@@ -112,6 +136,7 @@ pub struct Flows {
     programs: Vec<Option<Compiled>>,
     by_name: HashMap<Vec<u8>, u32>,
     published: Arc<Published>,
+    watching: Watching,
     /// Flows refused because of a limit.
     pub refused: u64,
 }
@@ -125,8 +150,8 @@ pub struct New<'a> {
 }
 
 impl Flows {
-    /// No flows yet.
-    pub fn new(pmd: PmdId) -> Self {
+    /// No flows yet. Who is in `watching` is told of changes of those that are watched.
+    pub fn new(pmd: PmdId, watching: Watching) -> Self {
         Self {
             pmd,
             slots: Vec::new(),
@@ -137,6 +162,7 @@ impl Flows {
             programs: Vec::new(),
             by_name: HashMap::new(),
             published: Arc::default(),
+            watching,
             refused: 0,
         }
     }
@@ -190,6 +216,15 @@ impl Flows {
         let slot = self.slots.get(slot as usize)?;
         slot.flow.as_ref()?.credit(bytes, now, tcp_flags);
         Some(slot.program)
+    }
+
+    /// Counts packets of a flow that did not come by here.
+    pub fn credit_unseen(&self, ufid: &Ufid, packets: u64, bytes: u64, now: Instant) {
+        if let Some(flow) = self.by_ufid(ufid) {
+            flow.packets.store(flow.packets.load(Relaxed) + packets, Relaxed);
+            flow.bytes.store(flow.bytes.load(Relaxed) + bytes, Relaxed);
+            flow.used.store(now.nanos().max(flow.used.load(Relaxed)), Relaxed);
+        }
     }
 
     /// A program by number.
@@ -285,6 +320,8 @@ impl Flows {
             bytes: AtomicU64::new(0),
             used: AtomicU64::new(0),
             tcp_flags: AtomicU16::new(0),
+            version: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
         });
         let found = FlowRef { slot, generation: self.slots[slot as usize].generation };
         self.by_port.entry(new.key.in_port).or_default().insert(new.key, &flow.mask, found);
@@ -309,6 +346,7 @@ impl Flows {
         let flow = place.flow.as_ref().ok_or(Errno::ENOENT)?;
         let stats = flow.stats();
         *flow.actions.lock().unwrap_or_else(PoisonError::into_inner) = actions;
+        flow.changes(&self.watching);
         if flags.contains(PutFlags::ZERO_STATS) {
             flow.zero();
         }
@@ -326,6 +364,7 @@ impl Flows {
         self.free.push(slot);
         self.release(program);
         let flow = flow?;
+        flow.changes(&self.watching);
         let key = flow.key.expand();
         if let Some(classifier) = self.by_port.get_mut(&key.in_port) {
             classifier.remove(&key, &flow.mask);
@@ -368,7 +407,7 @@ mod tests {
 
     #[test]
     fn generations_tell_flows_apart() {
-        let mut flows = Flows::new(PmdId::MAIN);
+        let mut flows = Flows::new(PmdId::MAIN, Watching::default());
         let mut mask = Mask::default();
         mask.0.in_port = u32::MAX;
         let key = Key { in_port: 1, ..Key::default() };
@@ -393,7 +432,7 @@ mod tests {
 
     #[test]
     fn masks_are_bounded() {
-        let mut flows = Flows::new(PmdId::MAIN);
+        let mut flows = Flows::new(PmdId::MAIN, Watching::default());
         let mut exact = 0;
         for n in 0..400u32 {
             let key = Key { in_port: 1, recirc_id: n + 1, ..Key::default() };

@@ -166,7 +166,7 @@ impl Worker {
             shared: Arc::clone(shared),
             ports: shared.ports.load_full(),
             pool: Pool::new(BUFFERS),
-            flows: Flows::new(id),
+            flows: Flows::new(id, Arc::clone(shared.tracker.watching())),
             cache: Cache::new(),
             graph: Graph::default(),
             stats: Stats::default(),

@@ -47,6 +47,9 @@ pub trait Nic {
     /// Begins a request.
     fn send(&mut self, request: Request<Self::Rule>);
 
+    /// Lets what was begun go out.
+    fn flush(&mut self);
+
     /// Answers that came.
     fn receive(&mut self) -> Vec<Reply>;
 
@@ -82,6 +85,7 @@ pub fn pump<S: Source>(
     while let Some(request) = table.next(now) {
         nic.send(request);
     }
+    nic.flush();
     for (conn, cause) in table.take_freed() {
         source.freed(conn, cause);
     }

@@ -56,6 +56,8 @@ pub enum Answer {
     Exists,
     /// It was not done, and why.
     Refused(String),
+    /// It was not done, and never will be.
+    Never(String),
     /// Nobody knows whether it was done.
     Failed(String),
     /// The device itself is gone, and its rules with it.
@@ -230,6 +232,7 @@ impl Progress {
                 (State::InHardware, Outcome::Pushed)
             }
             Answer::Refused(why) => self.refused(why, now),
+            Answer::Never(why) => (State::Gone, Outcome::GaveUp(why)),
             Answer::Exists | Answer::Failed(_) => (State::Unsure(now), Outcome::Nothing),
             Answer::Absent | Answer::NoDevice => (State::Gone, Outcome::GaveUp("no device".to_owned())),
         }
@@ -255,7 +258,9 @@ impl Progress {
             Answer::NoDevice => (State::Gone, Outcome::GaveUp("no device".to_owned())),
             // Another rule matches the same: one that is about to go.
             Answer::Absent | Answer::Exists => self.refused("a rule like it is there".to_owned(), now),
-            Answer::Refused(_) | Answer::Failed(_) => (State::Unsure(now + self.again()), Outcome::Nothing),
+            Answer::Refused(_) | Answer::Never(_) | Answer::Failed(_) => {
+                (State::Unsure(now + self.again()), Outcome::Nothing)
+            }
         }
     }
 
@@ -263,7 +268,7 @@ impl Progress {
         match answer {
             Answer::Done | Answer::Absent | Answer::NoDevice => (State::Gone, Outcome::Gone),
             Answer::Exists => (State::Doomed(now + self.again()), Outcome::DeleteFailed(String::new())),
-            Answer::Refused(why) | Answer::Failed(why) => {
+            Answer::Refused(why) | Answer::Never(why) | Answer::Failed(why) => {
                 (State::Doomed(now + self.again()), Outcome::DeleteFailed(why))
             }
         }

@@ -18,6 +18,8 @@ use super::rule::{Answer, Event, Outcome, Progress, State, Ticket, What};
 pub const MAX_CONNECTIONS: usize = 1 << 20;
 /// Requests that are out at the same time.
 pub const MAX_IN_FLIGHT: usize = 1024;
+/// Handles of connections' rules are these and those above: flows' are below.
+pub const FIRST_HANDLE: u32 = 1 << 31;
 /// How long a connection stays in software that devices refused.
 pub const COOL_DOWN: Duration = Duration::from_secs(30);
 
@@ -307,7 +309,7 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
 
     fn new_name(&mut self, port: u32) -> Name {
         loop {
-            self.handles = self.handles.wrapping_add(1).max(1);
+            self.handles = self.handles.wrapping_add(1) | FIRST_HANDLE;
             let name = Name { port, handle: self.handles };
             if !self.by_name.contains_key(&name) {
                 return name;
@@ -375,6 +377,20 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
 
     fn first(&self, queue: Queue) -> Option<(Instant, At)> {
         self.due[queue as usize].first().copied()
+    }
+
+    /// Notes why a connection stays in software for a time, if nothing of it is in hardware.
+    pub fn refuse(&mut self, token: &T, zone: u16, why: String, now: Instant) {
+        if self.by_token.contains_key(token) || self.freed.contains_key(token) {
+            return;
+        }
+        if self.len() >= MAX_CONNECTIONS {
+            self.totals.full += 1;
+            return;
+        }
+        let mut connection = Connection::new(Some(token.clone()), zone, Duration::ZERO, now);
+        connection.software = Some((why, now + COOL_DOWN));
+        self.place(connection);
     }
 
     /// When there is something to do next.
@@ -539,7 +555,7 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
             let idle = now.since(there.used) >= there.idle;
             let why = match &there.software {
                 Some((_, until)) => (now >= *until).then_some(Cause::Refused),
-                None => cause(there).or(idle.then_some(Cause::Idle)),
+                None => cause(there).or_else(|| idle.then_some(Cause::Idle)),
             };
             if let Some(why) = why {
                 if why == Cause::Idle {

@@ -42,7 +42,7 @@ impl Surroundings for World {
 
 const SUPPORT: Support = Support { enc_flags: true, ct_state: 0x3f, chains: true };
 
-fn parsed(flow: &str) -> (Key, Mask) {
+pub(crate) fn parsed(flow: &str) -> (Key, Mask) {
     let (raw, raw_mask) = odp::parse::flow(flow, &NoNames).unwrap_or_else(|error| panic!("{flow}: {error}"));
     let (key, _) = odp::key_to_flow(&raw).unwrap();
     let mask = odp::mask_to_flow(&raw_mask, &key).unwrap().0;
@@ -62,7 +62,7 @@ fn filter(rule: Rule) -> Filter {
 }
 
 /// Key and mask of a flow as text, and its actions.
-fn text(key: &Key, mask: &Mask, actions: &[Action]) -> (String, String) {
+pub(crate) fn text(key: &Key, mask: &Mask, actions: &[Action]) -> (String, String) {
     let params = Params { mask: Some(mask), ..Params::new(key, &OdpSupport::ALL) };
     let (raw, raw_mask) = (odp::key_from_flow(&params), odp::mask_from_flow(&params, mask));
     let flow = odp::format::flow(&raw.0, &raw_mask.0, &Style::new(&NoNames, false));

@@ -3,11 +3,14 @@
 //! **Uses** layouts, checksums, the metadata of an earlier `ct`. **Sets** conntrack metadata, and addresses, ports and checksums where
 //! they are translated. **Next** the program's next step, usually `recirc`.
 
+use std::sync::Arc;
+
 use flow::action::NatKind;
 use flow::extract::Layout;
 use flow::packet::{self as edit, SetIpv4, SetIpv6};
 
 use super::set;
+use crate::conntrack::conn::{Conn, Dir};
 use crate::conntrack::parse::{Inner, parse};
 use crate::conntrack::tracker::{Action, Passage, Translation};
 use crate::user::batch::Packet;
@@ -24,11 +27,16 @@ pub fn track(worker: &mut Worker, action: &Action, packets: &mut [Packet], membe
         let parsed = (packet.meta.packet_type == 0)
             .then(|| parse(packet.frame(&worker.pool), &packet.layout, trusted))
             .flatten();
-        passages.push(Passage::new(packet.meta.ct.take().unwrap_or_default(), parsed));
+        let mut passage = Passage::new(packet.meta.ct.take().unwrap_or_default(), parsed);
+        passage.first = packet.meta.recirc_id == 0;
+        passages.push(passage);
     }
     worker.shared.tracker.track(action, worker.now, &mut passages);
     for (&at, passage) in members.iter().zip(passages.drain(..)) {
         let packet = &mut packets[usize::from(at)];
+        if let Some((conn, dir)) = &passage.asks {
+            tell(worker, packet, conn, *dir);
+        }
         if let Some(translation) = &passage.translation {
             translate(worker, packet, translation);
         }
@@ -41,6 +49,14 @@ pub fn track(worker: &mut Worker, action: &Action, packets: &mut [Packet], membe
 pub fn clear(packets: &mut [Packet], members: &[u16]) {
     for &at in members {
         packets[usize::from(at)].meta.ct = None;
+    }
+}
+
+/// Says what a packet of an established connection looks like, before it is translated.
+#[cold]
+fn tell(worker: &Worker, packet: &mut Packet, conn: &Arc<Conn>, dir: Dir) {
+    if let Some(watch) = worker.shared.tracker.watching().get() {
+        watch.established(conn, dir, worker.id, worker.locate(packet));
     }
 }
 

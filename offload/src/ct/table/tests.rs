@@ -119,6 +119,8 @@ impl Nic for Fake {
         }
     }
 
+    fn flush(&mut self) {}
+
     fn receive(&mut self) -> Vec<Reply> {
         let now = self.now;
         let (due, rest) = self.answers.drain(..).partition::<VecDeque<_>, _>(|(at, _)| *at <= now);
