@@ -8,7 +8,7 @@
 //! * [`lower`]: a flow as a rule; [`raise`]: the reverse.
 //! * [`table`]: where rules are; [`ports`]: whose they are; [`prio`]: in which order they are asked.
 //! * [`place`]: where each flow is, and if it is in software, why.
-//! * [`ct`]: connections.
+//! * [`mod@ct`]: connections in hardware.
 //! * [`Offloaded`]: all of it as a datapath over another one.
 #![forbid(unsafe_code)]
 

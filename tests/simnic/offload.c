@@ -430,11 +430,16 @@ int simnic_setup_tc(struct net_device *dev, enum tc_setup_type type, void *data)
 {
 	struct simnic_port *port = *(struct simnic_port **)netdev_priv(dev);
 	struct flow_block_offload *block = data;
+	int err;
 
 	if (type != TC_SETUP_BLOCK)
 		return -EOPNOTSUPP;
 	block->unlocked_driver_cb = true;
-	return flow_block_cb_setup_simple(block, &port_blocks, source_callback, &port->source, &port->source, true);
+	err = flow_block_cb_setup_simple(block, &port_blocks, source_callback, &port->source, &port->source, true);
+	/* A port without a block has an empty table: what was lost goes, too. */
+	if (!err && block->command == FLOW_BLOCK_UNBIND)
+		simnic_source_forget_lost(&port->source);
+	return err;
 }
 
 static struct simnic_source *find_tunnel(struct simnic *nic, const struct net_device *dev)

@@ -346,6 +346,7 @@ void simnic_actions_free(struct simnic_action *actions, unsigned int n);
 /* tcam.c */
 int simnic_source_init(struct simnic_source *source, struct simnic *nic, const struct net_device *dev);
 void simnic_source_flush(struct simnic_source *source);
+void simnic_source_forget_lost(struct simnic_source *source);
 struct simnic_rule *simnic_tcam_find(struct simnic_source *source, unsigned long cookie);
 int simnic_tcam_insert(struct simnic_source *source, struct flow_cls_offload *cls, struct simnic_action *actions,
 		       unsigned int n_actions, bool partial);

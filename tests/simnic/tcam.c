@@ -112,6 +112,18 @@ void simnic_source_flush(struct simnic_source *source)
 	mutex_unlock(&source->nic->lock);
 }
 
+/* Away with the rules that the kernel deleted and the hardware did not. */
+void simnic_source_forget_lost(struct simnic_source *source)
+{
+	struct simnic_rule *rule, *next;
+
+	mutex_lock(&source->nic->lock);
+	list_for_each_entry_safe(rule, next, &source->rules, list)
+		if (rule->lost)
+			simnic_tcam_remove(rule);
+	mutex_unlock(&source->nic->lock);
+}
+
 static struct simnic_chain *find_chain(struct simnic_source *source, u32 index)
 {
 	struct hlist_head *head = &source->chains[hash_32(index, SIMNIC_CHAIN_BITS)];

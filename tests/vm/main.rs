@@ -2,7 +2,7 @@
 //! mounts, processes), with its own database server, switch and hosts, so that they run side by side and leave nothing.
 //!
 //! ```text
-//! scripts/vm target/debug/vm-tests [--smoke] [--list] [--jobs N] [--daemons ours|peer] [FILTER...]
+//! scripts/vm target/debug/vm-tests [--smoke] [--long] [--list] [--jobs N] [--daemons ours|peer] [FILTER...]
 //! ```
 //!
 //! Each test is reported by name as it ends, with what it printed if it failed. `--daemons peer` runs Debian's Open vSwitch instead (or
@@ -23,6 +23,7 @@ mod netlink;
 mod simnic;
 mod offload;
 mod hardware;
+mod tracked;
 
 use std::net::Ipv4Addr;
 use std::process::{Command, ExitCode, Stdio};
@@ -41,28 +42,34 @@ pub struct Test {
     bare: bool,
     /// The simulated NIC is there.
     nic: bool,
+    /// Only with `--long`, or by its whole name.
+    long: bool,
     run: fn(&World),
 }
 
 impl Test {
     const fn new(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: false, bare: false, nic: false, run }
+        Self { name, smoke: false, bare: false, nic: false, long: false, run }
     }
 
     const fn bare(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: false, bare: true, nic: false, run }
+        Self { name, smoke: false, bare: true, nic: false, long: false, run }
     }
 
     const fn smoke(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: true, bare: false, nic: false, run }
+        Self { name, smoke: true, bare: false, nic: false, long: false, run }
     }
 
     const fn offloading(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: false, bare: false, nic: true, run }
+        Self { name, smoke: false, bare: false, nic: true, long: false, run }
+    }
+
+    const fn long(self) -> Self {
+        Self { long: true, ..self }
     }
 
     const fn nic(name: &'static str, run: fn(&World)) -> Self {
-        Self { name, smoke: false, bare: true, nic: true, run }
+        Self { name, smoke: false, bare: true, nic: true, long: false, run }
     }
 }
 
@@ -78,6 +85,7 @@ const TABLES: &[&[Test]] = &[
     simnic::TESTS,
     offload::TESTS,
     hardware::TESTS,
+    tracked::TESTS,
 ];
 
 /// What tests run as processes of their own.
@@ -88,6 +96,7 @@ const LIMIT: Duration = Duration::from_secs(1800);
 
 struct Options {
     smoke: bool,
+    long: bool,
     list: bool,
     jobs: usize,
     daemons: String,
@@ -123,6 +132,7 @@ fn main() -> ExitCode {
         .iter()
         .flat_map(|table| table.iter())
         .filter(|test| !options.smoke || test.smoke)
+        .filter(|test| options.long || !test.long || options.filters.iter().any(|f| f == test.name))
         .filter(|test| options.filters.is_empty() || options.filters.iter().any(|f| test.name.contains(f)))
         .collect();
     if options.list {
@@ -154,6 +164,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     let daemons = std::env::var("TURNOUT_VM_DAEMONS").unwrap_or_else(|_| "ours".into());
     let mut options = Options {
         smoke: false,
+        long: false,
         list: false,
         jobs: 2,
         daemons,
@@ -166,6 +177,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         match arg.as_str() {
             "--smoke" => options.smoke = true,
+            "--long" => options.long = true,
             "--list" => options.list = true,
             "--jobs" => options.jobs = value()?.parse().map_err(|_| "--jobs needs a number")?,
             "--daemons" => options.daemons = value()?,

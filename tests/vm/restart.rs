@@ -25,7 +25,7 @@ fn two_hosts(world: &World) {
 }
 
 /// Kills the switch, and waits until nothing is left of it.
-fn kill(world: &World) {
+pub fn kill(world: &World) {
     let pid = world.sh("cat ovs-vswitchd.pid");
     world.sh(&format!("kill -9 {}", pid.trim()));
     world.until("the switch is gone", || world.try_sh(&format!("kill -0 {}", pid.trim())).status != Some(0));

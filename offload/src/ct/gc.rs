@@ -164,7 +164,7 @@ impl Gc {
                     self.walks += 1;
                     self.missing += table.walk_ends(port, now) as u64;
                 }
-                Walked::Broken => {}
+                Walked::Broken => table.walk_breaks(port),
             }
             self.walking = None;
             left = left.saturating_sub(seen);

@@ -4,7 +4,7 @@
 //! A connection is freed ([`Table::take_freed`]) when none of its rules is in a device any more and a device said so.
 //! Names of rules are unique among all that are not confirmed to be gone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,10 +207,13 @@ pub struct Grown<T, R> {
     pub bytes: u64,
 }
 
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Default, Debug)]
 struct WalkMark {
     id: u64,
     began: Instant,
+    is_on: bool,
+    /// Handles of rules that went meanwhile: the walk may still tell of them.
+    gone: HashSet<u32>,
 }
 
 /// A rule by its connection's slot and its direction.
@@ -467,6 +470,9 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
         let Some(connection) = self.slots[slot as usize].as_mut() else { return };
         let Some(rule) = connection.rules[usize::from(dir)].take() else { return };
         self.by_name.remove(&rule.name);
+        if let Some(mark) = self.walks.get_mut(&rule.name.port).filter(|mark| mark.is_on) {
+            mark.gone.insert(rule.name.handle);
+        }
         let empty = connection.rules.iter().all(Option::is_none);
         if connection.ending.is_some() {
             if empty {
@@ -598,16 +604,25 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
     /// A walk over the rules of a device begins.
     pub fn walk_begins(&mut self, port: u32, now: Instant) {
         let mark = self.walks.entry(port).or_default();
-        *mark = WalkMark { id: mark.id + 1, began: now };
+        *mark = WalkMark { id: mark.id + 1, began: now, is_on: true, gone: HashSet::new() };
+    }
+
+    /// A walk was cut short.
+    pub fn walk_breaks(&mut self, port: u32) {
+        if let Some(mark) = self.walks.get_mut(&port) {
+            (mark.is_on, mark.gone) = (false, HashSet::new());
+        }
     }
 
     /// A walk came by a rule of ours: one that nobody knows is a leftover, and is deleted.
     pub fn walk_saw(&mut self, name: Name, now: Instant, leftover: impl FnOnce() -> R) {
-        let id = self.walks.get(&name.port).map_or(0, |mark| mark.id);
+        let mark = self.walks.get(&name.port);
+        let (id, gone) = mark.map_or((0, false), |mark| (mark.id, mark.gone.contains(&name.handle)));
         match self.by_name.get(&name).copied() {
             Some(at) => {
                 self.rule(at).into_iter().for_each(|rule| rule.seen = id);
             }
+            None if gone => {}
             None if self.len() >= MAX_CONNECTIONS => self.totals.full += 1,
             None => {
                 let mut connection = Connection::new(None, 0, Duration::ZERO, now);
@@ -621,13 +636,14 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
 
     /// A walk over all rules of a device is over: those that were in hardware before it began and were not seen are asked for.
     pub fn walk_ends(&mut self, port: u32, now: Instant) -> usize {
-        let Some(mark) = self.walks.get(&port).copied() else { return 0 };
+        let Some(mark) = self.walks.get(&port) else { return 0 };
         let missing = |(name, at): (&Name, &At)| {
             let rule = self.slots[at.0 as usize].as_ref()?.rules[usize::from(at.1)].as_ref()?;
             let old = rule.progress.state == State::InHardware && rule.since < mark.began;
             (name.port == port && old && rule.seen != mark.id).then_some(*at)
         };
         let missing: Vec<At> = self.by_name.iter().filter_map(missing).collect();
+        self.walk_breaks(port);
         missing.iter().for_each(|at| self.apply(*at, Event::Missing, now));
         missing.len()
     }

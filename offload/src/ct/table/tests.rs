@@ -376,9 +376,9 @@ fn a_hundred_thousand_connections() {
         Faults { refused: 100, lost_deletes: 10, unanswered: 1, failed: 5, late_ms: 40, broken_walks: 0 };
     let mut play = Play::new(77, faults);
     for conn in 0..100_000u64 {
-        for dir in 0..2 {
+        for (dir, port) in PORTS.into_iter().enumerate() {
             let rule = Arc::new(conn * 2 + dir as u64);
-            let wish = Wish { zone: 1, dir, port: PORTS[dir], rule, idle: IDLE };
+            let wish = Wish { zone: 1, dir, port, rule, idle: IDLE };
             play.table.offer(&conn, wish, play.now).unwrap();
         }
         play.wanted.insert(conn);
