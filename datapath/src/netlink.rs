@@ -158,6 +158,7 @@ impl<'a> Messages<'a> {
         Self { data, at: 0 }
     }
 
+    #[inline]
     fn step(&mut self) -> Result<Message<'a>, Malformed> {
         let at = self.at;
         let Some(header) = self.data.first_chunk::<HEADER>() else {
@@ -184,6 +185,7 @@ impl<'a> Messages<'a> {
 impl<'a> Iterator for Messages<'a> {
     type Item = Result<Message<'a>, Malformed>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.data.is_empty() {
             return None;
