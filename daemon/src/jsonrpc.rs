@@ -359,6 +359,9 @@ impl Parser {
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' if self.depth > 0 => {
                     self.depth -= 1;
+                    if self.depth == 0 && self.scanned - self.start > self.limit {
+                        return Err(Error::TooLong(self.limit));
+                    }
                     if self.depth == 0 {
                         return Ok(Some(self.scanned));
                     }
@@ -431,6 +434,9 @@ mod tests {
         assert_eq!(parser.next_value(), Ok(Some(json!(["123456"]))));
         assert_eq!((parser.next_value(), parser.pending()), (Ok(None), 8));
         parser.feed(b"789");
+        assert_eq!(parser.next_value(), Err(Error::TooLong(10)));
+        let mut parser = Parser::with_limit(10);
+        parser.feed(b"[\"1234567\"]");
         assert_eq!(parser.next_value(), Err(Error::TooLong(10)));
     }
 

@@ -29,6 +29,10 @@ impl Drop for Server {
 
 impl Server {
     fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    fn start_with(name: &str, options: &[&str]) -> Self {
         let folder = std::env::temp_dir().join(format!("ovsdb-clients-{name}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let schema = json!({"name": "Db", "version": "1.0.0",
@@ -41,6 +45,7 @@ impl Server {
             .arg(db)
             .arg(format!("--remote=punix:{}", folder.join("db.sock").display()))
             .args(["-vconsole:off", "-vsyslog:off"])
+            .args(options)
             .envs(["OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR"].map(|name| (name, &folder)))
             .stdout(Stdio::null())
             .spawn()
@@ -170,6 +175,53 @@ fn a_string_of_a_gigabyte_is_refused() {
     let (_, most) = server.memory();
     assert!(most < 400 << 10, "{most} KiB for a message that is refused");
     assert_eq!(server.ask("echo", &json!(["others"])), json!(["others"]));
+}
+
+#[test]
+fn limits_are_as_the_command_line_says() {
+    let server =
+        Server::start_with("limits", &["--max-backlog=100k", "--max-request=3000", "--max-requests=1M"]);
+    let echo = |length: usize| json!({"id": 1, "method": "echo", "params": ["a".repeat(length)]}).to_string();
+    let mut stream = server.connect();
+    stream.write_all(echo(2900).as_bytes()).unwrap();
+    let mut reply = [0; 2900];
+    stream.read_exact(&mut reply).unwrap();
+    // What is not finished counts too.
+    for length in [3500, echo(4000).len()] {
+        let mut stream = server.connect();
+        stream.write_all(&echo(4000).as_bytes()[..length]).unwrap();
+        let said = read_to_end(stream);
+        assert!(said.contains("text exceeds 3000 bytes"), "{said}");
+    }
+    let mut deaf = server.connect();
+    let monitor = json!({"id": 0, "method": "monitor", "params": ["Db", null, {"T": {}}]});
+    deaf.write_all(monitor.to_string().as_bytes()).unwrap();
+    let mut first = [0; 16];
+    deaf.read_exact(&mut first).unwrap();
+    let row = json!({"op": "insert", "table": "T", "row": {"text": "z".repeat(2000)}});
+    for _ in 0..2000 {
+        assert_eq!(server.ask("transact", &json!(["Db", row]))[0]["uuid"][0], "uuid");
+    }
+    let rest = read_to_end(deaf);
+    assert!(rest.len() < 2000 * 1000, "{} bytes waited for it", rest.len());
+}
+
+#[test]
+fn limits_must_be_sizes() {
+    for wrong in ["", "0", "-1", "x", "1kk", "1.5M", "99999999999999999999", "99999999999G", "+5"] {
+        let ran = Command::new(env!("CARGO_BIN_EXE_ovsdb-server"))
+            .args([&format!("--max-request={wrong}"), "--no-dbs", "-vconsole:off", "-vsyslog:off"])
+            .arg("--remote=punix:limits-must-be-sizes.sock")
+            .env("OVS_RUNDIR", std::env::temp_dir())
+            .output()
+            .unwrap();
+        let expected =
+            format!("ovsdb-server: --max-request requires a size, such as 65536 or 64k, not \"{wrong}\"\n");
+        assert_eq!(
+            (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned()),
+            (Some(1), expected)
+        );
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use daemon::program::{self, Body, End, Started};
 use daemon::stream::tls;
 use daemon::unixctl::{self, Command, Commands, Reply, Request, Services};
 use ovsdb::server::config::{Config, Model, check_excluded};
+use ovsdb::server::connection::Limits;
 use ovsdb::server::host::Host;
 use ovsdb::server::remotes::{ColumnError, ColumnName, Options};
 use tokio::sync::oneshot;
@@ -34,6 +35,9 @@ enum Opt {
     SslCiphersuites,
     SslServerName,
     PeerCaCert,
+    MaxBacklog,
+    MaxRequest,
+    MaxRequests,
 }
 
 const PROGRAM: Program<Opt> = Program {
@@ -55,6 +59,9 @@ const PROGRAM: Program<Opt> = Program {
         Row::new("ssl-ciphersuites", None, Arg::Required, Opt::SslCiphersuites),
         Row::new("ssl-server-name", None, Arg::Required, Opt::SslServerName),
         Row::new("peer-ca-cert", None, Arg::Required, Opt::PeerCaCert),
+        Row::new("max-backlog", None, Arg::Required, Opt::MaxBacklog),
+        Row::new("max-request", None, Arg::Required, Opt::MaxRequest),
+        Row::new("max-requests", None, Arg::Required, Opt::MaxRequests),
     ],
     groups: Groups::DAEMON,
     stop_at_argument: false,
@@ -376,6 +383,7 @@ fn open(body: &Body<Opt>, given: &BTreeMap<Opt, String>, legacy: Option<&Legacy>
     let started = &body.started;
     let mut host =
         Host::new(body.network.clone(), started.clock.clone()).map_err(|error| daemon::error_text(&error))?;
+    host.set_limits(limits(given)?);
     let by_file = config_file(started, given);
     let config = match &by_file {
         Some(path) => load(path),
@@ -397,6 +405,33 @@ fn open(body: &Body<Opt>, given: &BTreeMap<Opt, String>, legacy: Option<&Legacy>
         legacy.write(&host);
     }
     Ok(host)
+}
+
+/// What a client may take, as the command line says.
+fn limits(given: &BTreeMap<Opt, String>) -> Result<Limits, String> {
+    let mut limits = Limits::default();
+    let options = [
+        (Opt::MaxBacklog, "max-backlog", &mut limits.backlog),
+        (Opt::MaxRequest, "max-request", &mut limits.request),
+        (Opt::MaxRequests, "max-requests", &mut limits.requests),
+    ];
+    for (option, name, limit) in options {
+        let Some(text) = given.get(&option) else { continue };
+        *limit = size(text)
+            .ok_or_else(|| format!("--{name} requires a size, such as 65536 or 64k, not \"{text}\""))?;
+    }
+    Ok(limits)
+}
+
+/// A number of bytes, one at least, perhaps in units of 1024.
+fn size(text: &str) -> Option<usize> {
+    let units = [('k', 10), ('M', 20), ('G', 30)];
+    let unit = units.into_iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)));
+    let (digits, shift) = unit.unwrap_or((text, 0));
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<usize>().ok()?.checked_mul(1 << shift).filter(|size| *size > 0)
 }
 
 /// The path of `--config-file`.

@@ -206,6 +206,11 @@ impl Host {
         })
     }
 
+    /// What connections that are yet to come may take.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.shared.limits = limits;
+    }
+
     /// Waits until something happens.
     pub async fn next(&mut self) -> Happening {
         tokio::select! {

@@ -16,6 +16,8 @@ use super::Message;
 const MESSAGE_OVERHEAD: usize = 128;
 /// A part of a message of this length on is not copied, but shared with the others who get it.
 const SHARED_FROM: usize = 1 << 12;
+/// A piece of this length is not added to, so that it need not be copied to grow.
+const FULL: usize = 1 << 16;
 /// Pieces that are written with one system call.
 const SLICES: usize = 16;
 
@@ -65,7 +67,7 @@ impl State {
     fn push_text(&mut self, text: &str) {
         match self.pieces.back_mut() {
             _ if text.is_empty() => {}
-            Some(Piece::Own(bytes)) => bytes.extend_from_slice(text.as_bytes()),
+            Some(Piece::Own(bytes)) if bytes.len() < FULL => bytes.extend_from_slice(text.as_bytes()),
             _ => self.pieces.push_back(Piece::Own(text.as_bytes().to_vec())),
         }
     }
@@ -243,5 +245,7 @@ mod tests {
         assert_eq!((state.written, state.pieces.len()), (7, 2));
         state.advance(all - lengths[0] - 7);
         assert_eq!((state.written, state.pieces.len(), state.size), (0, 0, 0));
+        (0..FULL).for_each(|_| state.push_text("ab"));
+        assert_eq!(state.pieces.len(), 2);
     }
 }

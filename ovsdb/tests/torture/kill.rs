@@ -14,13 +14,13 @@ use super::{CLIENTS, Compaction, Folder, Progress, check, commit_on, connect_unt
 /// How long a server lives at most when it is killed as it starts, in microseconds.
 const START: u64 = 25_000;
 /// The longest that a server lives after it has acknowledged its first commit, in microseconds.
-const LIFE: u64 = 60_000;
+const LIFE: u64 = 40_000;
 /// The longest that a compaction goes on undisturbed, in microseconds.
 const COMPACTION: u64 = 40_000;
 /// How long a server may take for its first commit.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Databases that are tortured side by side.
-const LANES: usize = 2;
+const LANES: usize = 3;
 
 /// In the middle of what a server is killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
