@@ -24,6 +24,7 @@ use crate::{Datapath, Error, PortInfo};
 use ::flow::id::DpPort;
 use ::flow::odp::PortNames;
 use ::flow::time::Instant;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use sys::errno::Errno;
@@ -200,9 +201,22 @@ pub static COMMANDS: &[Command] = &[
     ro("normalize-actions", "actions", (2, MANY), actions::normalize),
 ];
 
+/// What a command says.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Said {
+    Text(String),
+    Json(Value),
+}
+
 /// Runs a `dpctl/*` command of `ovs-appctl`: options, then arguments. The reply is the text, an error reply if it
-/// failed. Whether the number of arguments fits has been checked.
-pub fn appctl(env: &dyn Env, program: &str, command: &Command, args: &[&str]) -> Result<String, String> {
+/// failed; with `json`, JSON from commands that have a shape for it. Whether the number of arguments fits has been checked.
+pub fn appctl(
+    env: &dyn Env,
+    program: &str,
+    command: &Command,
+    args: &[&str],
+    json: bool,
+) -> Result<Said, String> {
     let mut options = Options { appctl: true, program: program.to_owned(), ..Options::default() };
     let mut args = args;
     while let [first, rest @ ..] = args
@@ -212,10 +226,14 @@ pub fn appctl(env: &dyn Env, program: &str, command: &Command, args: &[&str]) ->
         options.take(first)?;
         args = rest;
     }
-    let mut session = Session::new(env, options);
+    let mut session = Session { json, ..Session::new(env, options) };
     let done = (command.run)(&mut session, args);
     let text = session.pieces.into_iter().map(|piece| piece.text).collect();
-    if done.is_ok() { Ok(text) } else { Err(text) }
+    match session.value.filter(|_| done.is_ok()) {
+        Some(value) => Ok(Said::Json(value)),
+        None if done.is_ok() => Ok(Said::Text(text)),
+        None => Err(text),
+    }
 }
 
 /// Runs a command line of `ovs-dpctl`, without program name and options.
@@ -240,11 +258,15 @@ pub struct Session<'a> {
     env: &'a dyn Env,
     options: Options,
     pieces: Vec<Piece>,
+    /// The client reads JSON, where there is a shape for it.
+    json: bool,
+    /// What there is to say, in that shape.
+    value: Option<Value>,
 }
 
 impl<'a> Session<'a> {
     fn new(env: &'a dyn Env, options: Options) -> Self {
-        Self { env, options, pieces: Vec::new() }
+        Self { env, options, pieces: Vec::new(), json: false, value: None }
     }
 
     fn run(&mut self, args: &[&str]) -> Done {

@@ -72,10 +72,26 @@ pub struct Answer {
     pub install: Option<Install>,
 }
 
+/// A flow that an answer asks for, before the datapath installs it.
+#[derive(Clone, Copy)]
+pub struct Offer<'a> {
+    pub ufid: Ufid,
+    pub pmd: PmdId,
+    pub key: &'a Key,
+    pub mask: &'a Mask,
+    pub actions: &'a [Action],
+}
+
 /// What answers upcalls. Given by the switch; called from workers and from the main thread, so it must not wait.
 pub trait Handler: Send + Sync {
     /// Answers one upcall; `None` if it cannot be processed (the packet is then lost and counted so).
     fn upcall(&self, upcall: &Upcall<'_>) -> Option<Answer>;
+
+    /// Installs flows elsewhere than in the datapath that asks, all at once: whether it did, for each in order. What it says
+    /// nothing of, the datapath installs.
+    fn take(&self, _offers: &[Offer<'_>]) -> Vec<bool> {
+        Vec::new()
+    }
 
     /// A flow that an earlier answer asked for was installed, or, with `false`, was not.
     fn installed(&self, _ufid: Ufid, _pmd: PmdId, _installed: bool) {}

@@ -9,6 +9,8 @@
 //! * [`table`]: where rules are; [`ports`]: whose they are; [`prio`]: in which order they are asked.
 //! * [`place`]: where each flow is, and if it is in software, why.
 //! * [`mod@ct`]: connections in hardware.
+//! * [`capability`]: what hardware can do.
+//! * [`sample`]: what sampled packets are for; [`psample`]: how they come.
 //! * [`Offloaded`]: all of it as a datapath over another one.
 #![forbid(unsafe_code)]
 
@@ -22,6 +24,9 @@ pub mod ports;
 pub mod prio;
 pub mod place;
 pub mod ct;
+pub mod capability;
+pub mod sample;
+pub mod psample;
 mod offloaded;
 
 pub use offloaded::{Offloaded, Policy, TC};

@@ -10,6 +10,7 @@
 //! * `dump`: walks.
 //! * `meters`: meters as limits that rules share.
 //! * `adopt`: rules that an earlier process left.
+//! * `sampling`: packets that rules sampled. `probe`: what devices can do.
 //! * `delegate`: everything else is the inner datapath's.
 
 mod operate;
@@ -17,11 +18,13 @@ mod hook;
 mod dump;
 mod meters;
 mod adopt;
+mod sampling;
+mod probe;
 mod delegate;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use datapath::flow::{FlowStats, PutFlags};
 use datapath::netdev::tunnel::kind_of_port;
@@ -34,12 +37,15 @@ use flow::time::Clock;
 use sys::errno::Errno;
 use sys::link::Links;
 
+use crate::capability::Capabilities;
 use crate::lower::lower;
 use crate::place::{Hard, Place, Places, Reason, Soft};
 use crate::ports::{Port, Ports};
 use crate::prio::Priorities;
 use crate::rule::{Device, Rule, Support, Surroundings};
+use crate::sample::{Samples, Site, Tally};
 use crate::table::{Job, Table};
+use crate::tc::action::Spec;
 use crate::tc::filter::{Id, cls};
 use crate::tc::{Hook, On};
 
@@ -78,6 +84,7 @@ impl Policy {
 
 /// What the parts of [`Offloaded`] share.
 struct Shared {
+    own: Weak<Shared>,
     inner: Arc<dyn Datapath>,
     table: Box<dyn Table>,
     clock: Arc<dyn Clock>,
@@ -94,6 +101,9 @@ struct Shared {
     /// The last handle that was given out.
     handle: AtomicU32,
     on: AtomicBool,
+    samples: Samples,
+    sampling: sampling::Sampling,
+    probed: probe::Probed,
 }
 
 /// A datapath whose flows go to devices that take them.
@@ -123,6 +133,7 @@ impl Offloaded {
         support: Support,
     ) -> Self {
         let shared = Shared {
+            own: Weak::new(),
             inner,
             table,
             clock,
@@ -135,8 +146,12 @@ impl Offloaded {
             chains: Mutex::default(),
             handle: AtomicU32::new(0),
             on: AtomicBool::new(false),
+            samples: Samples::default(),
+            sampling: sampling::Sampling::default(),
+            probed: probe::Probed::default(),
         };
-        Self { shared: Arc::new(shared) }
+        let shared = Arc::new_cyclic(|own| Shared { own: own.clone(), ..shared });
+        Self { shared }
     }
 
     /// Whether flows are offloaded.
@@ -159,18 +174,62 @@ impl Offloaded {
         self.shared.places.tally()
     }
 
-    /// What would become of a flow, for those who ask.
+    /// What became of packets that rules sampled.
+    pub fn sampled(&self) -> Tally {
+        self.shared.samples.tally()
+    }
+
+    /// What hardware can do, as far as it was asked, by name.
+    pub fn capabilities(&self) -> Vec<Capabilities> {
+        self.shared.probed.all()
+    }
+
+    /// What would become of a flow, for those who ask: the port whose device would have the rule, and the rule. What leads
+    /// to its chain is not asked for.
     ///
     /// # Errors
     /// Why it would be in software.
-    pub fn explain(&self, key: &Key, mask: &Mask, actions: &[Action]) -> Result<Rule, Reason> {
-        self.shared.lowered(key, mask, actions)
+    pub fn explain(&self, key: &Key, mask: &Mask, actions: &[Action]) -> Result<(Port, Rule), Reason> {
+        let number = DpPort(key.in_port);
+        let rule = lower((key, mask), actions, &*self.shared, &self.shared.support)?;
+        let port = self.shared.ports.get(number).ok_or(Reason::Port(number))?;
+        let known = self.shared.probed.of(port.device.ifindex);
+        match known.as_ref().and_then(|known| known.stops(&rule)) {
+            Some(lack) => Err(Reason::Lacks(lack.name, lack.why.clone())),
+            None => Ok((port, rule)),
+        }
     }
 }
 
 /// Where packets of a port of that type come into the switch.
 fn hook_of(kind: &str) -> Hook {
     if kind == "internal" { Hook::Egress } else { Hook::Ingress }
+}
+
+impl Surroundings for Shared {
+    fn device(&self, port: DpPort) -> Option<Device> {
+        self.ports.device(port)
+    }
+
+    fn port(&self, ifindex: u32) -> Option<DpPort> {
+        self.ports.port(ifindex)
+    }
+
+    fn police(&self, meter: DpMeter) -> Option<u32> {
+        self.ports.police(meter)
+    }
+
+    fn meter(&self, index: u32) -> Option<DpMeter> {
+        self.ports.meter(index)
+    }
+
+    fn sample_group(&self, site: Site) -> Option<u32> {
+        self.samples.group(site)
+    }
+
+    fn sample_action(&self, group: u32) -> Option<Action> {
+        self.samples.site(group).map(|site| site.action.clone())
+    }
 }
 
 impl Shared {
@@ -212,8 +271,10 @@ impl Shared {
             Ok(()) => {
                 let tunnel = kind_of_port(name).is_some();
                 let device = Device { ifindex, block: None, hook, tunnel };
-                self.ports.insert(number, Port { name: name.to_owned(), device });
+                let port = Port { name: name.to_owned(), device };
+                self.ports.insert(number, port.clone());
                 self.adopt(name, &device);
+                self.probe(&port);
             }
             Err(error) => {
                 let detail = error.detail().unwrap_or_default();
@@ -225,6 +286,7 @@ impl Shared {
     /// Takes the rules of a port that goes, and forgets its flows.
     fn detach(&self, number: DpPort) {
         let Some(port) = self.ports.remove(number) else { return };
+        self.probed.forget(port.device.ifindex);
         let on = On::of(port.device.ifindex, port.device.block);
         if let Err(error) = self.table.detach(port.device.ifindex, port.device.hook) {
             tracing::info!(target: "dpif_offload_tc", "{}: rules remain: {error}", port.name);
@@ -240,15 +302,19 @@ impl Shared {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lead(&self, goto: Option<u32>) {
-        if let Some(chain) = goto {
+    /// A rule leads to where it leads, and samples for whom it samples.
+    fn lead(&self, hard: &Hard) {
+        if let Some(chain) = hard.goto {
             *self.chains().entry(chain).or_default() += 1;
         }
+        hard.group.into_iter().for_each(|group| self.samples.hold(group));
     }
 
-    /// One rule less leads to where a flow's rule led.
+    /// A flow's rule does so no longer.
     fn unlead(&self, place: &Place) {
-        let Place::Hard(Hard { goto: Some(chain), .. }) = place else { return };
+        let Place::Hard(hard) = place else { return };
+        hard.group.into_iter().for_each(|group| self.samples.release(group));
+        let Some(chain) = &hard.goto else { return };
         let mut chains = self.chains();
         if let Some(count) = chains.get_mut(chain) {
             *count -= 1;
@@ -260,10 +326,10 @@ impl Shared {
 
     fn lowered(&self, key: &Key, mask: &Mask, actions: &[Action]) -> Result<Rule, Reason> {
         let port = DpPort(key.in_port);
-        if self.ports.device(port).is_none() {
+        if self.device(port).is_none() {
             return Err(Reason::Port(port));
         }
-        let rule = lower((key, mask), actions, &self.ports, &self.support)?;
+        let rule = lower((key, mask), actions, self, &self.support)?;
         // Without the rule before it, packets of the chain come into the datapath.
         if rule.chain != 0 && !self.chains().contains_key(&rule.chain) {
             return Err(Reason::Chain(rule.chain));
@@ -300,7 +366,7 @@ impl Shared {
         let own = rule.actions.iter_mut().find(|action| !action.is_shared());
         own.into_iter().for_each(|action| action.cookie = Some(ufid.0.to_vec()));
         let port = DpPort(key.in_port);
-        let device = self.ports.device(port).ok_or(Reason::Port(port))?;
+        let device = self.device(port).ok_or(Reason::Port(port))?;
         let prio = self.priorities.of(rule.protocol, &rule.key).ok_or(Reason::Priorities)?;
         let on = On::of(device.ifindex, device.block);
         let mut id =
@@ -374,10 +440,16 @@ impl Shared {
 
     /// A flow's rule is there. `before` is what was counted of the flow until now.
     fn installed(&self, ufid: Ufid, prepared: &Prepared, before: FlowStats) {
-        let goto = prepared.rule.goto;
-        self.lead(goto);
+        let group = prepared.rule.actions.iter().find_map(|action| match action.spec {
+            Spec::Sample(sample) => Some(sample.group),
+            _ => None,
+        });
         let base = (before.packets, before.bytes);
-        let hard = Hard { id: prepared.id, goto, base, stats: before };
+        let hard = Hard { id: prepared.id, goto: prepared.rule.goto, group, base, stats: before };
+        self.lead(&hard);
+        if group.is_some() {
+            self.listen();
+        }
         if let Some(old) = self.places.insert(ufid, Place::Hard(hard)) {
             self.unlead(&old);
         }

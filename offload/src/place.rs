@@ -30,6 +30,9 @@ pub enum Reason {
     Refused { errno: i32, text: String },
     #[error("no priority is left")]
     Priorities,
+    /// The device was asked, and lacks something that the rule has.
+    #[error("missing in hardware: {0}: {1}")]
+    Lacks(&'static str, String),
     /// Its key is not one that we understand.
     #[error("{0}")]
     Key(String),
@@ -57,7 +60,7 @@ impl Reason {
             Self::Chain(_) => true,
             // What a device cannot do it will not do later; what it has no room for, it may.
             Self::Refused { errno, .. } => !matches!(Errno(*errno), Errno::EOPNOTSUPP | Errno::EINVAL),
-            Self::Unsupported(_) | Self::Port(_) | Self::Priorities | Self::Key(_) => false,
+            Self::Unsupported(_) | Self::Port(_) | Self::Priorities | Self::Lacks(..) | Self::Key(_) => false,
         };
         may_pass.then(|| AGAIN.0.saturating_mul(1 << tries.min(16)).min(AGAIN.1))
     }
@@ -69,6 +72,8 @@ pub struct Hard {
     pub id: Id,
     /// The chain that its rule leads to.
     pub goto: Option<u32>,
+    /// The group that its rule samples to.
+    pub group: Option<u32>,
     /// Packets and bytes that were counted before the rule was there.
     pub base: (u64, u64),
     /// The greatest that was ever told.
@@ -210,7 +215,7 @@ mod tests {
 
     fn hard() -> Hard {
         let id = Id { on: On::Device(1), hook: Hook::Ingress, chain: 0, prio: 5, protocol: 0x800, handle: 1 };
-        Hard { id, goto: None, base: (10, 1000), stats: FlowStats::default() }
+        Hard { id, goto: None, group: None, base: (10, 1000), stats: FlowStats::default() }
     }
 
     fn counted(packets: u64, idle: Option<u64>) -> ActStats {

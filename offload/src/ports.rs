@@ -57,6 +57,10 @@ impl Ports {
         Some(port)
     }
 
+    pub fn get(&self, number: DpPort) -> Option<Port> {
+        self.read().by_number.get(&number).cloned()
+    }
+
     /// A meter has a limit now, or has none.
     pub fn set_limited(&self, meter: DpMeter, limited: bool) {
         let mut inner = self.write();

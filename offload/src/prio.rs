@@ -7,6 +7,8 @@ use crate::tc::key::FlowerKey;
 
 /// The first priority that is given out. Policers have the lowest, and OVS keeps some.
 const FIRST: u16 = 5;
+/// The last one. Those behind it are for questions to hardware.
+pub const LAST: u16 = 64_999;
 
 /// Which priority rules of a shape have. They are never given back: masks recur.
 #[derive(Default)]
@@ -27,7 +29,10 @@ impl Priorities {
         if let Some(prio) = known.by_shape.get(&shape) {
             return Some(*prio);
         }
-        let next = known.last.map_or(Some(FIRST), |last| last.checked_add(1))?;
+        let next = known.last.map_or(FIRST, |last| last + 1);
+        if next > LAST {
+            return None;
+        }
         known.last = Some(next);
         known.by_shape.insert(shape, next);
         Some(next)
@@ -40,7 +45,7 @@ impl Priorities {
         if let Some(there) = known.by_shape.get(&shape) {
             return *there == prio;
         }
-        if prio < FIRST || known.by_shape.values().any(|there| *there == prio) {
+        if !(FIRST..=LAST).contains(&prio) || known.by_shape.values().any(|there| *there == prio) {
             return false;
         }
         known.last = known.last.max(Some(prio));

@@ -3,6 +3,7 @@
 use flow::action::Action;
 use flow::id::{DpMeter, DpPort};
 
+use crate::sample::Site;
 use crate::tc::Hook;
 use crate::tc::action::TcAction;
 use crate::tc::key::FlowerKey;
@@ -49,13 +50,13 @@ pub trait Surroundings {
         None
     }
 
-    /// The group of `psample` that stands for what is done to sampled packets.
-    fn sample_group(&self, _actions: &[Action]) -> Option<u32> {
+    /// The group of `psample` that stands for a sample.
+    fn sample_group(&self, _site: Site) -> Option<u32> {
         None
     }
 
-    /// The reverse of [`Surroundings::sample_group`].
-    fn sample_actions(&self, _group: u32) -> Option<Vec<Action>> {
+    /// The action that a group stands for.
+    fn sample_action(&self, _group: u32) -> Option<Action> {
         None
     }
 }
@@ -115,6 +116,9 @@ pub enum Unsupported {
     /// The port has no device, or one that rules cannot send to.
     #[error("port {0} is no network device")]
     Port(DpPort),
+    /// More is sampled at a time than there are groups for.
+    #[error("no group of psample is left")]
+    Groups,
     /// The meter has no limit in hardware.
     #[error("meter {0} has no policer")]
     Meter(DpMeter),

@@ -1,14 +1,18 @@
 //! Where rules are: the kernel, by pipelined requests, or a table in memory that stands for it in tests.
 
-use std::collections::{BTreeSet, VecDeque};
+pub mod lanes;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datapath::Error;
 use datapath::linux::hook::{Hooks, User};
 use datapath::linux::rtnl::Rtnl;
-use datapath::netlink::{Batch, Client, DumpState, Outcome, Pool};
+use datapath::netlink::{Batch, Client, DumpState, Pool};
 use sys::errno::Errno;
 use sys::netlink::NETLINK_ROUTE;
+
+use lanes::{Lanes, Raw};
 
 use crate::tc::action::{ActStats, Police, TcAction};
 use crate::tc::filter::{self, Filter, Id};
@@ -51,11 +55,11 @@ pub trait Table: Send + Sync {
     /// The kernel's: the device is gone, or takes none.
     fn attach(&self, ifindex: u32, hook: Hook) -> Result<(), Error>;
 
-    /// Makes a limit that rules can share, or gives it other parameters.
+    /// Makes a limit that rules with these flags can share, or gives it other parameters.
     ///
     /// # Errors
     /// The kernel's.
-    fn limit(&self, police: &Police) -> Result<(), Error>;
+    fn limit(&self, police: &Police, rules: u32) -> Result<(), Error>;
 
     /// Removes a limit.
     ///
@@ -85,14 +89,19 @@ pub trait Rules: Send {
     fn next(&mut self, each: &mut dyn FnMut(Filter)) -> Result<bool, Error>;
 }
 
-/// The kernel's rules. Each thread that asks has a socket for itself meanwhile.
+/// The kernel's rules. Each thread that asks has a socket for itself meanwhile, and more than that for many requests ([`lanes`]).
 pub struct Netlink {
     pool: Arc<Pool>,
+    lanes: Lanes,
     hooks: Arc<Hooks>,
 }
 
 /// Bytes of the longest request there is, about: all keys and a full list of actions.
 const LONG: usize = 8 << 10;
+/// Requests of one message to the kernel.
+const FULL: usize = datapath::netlink::MAX_BATCH_BYTES / LONG * 4;
+/// Requests for which another socket is worth its while.
+const SHARE: usize = 8;
 
 fn push(batch: &mut Batch, job: &Job<'_>) {
     match *job {
@@ -104,14 +113,51 @@ fn push(batch: &mut Batch, job: &Job<'_>) {
     }
 }
 
-fn read(payload: &[u8]) -> Done {
-    Ok(filter::decode(payload)?.map(Box::new))
+fn batch(jobs: &[Job<'_>]) -> Batch {
+    let mut batch = Batch::default();
+    jobs.iter().for_each(|job| push(&mut batch, job));
+    batch
+}
+
+const fn id_of<'a>(job: &'a Job<'_>) -> &'a Id {
+    let (Job::Put { id, .. } | Job::Del(id) | Job::Get(id)) = job;
+    id
+}
+
+/// Where jobs can be cut so that those about one rule stay together: up to `most` of them, and no fewer than one.
+fn cut(jobs: &[Job<'_>], most: usize) -> usize {
+    let mut at = most.min(jobs.len());
+    while at > 1 && at < jobs.len() && id_of(&jobs[at - 1]) == id_of(&jobs[at]) {
+        at -= 1;
+    }
+    at
+}
+
+/// Jobs cut into pieces of up to `most`: where each begins, and how long it is.
+fn pieces(jobs: &[Job<'_>], most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let len = cut(&jobs[at..], most);
+        at += len;
+        (len > 0).then_some((at - len, len))
+    })
+}
+
+/// Jobs that are sent at a time: one message on each socket.
+fn rounds(jobs: &[Job<'_>]) -> impl Iterator<Item = (usize, usize)> {
+    pieces(jobs, FULL * (lanes::LANES + 1))
+}
+
+/// What each socket gets of a round.
+fn shares<'a>(jobs: &'a [Job<'a>]) -> impl Iterator<Item = (usize, &'a [Job<'a>])> {
+    let even = jobs.len().div_ceil(lanes::LANES + 1);
+    pieces(jobs, even.clamp(SHARE, FULL)).map(|(at, len)| (at, &jobs[at..at + len]))
 }
 
 impl Netlink {
     /// Rules hang from what `hooks` own.
     pub fn new(hooks: Arc<Hooks>) -> Self {
-        Self { pool: Arc::new(Pool::new(NETLINK_ROUTE)), hooks }
+        Self { pool: Arc::new(Pool::new(NETLINK_ROUTE)), lanes: Lanes::default(), hooks }
     }
 
     /// Deletes all rules of a device, priority by priority.
@@ -124,46 +170,41 @@ impl Netlink {
         self.submit(&jobs).into_iter().filter_map(Result::err).find(bad).map_or(Ok(()), Err)
     }
 
-    fn send(client: &mut Client, jobs: &[Job<'_>], results: &mut Vec<Done>) {
-        let mut batch = Batch::default();
-        let first = results.len();
-        jobs.iter().for_each(|job| push(&mut batch, job));
-        results.resize_with(first + jobs.len(), || Err(Errno::EIO.into()));
-        let mut unknown = VecDeque::new();
-        let sent = client.transact_batch(&mut batch, &mut |at, outcome| {
-            let Some(result) = results.get_mut(first + at) else { return };
-            *result = match outcome {
-                Outcome::Done => Ok(None),
-                Outcome::Reply(message) => read(message.payload),
-                Outcome::Refused(refusal) => Err(refusal.into()),
-                Outcome::Unknown => {
-                    unknown.push_back(at);
-                    Err(Errno::ENOBUFS.into())
+    /// Takes up what became of a share of `jobs`.
+    fn settle(
+        &self,
+        jobs: &[Job<'_>],
+        (first, len): (usize, usize),
+        done: Result<Vec<Raw>, Error>,
+        results: &mut [Done],
+    ) {
+        match done {
+            Err(error) => results[first..first + len].fill(Err(error)),
+            Ok(raws) => {
+                for (at, raw) in raws.into_iter().enumerate().map(|(n, raw)| (first + n, raw)) {
+                    results[at] = match raw {
+                        Raw::Done => Ok(None),
+                        Raw::Told(filter) => Ok(filter),
+                        Raw::Failed(error) => Err(error),
+                        Raw::Unknown => self.read_back(&jobs[at]),
+                    };
                 }
-            };
-        });
-        if let Err(error) = sent {
-            results[first..].fill(Err(error));
-            return;
-        }
-        for at in unknown {
-            results[first + at] = Self::read_back(client, &jobs[at]);
+            }
         }
     }
 
     /// Finds out what became of a request whose answer was lost.
-    fn read_back(client: &mut Client, job: &Job<'_>) -> Done {
-        let (Job::Put { id, .. } | Job::Del(id) | Job::Get(id)) = job;
+    fn read_back(&self, job: &Job<'_>) -> Done {
         let mut batch = Batch::default();
-        filter::push_get(&mut batch, id);
+        filter::push_get(&mut batch, id_of(job));
         let mut found: Done = Err(Errno::ENOBUFS.into());
-        client.transact_batch(&mut batch, &mut |_, outcome| {
-            found = match outcome {
-                Outcome::Reply(message) => read(message.payload),
-                Outcome::Refused(refusal) => Err(refusal.into()),
-                Outcome::Done | Outcome::Unknown => Err(Errno::ENOBUFS.into()),
+        if let Some(raw) = self.pool.with(|client| lanes::send(client, &mut batch))?.pop() {
+            found = match raw {
+                Raw::Told(filter) => Ok(filter),
+                Raw::Failed(error) => Err(error),
+                Raw::Done | Raw::Unknown => Err(Errno::ENOBUFS.into()),
             };
-        })?;
+        }
         match (job, found) {
             (Job::Get(_), found) => found,
             (Job::Put { key, .. }, Ok(Some(there))) if there.key == **key => Ok(None),
@@ -175,16 +216,22 @@ impl Netlink {
 
 impl Table for Netlink {
     fn submit(&self, jobs: &[Job<'_>]) -> Vec<Done> {
-        let mut results = Vec::with_capacity(jobs.len());
-        // What fits in one message to the kernel, if each were as long as can be.
-        for jobs in jobs.chunks(datapath::netlink::MAX_BATCH_BYTES / LONG * 4) {
-            match self.pool.take() {
-                Ok(mut client) => {
-                    Self::send(&mut client, jobs, &mut results);
-                    self.pool.give_back(client);
-                }
-                Err(errno) => results.extend(jobs.iter().map(|_| Err(errno.into()))),
-            }
+        let mut results: Vec<Done> = Vec::new();
+        results.resize_with(jobs.len(), || Err(Errno::EIO.into()));
+        for (first, len) in rounds(jobs) {
+            let jobs = &jobs[first..first + len];
+            let results = &mut results[first..first + len];
+            let mut shares: Vec<_> =
+                shares(jobs).map(|(at, share)| (at, share.len(), batch(share))).collect();
+            let Some((at, len, mut own)) = shares.pop() else { continue };
+            let lens: Vec<_> = shares.iter().map(|(at, len, _)| (*at, *len)).collect();
+            let others = self.lanes.submit(shares.into_iter().map(|(at, _, batch)| (at, batch)).collect());
+            let done = self.pool.with(|client| lanes::send(client, &mut own));
+            self.settle(jobs, (at, len), done, results);
+            others.iter().for_each(|(at, done)| {
+                let len = lens.iter().find(|share| share.0 == at).map_or(0, |share| share.1);
+                self.settle(jobs, (at, len), done, results);
+            });
         }
         results
     }
@@ -201,8 +248,8 @@ impl Table for Netlink {
         self.hooks.hold(&mut Rtnl::open()?, ifindex, User::Rules, hook).map(|_| ())
     }
 
-    fn limit(&self, police: &Police) -> Result<(), Error> {
-        limit::put(&mut Rtnl::open()?, police)
+    fn limit(&self, police: &Police, rules: u32) -> Result<(), Error> {
+        limit::put(&mut Rtnl::open()?, police, rules)
     }
 
     fn unlimit(&self, index: u32) -> Result<(), Error> {
@@ -246,5 +293,43 @@ impl Rules for Walk {
             self.client.take().into_iter().for_each(|client| self.pool.give_back(client));
         }
         more
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn shares_are_all_jobs_in_order_and_keep_those_of_one_rule_together(
+            runs in proptest::collection::vec(1..=2u32, 0..300),
+        ) {
+            let id = |handle| Id {
+                on: On::Device(1), hook: Hook::Ingress, chain: 0, prio: 5, protocol: 0x800, handle,
+            };
+            let jobs: Vec<_> = (1..).zip(&runs)
+                .flat_map(|(handle, times)| (0..*times).map(move |_| Job::Get(id(handle))))
+                .collect();
+            let mut seen = Vec::new();
+            for (first, len) in rounds(&jobs) {
+                prop_assert_eq!(first, seen.len());
+                let round = &jobs[first..first + len];
+                let mut last = None;
+                let mut n = 0;
+                for (at, share) in shares(round) {
+                    prop_assert_eq!(first + at, seen.len());
+                    prop_assert!(!share.is_empty() && share.len() <= FULL);
+                    prop_assert!(last != Some(id_of(&share[0]).handle));
+                    last = share.last().map(|job| id_of(job).handle);
+                    seen.extend(share.iter().map(|job| id_of(job).handle));
+                    n += 1;
+                }
+                prop_assert!(n <= lanes::LANES + 3);
+            }
+            let all: Vec<_> = jobs.iter().map(|job| id_of(job).handle).collect();
+            prop_assert_eq!(seen, all);
+        }
     }
 }

@@ -197,6 +197,10 @@ const ROWS: &[(&str, &str)] = &[
     ),
     (
         "eth(),eth_type(0x0800),ipv4(frag=no)",
+        "set(tunnel(tun_id=0x7,dst=2.2.2.2,ttl=64,tp_dst=4789,flags(key))),2",
+    ),
+    (
+        "eth(),eth_type(0x0800),ipv4(frag=no)",
         "set(tunnel(tun_id=0x7,src=1.1.1.1,dst=2.2.2.2,ttl=64,vxlan(gbp(id=5,flags=0x8)),flags(key))),2",
     ),
     (

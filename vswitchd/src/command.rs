@@ -50,7 +50,7 @@ const FAIRNESS: Command<Switch> = Command::new("upcall/fairness-show", "[dp]", 0
 });
 
 /// What is in hardware.
-const OFFLOAD: [Command<Switch>; 7] = [
+const OFFLOAD: [Command<Switch>; 10] = [
     Command::new("dpif/offload/show", "", 0, 0, |s, r| shown(offload::Show::of(&s.world), r)),
     Command::new("dpif/offload/classes", "", 0, 0, |_, _| Ok(offload::classes().into())),
     Command::new("offload/reasons", "", 0, 0, |s, r| shown(offload::Reasons::of(&s.world), r)),
@@ -62,6 +62,11 @@ const OFFLOAD: [Command<Switch>; 7] = [
         shown(offload::ct::flush(&s.world, &offload::ct::Wanted::parse(words(r))?), r)
     }),
     Command::new("offload/gc-step", "", 0, 0, |s, r| shown(offload::ct::step(&s.world), r)),
+    Command::new("offload/capabilities", "", 0, 0, |s, r| shown(offload::Capabilities::of(&s.world), r)),
+    Command::new("offload/explain", "bridge flow [--ct-next STATE]...", 2, MANY, |s, r| {
+        shown(offload::explain::Explained::of(s, &words(r))?, r)
+    }),
+    Command::new("offload/samples", "", 0, 0, |s, r| shown(offload::Samples::of(&s.world), r)),
 ];
 
 const BRIDGE: [Command<Switch>; 11] = [
@@ -253,7 +258,11 @@ fn run_backer(switch: &mut Switch, request: &Request) -> Answer {
 fn run_dpctl(switch: &mut Switch, request: &Request) -> Answer {
     let name = request.method.strip_prefix("dpctl/").unwrap_or_default();
     let row = dpctl::COMMANDS.iter().find(|row| row.name == name).ok_or("no such command")?;
-    dpctl::appctl(&switch.world, "ovs-vswitchd", row, &words(request)).map(Reply::Text)
+    let said = dpctl::appctl(&switch.world, "ovs-vswitchd", row, &words(request), request.is_json())?;
+    Ok(match said {
+        dpctl::Said::Text(text) => Reply::Text(text),
+        dpctl::Said::Json(value) => Reply::Json(value),
+    })
 }
 
 fn words(request: &Request) -> Vec<&str> {

@@ -1,4 +1,8 @@
 //! What commands tell of hardware offload.
+//!
+//! * [`explain`]: what would become of a flow.
+
+pub mod explain;
 
 pub mod ct;
 
@@ -126,5 +130,40 @@ impl fmt::Display for Reasons {
         writeln!(f, "rules: {}", self.rules)?;
         writeln!(f, "software: {}", self.software.values().sum::<usize>())?;
         self.software.iter().try_for_each(|(why, count)| writeln!(f, "  {count:>7} {why}"))
+    }
+}
+
+/// `offload/samples`: what became of packets that hardware sampled.
+#[derive(serde::Serialize)]
+#[serde(transparent)]
+pub struct Samples(::offload::sample::Tally);
+
+impl Samples {
+    pub fn of(world: &World) -> Self {
+        Self(world.offloaded().map(|over| over.sampled()).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Samples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ::offload::sample::Tally { groups, packets, unknown, lost } = self.0;
+        writeln!(f, "groups: {groups}\npackets: {packets}\nunknown: {unknown}\nlost: {lost}")
+    }
+}
+
+/// `offload/capabilities`: what the hardware behind each port can do, by keys and actions, and what it lacks.
+#[derive(serde::Serialize)]
+#[serde(transparent)]
+pub struct Capabilities(Vec<::offload::capability::Capabilities>);
+
+impl Capabilities {
+    pub fn of(world: &World) -> Self {
+        Self(world.offloaded().map(|over| over.capabilities()).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|one| one.fmt(f))
     }
 }

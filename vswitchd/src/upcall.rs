@@ -270,6 +270,7 @@ impl fmt::Display for Failed<'_> {
             pid: &|port| self.backer.datapath.port_pid(port),
             execute: &mut |_, _, _| Ok(()),
             act: &mut |_| (),
+            see: &mut |_, _| (),
         };
         let key = Key { in_port: self.in_port.0.into(), ..*self.key };
         f.write_str(tracer.run(&key, None).trim_end())

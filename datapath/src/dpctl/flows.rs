@@ -12,6 +12,7 @@ use ::flow::odp::format::Style;
 use ::flow::odp::{self, NoNames, PortNames, RawKey, RawMask};
 use ::flow::text::Scan;
 use ::flow::time::Instant;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::io::Read;
 use std::sync::Arc;
@@ -83,16 +84,42 @@ pub fn flow_text(flow: &Flow, names: &dyn PortNames, verbose: bool, now: Instant
 }
 
 /// Where a flow is, and if it is in software, why.
-fn why_text(flow: &Flow) -> String {
+fn placement(flow: &Flow) -> (&'static str, Option<&str>) {
     match (flow.attrs.layer, flow.attrs.offloaded) {
-        ("ovs", None) => {
-            let why = flow.attrs.why.as_deref().unwrap_or("nothing is offloaded");
-            format!(", placement:software, why:{why}")
-        }
-        ("ovs", Some(_)) => ", placement:partial".to_owned(),
-        (_, Some(_)) => ", placement:hardware".to_owned(),
-        (layer, None) => format!(", placement:{layer}"),
+        ("ovs", None) => ("software", Some(flow.attrs.why.as_deref().unwrap_or("nothing is offloaded"))),
+        ("ovs", Some(_)) => ("partial", None),
+        (_, Some(_)) => ("hardware", None),
+        (layer, None) => (layer, None),
     }
+}
+
+fn why_text(flow: &Flow) -> String {
+    let (placement, why) = placement(flow);
+    let why = why.map_or(String::new(), |why| format!(", why:{why}"));
+    format!(", placement:{placement}{why}")
+}
+
+/// A flow with its place for programs.
+fn flow_json(flow: &Flow, names: &dyn PortNames, verbose: bool, now: Instant) -> Value {
+    let (placement, why) = placement(flow);
+    let used = flow.stats.used.map(|used| now.millis().saturating_sub(used.millis()));
+    let mut row = json!({
+        "flow": odp::format::flow(&flow.key.0, &flow.mask.0, &Style::new(names, verbose)),
+        "actions": action::format::actions(&flow.actions, names),
+        "packets": flow.stats.packets,
+        "bytes": flow.stats.bytes,
+        "used_ms": used,
+        "tcp_flags": flow.stats.tcp_flags,
+        "layer": flow.attrs.layer,
+        "placement": placement,
+    });
+    if flow.ufid_present {
+        row["ufid"] = flow.ufid.to_string().into();
+    }
+    if let Some(why) = why {
+        row["why"] = why.into();
+    }
+    row
 }
 
 /// Which flows a dump shows, by where they are.
@@ -219,6 +246,7 @@ pub(super) fn dump(session: &mut Session<'_>, mut args: &[&str]) -> Done {
     };
     let (now, verbose) = (session.env.now(), session.options.verbosity > 0);
     let mut titled = PmdId::NONE;
+    let mut listed = (session.json && session.options.why).then(Vec::new);
     let mut walk = datapath.flow_dump(false);
     let mut batch = Vec::new();
     loop {
@@ -231,11 +259,16 @@ pub(super) fn dump(session: &mut Session<'_>, mut args: &[&str]) -> Done {
             if filter.as_ref().is_some_and(|filter| !filter_passes(flow, filter)) {
                 continue;
             }
-            if query.pmd.is_none() && titled != flow.pmd {
+            if query.pmd.is_none() && titled != flow.pmd && listed.is_none() {
                 titled = flow.pmd;
                 session.print(pmd_title(flow.pmd));
             }
-            if query.pmd.is_none_or(|pmd| pmd == flow.pmd) && types.pass(flow) {
+            if query.pmd.is_some_and(|pmd| pmd != flow.pmd) || !types.pass(flow) {
+                continue;
+            }
+            if let Some(listed) = &mut listed {
+                listed.push(flow_json(flow, &names, verbose, now));
+            } else {
                 let mut line = flow_text(flow, &names, verbose, now);
                 if session.options.why {
                     line += &why_text(flow);
@@ -244,6 +277,7 @@ pub(super) fn dump(session: &mut Session<'_>, mut args: &[&str]) -> Done {
             }
         }
         if !more {
+            session.value = listed.map(Value::Array);
             return Ok(());
         }
     }

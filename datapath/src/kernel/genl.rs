@@ -135,8 +135,16 @@ pub(super) fn read_family(message: &Message<'_>, name: &str) -> Result<(u16, Opt
     Ok((id, None))
 }
 
-/// Asks for a family by its name.
-fn family(client: &mut Client, name: &str, version: u8) -> Result<(Family, Option<u32>), Error> {
+/// Asks for a family by its name, and for one of its multicast groups, if it has that.
+///
+/// # Errors
+/// `ENOENT` if there is no such family.
+pub fn family(
+    client: &mut Client,
+    name: &str,
+    group: &str,
+    version: u8,
+) -> Result<(Family, Option<u32>), Error> {
     let mut batch = Batch::default();
     batch.push(controller::ID, 0, &controller::GET_FAMILY, |attrs| {
         attrs.put_str(controller::FAMILY_NAME, name);
@@ -144,7 +152,7 @@ fn family(client: &mut Client, name: &str, version: u8) -> Result<(Family, Optio
     let mut result = Err(Errno::EPROTO.into());
     client.transact_batch(&mut batch, &mut |_, outcome| {
         result = match outcome {
-            Outcome::Reply(message) => read_family(&message, name).map_err(Error::from),
+            Outcome::Reply(message) => read_family(&message, group).map_err(Error::from),
             Outcome::Refused(refusal) => Err(refusal.into()),
             Outcome::Done => Err(Errno::EPROTO.into()),
             Outcome::Unknown => Err(Errno::ENOBUFS.into()),
@@ -195,12 +203,14 @@ pub(super) fn tell(found: &Result<Families, Error>) {
 /// `ENOENT` if the openvswitch module is not there.
 pub fn lookup() -> Result<Families, Error> {
     let client = &mut Client::open(NETLINK_GENERIC)?;
-    let (datapath, _) = family(client, "ovs_datapath", 2)?;
-    let (vport, group) = family(client, "ovs_vport", 1)?;
-    let (flow, _) = family(client, "ovs_flow", 1)?;
-    let (packet, _) = family(client, "ovs_packet", 1)?;
-    let meter = family(client, "ovs_meter", 1).ok().map(|(family, _)| family);
-    let ct_limit = family(client, "ovs_ct_limit", 1).ok().map(|(family, _)| family);
+    // Groups are named as their families.
+    let mut named = |name, version| family(client, name, name, version);
+    let (datapath, _) = named("ovs_datapath", 2)?;
+    let (vport, group) = named("ovs_vport", 1)?;
+    let (flow, _) = named("ovs_flow", 1)?;
+    let (packet, _) = named("ovs_packet", 1)?;
+    let meter = named("ovs_meter", 1).ok().map(|(family, _)| family);
+    let ct_limit = named("ovs_ct_limit", 1).ok().map(|(family, _)| family);
     let vport_group = group.ok_or(Errno::ENOENT)?;
     Ok(Families { datapath, vport, flow, packet, meter, ct_limit, vport_group })
 }
@@ -479,9 +489,9 @@ mod tests {
     #[test]
     fn families_are_looked_up() {
         let client = &mut Client::open(NETLINK_GENERIC).unwrap();
-        let found = family(client, "nlctrl", 2);
+        let found = family(client, "nlctrl", "nlctrl", 2);
         assert_eq!(found, Ok((Family { id: controller::ID, version: 2 }, None)));
-        assert_eq!(family(client, "no such one", 1).unwrap_err().errno(), Errno::ENOENT);
+        assert_eq!(family(client, "no such one", "", 1).unwrap_err().errno(), Errno::ENOENT);
     }
 
     #[test]

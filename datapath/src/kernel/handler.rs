@@ -33,7 +33,7 @@ use super::packet;
 use super::sieve::{self, Sieve};
 use crate::flow::{Execute, FlowPut, Op, OpResult, PutFlags};
 use crate::netlink::{Client, Messages};
-use crate::upcall::{Answer, Handler, Kind, Upcall};
+use crate::upcall::{Answer, Handler, Install, Kind, Offer, Upcall};
 use crate::user::log;
 use crate::{Error, PmdId};
 
@@ -247,8 +247,8 @@ pub(super) struct Job<'a> {
     raw: RawKey,
     ufid: Ufid,
     execute: Arc<[Action]>,
-    /// Without a mask, every bit counts that the key has.
-    install: Option<(Option<RawMask>, Arc<[Action]>)>,
+    /// Without a raw mask, every bit counts that the key has.
+    install: Option<(Option<RawMask>, Install)>,
 }
 
 impl<'a> Thread<'a> {
@@ -406,7 +406,9 @@ impl<'a> Thread<'a> {
         let taken = std::mem::take(&mut self.taken);
         let handler = lock(&self.context.handler).clone();
         if let Some(handler) = handler {
-            let jobs: Vec<_> = taken.iter().filter_map(|bytes| self.translate(&*handler, bytes)).collect();
+            let mut jobs: Vec<_> =
+                taken.iter().filter_map(|bytes| self.translate(&*handler, bytes)).collect();
+            offer(&*handler, &mut jobs);
             self.carry_out(&*handler, &jobs);
         }
         self.taken = taken;
@@ -473,6 +475,25 @@ pub(super) fn report(name: &str, op: &Op<'_>, result: &OpResult) {
     }
 }
 
+/// Lets the handler have flows that it wants to install itself.
+fn offer(handler: &dyn Handler, jobs: &mut [Job<'_>]) {
+    let mut offers = jobs.iter().filter_map(Job::offer).peekable();
+    if offers.peek().is_none() {
+        return;
+    }
+    let offers: Vec<_> = offers.collect();
+    let mut taken = handler.take(&offers).into_iter();
+    drop(offers);
+    if taken.len() == 0 {
+        return;
+    }
+    for job in jobs.iter_mut().filter(|job| job.install.is_some()) {
+        if taken.next() == Some(true) {
+            job.install = None;
+        }
+    }
+}
+
 fn keep(spare: &mut Vec<Vec<u8>>, bytes: Vec<u8>) {
     if spare.len() < MAX_SPARE && bytes.capacity() <= SPARE_BYTES {
         spare.push(bytes);
@@ -522,14 +543,19 @@ pub(super) fn answer<'a>(
         let params = Params { key: &key, mask: Some(&install.mask), support: &context.support, vlan_limit };
         let is_exact = install.mask.0.words().iter().all(|word| *word == u64::MAX);
         let mask = (!is_exact).then(|| mask_from_flow(&params, &install.mask));
-        (mask, install.actions)
+        (mask, install)
     });
     Ok(Some(Job { upcall: incoming, key, raw, ufid, execute, install }))
 }
 
 impl Job<'_> {
+    fn offer(&self) -> Option<Offer<'_>> {
+        let (_, Install { mask, actions }) = self.install.as_ref()?;
+        Some(Offer { ufid: self.ufid, pmd: PmdId::NONE, key: &self.key, mask, actions })
+    }
+
     pub(super) fn put(&self) -> Option<FlowPut<'_>> {
-        let (mask, actions) = self.install.as_ref()?;
+        let (mask, Install { actions, .. }) = self.install.as_ref()?;
         Some(FlowPut {
             flags: PutFlags::CREATE,
             key: &self.raw,

@@ -5,13 +5,15 @@
 
 use std::net::IpAddr;
 
-use flow::action::{self, Action, NatKind};
+use flow::action::{self, Action, NatKind, Userspace};
+use flow::cookie::{CookieKind, UserCookie};
 use flow::id::DpPort;
 use flow::key::{Key, Mask, Vlan};
 use flow::odp::{KeyAttr, TunnelAttr};
 
 use super::set;
 use crate::rule::{Support, Surroundings, Unsupported};
+use crate::sample::Site;
 use crate::tc::Hook;
 use crate::tc::action::ct::{CtNat, NatSide};
 use crate::tc::action::mpls::Parts;
@@ -34,6 +36,10 @@ pub(super) struct Lowering<'a> {
     /// They did, and forgot it.
     released: bool,
     goto: Option<u32>,
+    /// The flow's actions.
+    all: &'a [Action],
+    /// Packets are sampled for userspace.
+    sampled: bool,
 }
 
 type Lowered<T = ()> = Result<T, Unsupported>;
@@ -47,7 +53,8 @@ pub fn lower(
     support: &Support,
 ) -> Lowered<(Vec<TcAction>, Option<u32>)> {
     let (released, goto, out) = (false, None, Vec::new());
-    let mut lowering = Lowering { key, mask, around, support, out, tunneled, released, goto };
+    let (all, sampled) = (actions, false);
+    let mut lowering = Lowering { key, mask, around, support, out, tunneled, released, goto, all, sampled };
     lowering.list(actions, true)?;
     if lowering.out.len() > MAX_ACTIONS {
         return Err(Unsupported::Length);
@@ -151,9 +158,10 @@ impl Lowering<'_> {
                 let index = self.around.police(*meter).ok_or(Unsupported::Meter(*meter))?;
                 Spec::Police(Police::by_index(index))
             }
-            Action::Sample { probability, actions } => self.sample(*probability, actions)?,
-            Action::Psample { .. } => self.sample(u32::MAX, std::slice::from_ref(action))?,
-            Action::Userspace(_) => return Err(Unsupported::Action("userspace")),
+            Action::Sample { probability, actions } => self.sample(action, *probability, actions)?,
+            Action::Psample { .. } | Action::Userspace(_) => {
+                self.sample(action, u32::MAX, std::slice::from_ref(action))?
+            }
             Action::Hash { .. } => return Err(Unsupported::Action("hash")),
             Action::Trunc(_) => return Err(Unsupported::Action("trunc")),
             Action::PushEth { .. } => return Err(Unsupported::Action("push_eth")),
@@ -252,12 +260,13 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    fn sample(&self, probability: u32, actions: &[Action]) -> Lowered<Spec> {
+    fn sample(&mut self, action: &Action, probability: u32, actions: &[Action]) -> Lowered<Spec> {
         let group = match actions {
-            [Action::Psample { group, cookie }] if cookie.is_empty() => Some(*group),
-            actions => self.around.sample_group(actions),
+            [Action::Psample { group, cookie }] if cookie.is_empty() => *group,
+            [Action::Userspace(userspace)] => self.sample_group(action, userspace)?,
+            [Action::Meter(_), ..] => return Err(Unsupported::Part("sample", "a meter")),
+            _ => return Err(Unsupported::Action("sample")),
         };
-        let group = group.ok_or(Unsupported::Action("sample"))?;
         // One in a whole number, as sFlow asks for, rounded up or down.
         let all = u64::from(u32::MAX);
         let asked = u64::from(probability);
@@ -267,6 +276,31 @@ impl Lowering<'_> {
             return Err(Unsupported::Part("sample", "a probability that is no fraction"));
         }
         Ok(Spec::Sample(Sample { rate, group, trunc: None }))
+    }
+
+    /// The group for packets that the switch is to see but not to answer for: what sFlow samples.
+    fn sample_group(&mut self, action: &Action, userspace: &Userspace) -> Lowered<u32> {
+        let cookie = userspace.userdata.as_deref().and_then(UserCookie::decode);
+        if !cookie.is_some_and(|cookie| matches!(cookie.kind, CookieKind::Sflow { .. })) {
+            return Err(match action {
+                Action::Userspace(_) => Unsupported::Action("userspace"),
+                _ => Unsupported::Part("sample", "userspace that is not sFlow"),
+            });
+        }
+        if userspace.egress_tun_port.is_some() {
+            return Err(Unsupported::Part("userspace", "a tunnel's output"));
+        }
+        if std::mem::replace(&mut self.sampled, true) {
+            return Err(Unsupported::Part("sample", "another sample"));
+        }
+        let site = Site {
+            in_port: DpPort(self.key.in_port),
+            tunnel: super::is_tunneled(self.key).then(|| Box::new(self.key.tunnel)),
+            action: action.clone(),
+            userspace: userspace.clone(),
+            actions: self.all.into(),
+        };
+        self.around.sample_group(site).ok_or(Unsupported::Groups)
     }
 
     fn tunnel(&self, attrs: &[TunnelAttr]) -> Lowered<TunnelSet> {

@@ -270,7 +270,17 @@ fn what_stops_a_flow_is_named() {
         (ip, "set(sctp(src=5)),2", "no set of sctp"),
         (ip, "clone(pop_vlan,2),3", "no action clone with changes"),
         (ip, "set(tunnel(dst=1.1.1.1,ttl=1,tp_src=7)),2", "no action set(tunnel) with a source port"),
-        (ip, "sample(sample=50.0%,actions(userspace(pid=5))),2", "no action sample"),
+        (
+            ip,
+            "sample(sample=50.0%,actions(userspace(pid=5))),2",
+            "no action sample with userspace that is not sFlow",
+        ),
+        (ip, "userspace(pid=5),2", "no action userspace"),
+        (
+            ip,
+            "sample(sample=1.0%,actions(userspace(pid=5,sFlow(vid=0,pcp=0,output=2),actions))),2",
+            "no group of psample is left",
+        ),
         (
             "eth_type(0x0800),ipv4(proto=6,frag=first)",
             "set(ipv4(src=1.1.1.1)),2",

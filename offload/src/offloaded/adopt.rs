@@ -61,8 +61,10 @@ impl Shared {
         if filter.flags & place != self.flags_on(device) & place || self.places.get(ufid).is_some() {
             return false;
         }
+        // Of whom its samples were is not known.
+        let samples = filter.actions.iter().any(|action| action.spec.kind() == "sample");
         let id = filter.id;
-        if !self.priorities.adopt(id.protocol, &filter.key, id.prio) {
+        if samples || !self.priorities.adopt(id.protocol, &filter.key, id.prio) {
             return false;
         }
         self.handle.fetch_max(id.handle, Ordering::Relaxed);
@@ -70,8 +72,8 @@ impl Shared {
             Control::Goto(chain) => Some(chain),
             _ => None,
         });
-        self.lead(goto);
-        let hard = Hard { id, goto, base: (0, 0), stats: FlowStats::default() };
+        let hard = Hard { id, goto, group: None, base: (0, 0), stats: FlowStats::default() };
+        self.lead(&hard);
         self.places.insert(ufid, Place::Hard(hard));
         true
     }

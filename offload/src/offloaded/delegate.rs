@@ -52,6 +52,7 @@ impl Datapath for Offloaded {
     }
 
     fn set_handler(&self, handler: Option<Arc<dyn upcall::Handler>>) {
+        self.shared.sampling.set_handler(handler.clone());
         self.shared.inner.set_handler(handler.map(|handler| Hook::over(handler, &self.shared)));
     }
 

@@ -155,7 +155,7 @@ impl Shared {
             return Ok(Some(flow));
         }
         let port = self.ports.of(filter.id.on, filter.id.hook).ok_or(ufid)?;
-        let raised = raise(filter, port, &self.ports)
+        let raised = raise(filter, port, self)
             .inspect_err(|why| tracing::debug!(target: "dpif_offload_tc", "rule of {ufid}: {why}"))
             .map_err(|_| ufid)?;
         let support = self.inner.features().odp_support();

@@ -1,14 +1,16 @@
 //! Flows that answers to upcalls install: rules where a device takes them; the inner datapath is told to install the rest.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
 
-use datapath::PmdId;
 use datapath::flow::FlowStats;
-use datapath::upcall::{Answer, Handler, Install, Upcall};
+use datapath::upcall::{Answer, Handler, Offer, Upcall};
+use datapath::{Error, PmdId};
 use flow::id::Ufid;
-use sys::errno::Errno;
 
-use super::Shared;
+use super::operate::failed;
+use super::{Prepared, Shared};
 use crate::place::{Place, Reason};
 
 /// Between the inner datapath and who answers its upcalls.
@@ -25,15 +27,18 @@ impl Hook {
 
 impl Handler for Hook {
     fn upcall(&self, upcall: &Upcall<'_>) -> Option<Answer> {
-        let mut answer = self.handler.upcall(upcall)?;
-        let shared = self.shared.upgrade().filter(|shared| shared.is_on());
-        if let (Some(install), Some(shared)) = (&answer.install, shared)
-            && shared.takes(upcall, install)
-        {
-            answer.install = None;
-            self.handler.installed(upcall.ufid, upcall.pmd, true);
+        self.handler.upcall(upcall)
+    }
+
+    fn take(&self, offers: &[Offer<'_>]) -> Vec<bool> {
+        let Some(shared) = self.shared.upgrade().filter(|shared| shared.is_on()) else {
+            return self.handler.take(offers);
+        };
+        let taken = shared.take(offers);
+        for (offer, _) in offers.iter().zip(&taken).filter(|(_, taken)| **taken) {
+            self.handler.installed(offer.ufid, offer.pmd, true);
         }
-        Some(answer)
+        taken
     }
 
     fn installed(&self, ufid: Ufid, pmd: PmdId, installed: bool) {
@@ -50,28 +55,69 @@ impl Handler for Hook {
     }
 }
 
+/// What an offered flow is by now.
+enum Offered {
+    /// It is a rule, or it cannot be one.
+    Settled(bool),
+    Ready(Box<Prepared>),
+    /// It is as the one at this place.
+    As(usize),
+}
+
 impl Shared {
-    /// Whether a flow that an answer installs is a rule now. One that is there already stays as it is.
-    fn takes(&self, upcall: &Upcall<'_>, install: &Install) -> bool {
-        let ufid = upcall.ufid;
-        if self.places.hard(ufid).is_some() {
-            return true;
-        }
-        let done =
-            self.prepare_parsed(ufid, upcall.key, &install.mask, &install.actions).and_then(|prepared| {
-                let done =
-                    self.table.submit(&[self.put_job(&prepared)]).pop().unwrap_or(Err(Errno::EIO.into()));
-                done.map(|_| prepared).map_err(|error| Reason::from(&error))
+    /// Which of the flows that answers install are rules now. One that is there already stays as it is.
+    fn take(&self, offers: &[Offer<'_>]) -> Vec<bool> {
+        let mut places = HashMap::new();
+        let mut offered = Vec::with_capacity(offers.len());
+        for (at, offer) in offers.iter().enumerate() {
+            offered.push(match places.entry(offer.ufid) {
+                Entry::Occupied(first) => Offered::As(*first.get()),
+                Entry::Vacant(place) => {
+                    place.insert(at);
+                    self.consider(offer)
+                }
             });
-        match done {
-            Ok(prepared) => {
-                self.installed(ufid, &prepared, FlowStats::default());
-                true
-            }
+        }
+        let ready = |offered: &'_ Offered| matches!(offered, Offered::Ready(_));
+        let jobs = offered.iter().filter_map(|offered| match offered {
+            Offered::Ready(prepared) => Some(self.put_job(prepared)),
+            Offered::Settled(_) | Offered::As(_) => None,
+        });
+        let jobs: Vec<_> = jobs.collect();
+        let done = if jobs.is_empty() { Vec::new() } else { self.table.submit(&jobs) };
+        drop(jobs);
+        let mut done = done.into_iter();
+        let mut taken = Vec::with_capacity(offers.len());
+        for (offer, offered) in offers.iter().zip(&offered) {
+            let done = if ready(offered) { done.next() } else { None };
+            taken.push(match offered {
+                Offered::Settled(hard) => *hard,
+                Offered::As(at) => taken[*at],
+                Offered::Ready(prepared) => self.taken(offer.ufid, prepared, failed(done)),
+            });
+        }
+        taken
+    }
+
+    fn consider(&self, offer: &Offer<'_>) -> Offered {
+        if self.places.hard(offer.ufid).is_some() {
+            return Offered::Settled(true);
+        }
+        match self.prepare_parsed(offer.ufid, offer.key, offer.mask, offer.actions) {
+            Ok(prepared) => Offered::Ready(Box::new(prepared)),
             Err(why) => {
-                self.keep_why(ufid, why, 0);
-                false
+                self.keep_why(offer.ufid, why, 0);
+                Offered::Settled(false)
             }
         }
+    }
+
+    /// A device took the rule of a new flow, or refused it.
+    fn taken(&self, ufid: Ufid, prepared: &Prepared, error: Option<Error>) -> bool {
+        match &error {
+            None => self.installed(ufid, prepared, FlowStats::default()),
+            Some(error) => self.keep_why(ufid, Reason::from(error), 0),
+        }
+        error.is_none()
     }
 }

@@ -1,5 +1,6 @@
 //! Meters as limits that rules share. The kernel's own meter limits what stays in its datapath.
 
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use datapath::{MeterConfig, MeterStats};
@@ -38,7 +39,8 @@ impl Shared {
     }
 
     fn make_limit(&self, meter: DpMeter, config: &MeterConfig) {
-        let made = limit(meter, config).map(|limit| self.table.limit(&limit));
+        let made =
+            limit(meter, config).map(|limit| self.table.limit(&limit, self.flags.load(Ordering::Relaxed)));
         if let Some(Err(error)) = &made {
             tracing::info!(target: "dpif_offload_tc", "meter {meter} has no policer: {error}");
         }

@@ -51,7 +51,7 @@ fn ufid_of_op(op: &Op<'_>) -> Option<Ufid> {
 }
 
 /// The error of what a device refused, for a flow that can be nowhere else.
-fn failed(done: Option<Done>) -> Option<Error> {
+pub(super) fn failed(done: Option<Done>) -> Option<Error> {
     match done {
         Some(Ok(_)) => None,
         Some(Err(error)) => Some(error),

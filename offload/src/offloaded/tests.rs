@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use datapath::flow::{Dump, Execute, Flow, FlowAttrs, FlowDel, FlowGet, FlowPut, Op, OpDone, PutFlags};
 use datapath::netdev::Netdev;
-use datapath::upcall::{Answer, Handler, Install, Kind, Upcall};
+use datapath::upcall::{Answer, Handler, Install, Kind, Offer, Upcall};
 use datapath::{DpStats, Features, MeterBand, MeterStats, PmdId, PortChanges, PortInfo, ufid_of};
 use flow::action::{self};
 use flow::odp::format::Style;
@@ -237,7 +237,7 @@ impl Table for Arc<Nic> {
         Ok(())
     }
 
-    fn limit(&self, police: &Police) -> Result<(), Error> {
+    fn limit(&self, police: &Police, _: u32) -> Result<(), Error> {
         self.limits.lock().unwrap().insert(police.index, *police);
         Ok(())
     }
@@ -470,6 +470,31 @@ fn a_port_that_goes_takes_its_flows() {
 }
 
 #[test]
+fn what_sflow_samples_is_a_group() {
+    let it = Fixture::new();
+    let sample = |rate| {
+        format!("sample(sample={rate},actions(userspace(pid=5,sFlow(vid=0,pcp=0,output=2),actions))),2")
+    };
+    let other = "recirc_id(0),in_port(2),eth(),eth_type(0x0806)";
+    it.put(PutFlags::CREATE, FLOW, &sample("1.6%")).unwrap();
+    it.put(PutFlags::CREATE, other, &sample("100.0%")).unwrap();
+    assert_eq!(
+        it.dump(false),
+        [format!("tc 0 {FLOW} {}", sample("1.6%")), format!("tc 0 {other} {}", sample("100.0%"))]
+    );
+    let of = |filter: &Filter| match filter.actions[0].spec {
+        Spec::Sample(sample) => (sample.rate, sample.group),
+        _ => (0, 0),
+    };
+    let groups: Vec<_> = it.nic.rules().values().map(of).collect();
+    assert_eq!(groups, [(62, 1 << 16), (1, (1 << 16) + 1)]);
+    assert_eq!(it.datapath.sampled().groups, 2);
+    it.put(PutFlags::MODIFY, FLOW, "2").unwrap();
+    it.del(other).unwrap();
+    assert_eq!(it.datapath.sampled().groups, 0);
+}
+
+#[test]
 fn rules_of_an_earlier_process_are_adopted_or_go() {
     let earlier = Fixture::new();
     earlier.put(PutFlags::CREATE, FLOW, "ct,recirc(0x5)").unwrap();
@@ -570,7 +595,10 @@ fn flows_of_upcalls_are_rules_too() {
             mru: 0,
         };
         assert_eq!(fitness.max(Fitness::Perfect), fitness);
-        inner.upcall(&upcall).unwrap().install.is_some()
+        let install = inner.upcall(&upcall).unwrap().install.unwrap();
+        let Install { mask, actions } = &install;
+        let offer = Offer { ufid: upcall.ufid, pmd: PmdId::NONE, key: &key, mask, actions };
+        inner.take(&[offer, offer])
     };
     let packet = |mark| {
         format!(
@@ -578,10 +606,12 @@ fn flows_of_upcalls_are_rules_too() {
         )
     };
     // The device has it: there is nothing left to install.
-    assert!(!ask(&packet(0)));
-    assert_eq!((it.nic.rules().len(), &**handler.0.lock().unwrap()), (1, &[true][..]));
+    assert_eq!(ask(&packet(0)), [true; 2]);
+    assert_eq!((it.nic.rules().len(), &**handler.0.lock().unwrap()), (1, &[true; 2][..]));
+    assert_eq!(ask(&packet(0)), [true; 2]);
+    assert_eq!(*it.nic.lots.lock().unwrap(), [1]);
     // It does not: the datapath installs it, and says so itself.
-    assert!(ask(&packet(7)));
+    assert_eq!(ask(&packet(7)), [false; 2]);
     assert_eq!((it.nic.rules().len(), it.datapath.tally().1.len()), (1, 1));
     inner.installed(ufid_of(&parsed(&packet(7)).0.0), PmdId::NONE, false);
     assert_eq!(it.datapath.tally().1.len(), 0);

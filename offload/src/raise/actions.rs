@@ -94,12 +94,11 @@ fn one(action: &TcAction, around: &dyn Surroundings, out: &mut Vec<Action>) -> R
         Spec::Skbedit(edit) => skbedit(edit, out)?,
         Spec::Sample(sample) => {
             let probability = u32::MAX.checked_div(sample.rate).unwrap_or(u32::MAX);
-            let known = around.sample_actions(sample.group);
-            let actions =
-                known.unwrap_or_else(|| vec![Action::Psample { group: sample.group, cookie: Vec::new() }]);
-            out.push(match (probability, &*actions) {
-                (u32::MAX, [Action::Psample { .. }]) => actions.into_iter().next().expect("there is one"),
-                _ => Action::Sample { probability, actions },
+            let psample = || Action::Psample { group: sample.group, cookie: Vec::new() };
+            out.push(match around.sample_action(sample.group) {
+                Some(action) => action,
+                None if probability == u32::MAX => psample(),
+                None => Action::Sample { probability, actions: vec![psample()] },
             });
         }
         Spec::Police(police) => {

@@ -144,7 +144,7 @@ fn dpctl_text(data: &[u8]) {
         if let Some((command, rest)) = named
             && rest.len() >= command.min_args
         {
-            let _ = dpctl::appctl(&*ENGINE, "ovs-vswitchd", command, rest);
+            let _ = dpctl::appctl(&*ENGINE, "ovs-vswitchd", command, rest, rest.len() % 2 == 1);
         }
     }
     let _ = ENGINE.0.flow_flush();

@@ -62,6 +62,13 @@ impl KeyNames {
     }
 }
 
+impl KeyNames {
+    /// The names of a bridge's ports.
+    pub fn of(bridge: &Bridge) -> Self {
+        Self(bridge.ports.values().map(|port| (port.ofp.0, port.name.clone())).collect())
+    }
+}
+
 impl PortNames for KeyNames {
     fn name(&self, port: OfPort) -> Option<Cow<'_, str>> {
         self.0.get(&port.0).map(|name| Cow::Borrowed(name.as_str()))
@@ -94,6 +101,8 @@ pub struct Tracer<'a> {
     pub execute: &'a mut Executor<'a>,
     /// Carries out what a real packet does besides being sent: addresses and flows that are learned.
     pub act: &'a mut dyn FnMut(&Effect),
+    /// Sees each translation.
+    pub see: &'a mut dyn FnMut(&Key, &Output),
 }
 
 /// More recirculations end a trace.
@@ -189,6 +198,7 @@ impl Tracer<'_> {
             tree.print(out);
         }
         self.describe(&initial, key, &result, &ports, out);
+        (self.see)(key, &result);
         if packet.is_some() {
             result.effects.iter().for_each(|effect| (self.act)(effect));
         }

@@ -21,6 +21,7 @@ use openflow::action::{OfAction, Parse, parse_list};
 use openflow::names::Names;
 use openflow::protocol::Protocols;
 
+use super::Output;
 use super::effect::{Effect, Stats};
 use super::snapshot::{Bridge, Snapshot};
 use super::trace::{KeyNames, Tracer};
@@ -70,7 +71,7 @@ struct Args<'a> {
 
 fn trace(backers: &Backers, args: &[&str], now: Instant) -> Result<String, String> {
     let request = Request::parse(backers, args, false)?;
-    Ok(request.run(None, now))
+    Ok(request.run(None, now, &mut |_, _| {}))
 }
 
 fn trace_packet_out(backers: &Backers, args: &[&str], now: Instant) -> Result<String, String> {
@@ -85,7 +86,25 @@ fn trace_packet_out(backers: &Backers, args: &[&str], now: Instant) -> Result<St
     let mut check = Check::new(&full);
     let needed = if request.consistent { parse.usable } else { Protocols::empty() };
     check_consistency(&mut actions, needed, &mut check).map_err(|error| format!("Bad actions: {error}"))?;
-    Ok(request.run(Some(&actions), now))
+    Ok(request.run(Some(&actions), now, &mut |_, _| {}))
+}
+
+/// Lets `see` look at each translation of a flow as `ofproto/trace` makes them, of a packet that comes back, too. Nothing is
+/// sent or learned.
+///
+/// # Errors
+/// Those of `ofproto/trace`.
+pub fn each(
+    backers: &Backers,
+    args: &[&str],
+    now: Instant,
+    see: &mut dyn FnMut(&Backer, &Bridge, &Key, &Output),
+) -> Result<(), String> {
+    let request = Request::parse(backers, args, false)?;
+    let request = Request { packet: None, ..request };
+    let (backer, bridge) = (Arc::clone(&request.backer), Arc::clone(&request.bridge));
+    request.run(None, now, &mut |key, output| see(&backer, &bridge, key, output));
+    Ok(())
 }
 
 impl<'a> Args<'a> {
@@ -190,7 +209,7 @@ impl Request {
         Ok(Self { backer, snapshot, bridge, key, packet, ct_states, consistent, names })
     }
 
-    fn run(self, actions: Option<&[OfAction]>, now: Instant) -> String {
+    fn run(self, actions: Option<&[OfAction]>, now: Instant, see: &mut dyn FnMut(&Key, &Output)) -> String {
         let backer = &self.backer;
         let bridge = Arc::clone(&self.bridge);
         let mut execute = |packet: &[u8], key: &Key, actions: &[flow::action::Action]| {
@@ -219,6 +238,7 @@ impl Request {
             pid: &|port| backer.datapath.port_pid(port),
             execute: &mut execute,
             act: &mut act,
+            see,
         };
         tracer.run(&self.key, self.packet.as_deref())
     }

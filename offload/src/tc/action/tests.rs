@@ -57,6 +57,7 @@ fn tunnel_set() -> impl Strategy<Value = TunnelSet> {
     (outer, of(any::<u8>()), of(any::<u8>()), of(set_opts())).prop_map(|(outer, tos, ttl, opts)| {
         let (addrs, id, dst_port, (no_csum, no_frag)) = outer;
         let (src, dst) = addrs.unzip();
+        let src = src.filter(|src: &std::net::IpAddr| !src.is_unspecified());
         TunnelSet { id, src, dst, dst_port, no_csum, no_frag, tos, ttl, opts }
     })
 }

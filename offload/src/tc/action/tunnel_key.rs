@@ -28,7 +28,7 @@ const RELEASE: u32 = 2;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TunnelSet {
     pub id: Option<u32>,
-    /// Of the same family as `dst`.
+    /// Of the same family as `dst`, and not unspecified.
     pub src: Option<IpAddr>,
     pub dst: Option<IpAddr>,
     pub dst_port: Option<u16>,
@@ -55,11 +55,19 @@ fn put_addr(out: &mut Writer, addr: Option<IpAddr>, v4: u16, v6: u16) {
     }
 }
 
+const fn unspecified(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
 pub(super) fn encode(set: Option<&TunnelSet>, generic: Gen, out: &mut Writer) {
     let number = if set.is_some() { SET } else { RELEASE };
     out.put(PARMS, &generic.bytes(&number.to_ne_bytes()));
     let Some(set) = set else { return };
-    put_addr(out, set.src, IPV4_SRC, IPV6_SRC);
+    // The kernel wants both addresses, and chooses the source if that is none.
+    put_addr(out, set.src.or_else(|| set.dst.map(unspecified)), IPV4_SRC, IPV6_SRC);
     put_addr(out, set.dst, IPV4_DST, IPV6_DST);
     set.id.into_iter().for_each(|id| out.put(KEY_ID, &id.to_be_bytes()));
     set.dst_port.into_iter().for_each(|port| out.put(DST_PORT, &port.to_be_bytes()));
@@ -104,5 +112,6 @@ pub(super) fn decode(
             _ => {}
         }
     }
+    set.src = set.src.filter(|src| !src.is_unspecified());
     Ok(Some(Box::new(set)))
 }
