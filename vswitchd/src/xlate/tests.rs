@@ -219,6 +219,7 @@ fn traces_are_word_for_word_those_of_ovs() {
             pid: &|_| 0,
             execute: &mut |_, _, _| Ok(()),
             act: &mut |_| (),
+            see: &mut |_, _| (),
         };
         let trace = tracer.run(&key, None);
         if trace.trim_end() != expected.trim_end() {
