@@ -167,14 +167,28 @@ fn decode_options(id: Id, options: &Attr<'_>) -> Result<Filter, AttrError> {
             FLOWER_IN_HW_COUNT => filter.in_hw_count = attr.u32()?,
             FLOWER_ACT => {
                 let told = action::decode_all(attr.nested())?;
-                let own = told.iter().find(|(action, _)| action.spec.kind() != "police").or(told.first());
-                filter.stats = own.map_or_else(ActStats::default, |(_, counted)| *counted);
+                filter.stats = stats_of(&told);
                 filter.actions = told.into_iter().map(|(action, _)| action).collect();
             }
             _ => {}
         }
     }
     Ok(filter)
+}
+
+/// What a rule counted: the most that any of the actions counted that are its own. Not all kinds take up what hardware counts:
+/// `tunnel_key` does not.
+fn stats_of(told: &[(TcAction, ActStats)]) -> ActStats {
+    let own = told.iter().filter(|(action, _)| action.spec.kind() != "police").map(|(_, counted)| *counted);
+    let most = own.reduce(|a, b| ActStats {
+        packets: a.packets.max(b.packets),
+        bytes: a.bytes.max(b.bytes),
+        hw_packets: a.hw_packets.max(b.hw_packets),
+        hw_bytes: a.hw_bytes.max(b.hw_bytes),
+        drops: a.drops.max(b.drops),
+        idle: a.idle.into_iter().chain(b.idle).min(),
+    });
+    most.or(told.first().map(|(_, counted)| *counted)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -232,6 +246,29 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(options.unwrap().iter().all(|option| matches!(option, TcOption::Flower(_))));
+    }
+
+    #[test]
+    fn a_rule_counted_what_most_of_its_own_actions_did() {
+        use super::super::action::{Control, Spec};
+        let told = |spec, packets, idle| {
+            let stats = ActStats { packets, bytes: packets * 100, idle, ..ActStats::default() };
+            (TcAction { spec, control: Control::Pipe, cookie: None }, stats)
+        };
+        let police = || Spec::Police(super::super::action::Police::by_index(7));
+        let counted = |told: &[_]| {
+            let stats = stats_of(told);
+            (stats.packets, stats.bytes, stats.idle)
+        };
+        let rule = [
+            told(police(), 99, Some(1)),
+            told(Spec::TunnelKey(None), 2, Some(900)),
+            told(Spec::Gact, 9, Some(5)),
+        ];
+        assert_eq!(counted(&rule), (9, 900, Some(5)));
+        assert_eq!(counted(&rule[..2]), (2, 200, Some(900)));
+        assert_eq!(counted(&rule[..1]), (99, 9900, Some(1)));
+        assert_eq!(counted(&[]), (0, 0, None));
     }
 
     proptest! {

@@ -130,7 +130,7 @@ impl Rules for Held {
         Ok(())
     }
 
-    fn limit(&self, _: &Police) -> Result<(), Error> {
+    fn limit(&self, _: &Police, _: u32) -> Result<(), Error> {
         Err(Errno::EOPNOTSUPP.into())
     }
 
