@@ -72,6 +72,7 @@ impl Method {
 enum Pending {
     Schema,
     Monitor(Method),
+    Conditions,
     Lock,
     Unlock,
     Transact(TxnId),
@@ -98,6 +99,10 @@ pub struct Idl {
     replica: Replica,
     /// Columns to monitor, by table.
     wanted: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Which rows to monitor, by table; all of the others.
+    conditions: BTreeMap<Arc<str>, Value>,
+    /// How the server was asked on this connection, once it was.
+    method: Option<Method>,
     online: bool,
     monitoring: bool,
     ever: bool,
@@ -120,6 +125,8 @@ impl Idl {
         Self {
             replica: Replica::new(schema),
             wanted: BTreeMap::new(),
+            conditions: BTreeMap::new(),
+            method: None,
             online: false,
             monitoring: false,
             ever: false,
@@ -163,6 +170,33 @@ impl Idl {
     pub fn monitor_all(&mut self) {
         let names: Vec<Arc<str>> = self.replica.schema().tables.keys().cloned().collect();
         names.iter().for_each(|name| self.monitor_table(name));
+    }
+
+    /// Monitors only the rows of a table for which one of `conditions` holds: a JSON array of `[COLUMN, FUNCTION, VALUE]`,
+    /// of `true` and `false`. `true` alone, as at first, means every row. At once on a connection, and on all later ones;
+    /// rows come and go by that as by other changes. A server that knows only `monitor` sends every row nevertheless.
+    pub fn set_condition(&mut self, table: &str, conditions: Value) {
+        let Some(schema) = self.replica.schema().table(table).cloned() else { return };
+        if self.conditions.get(table).unwrap_or(&json!([true])) == &conditions {
+            return;
+        }
+        let changed = json!({ table: [{ "where": &conditions }] });
+        self.conditions.insert(schema.name.clone(), conditions);
+        match self.method {
+            Some(Method::CondSince | Method::Cond) if self.offered.contains_key(table) => {
+                let db = self.replica.schema().name.to_string();
+                let id = json!(["monid", db]);
+                self.request("monitor_cond_change", json!([id, id, changed]), Pending::Conditions);
+            }
+            Some(_) => {}
+            // What was seen under the former condition is no part of what this one asks for.
+            None => self.last_txn = Uuid::ZERO,
+        }
+    }
+
+    /// True once the server has taken over all conditions.
+    pub fn has_conditions(&self) -> bool {
+        self.monitoring && !self.pending.values().any(|pending| *pending == Pending::Conditions)
     }
 
     /// Changes of this column alone do not move [`Idl::change_seqno`]: for columns that the program itself writes.
@@ -224,6 +258,11 @@ impl Idl {
     pub fn disconnected(&mut self) {
         self.online = false;
         self.monitoring = false;
+        self.method = None;
+        if self.pending.values().any(|pending| *pending == Pending::Conditions) {
+            // Rows under the new condition may not have come.
+            self.last_txn = Uuid::ZERO;
+        }
         self.pending.clear();
         self.output.clear();
         if self.lock.held || self.lock.contended {
@@ -296,6 +335,8 @@ impl Idl {
                 Some(older) if error_tag(error) == "unknown method" => self.ask_for_monitor(older),
                 _ => self.warn(format!("{} failed: {error}", method.name())),
             },
+            (Pending::Conditions, None) => {}
+            (Pending::Conditions, Some(error)) => self.warn(format!("monitor_cond_change failed: {error}")),
             (Pending::Lock, None) => {
                 let held = result.get("locked") == Some(&Value::Bool(true));
                 self.lock_changed(held);
@@ -332,12 +373,20 @@ impl Idl {
     }
 
     fn ask_for_monitor(&mut self, method: Method) {
+        // A condition that changes before the answer is sent with a request of its own after this one.
+        self.method = Some(method);
         let requests: Map<String, Value> = self
             .offered
             .iter()
             .map(|(table, columns)| {
                 let names: Vec<&str> = columns.iter().map(|name| &**name).collect();
-                (table.to_string(), json!([{ "columns": names }]))
+                let mut request = json!({ "columns": names });
+                if let (Method::CondSince | Method::Cond, Some(conditions)) =
+                    (method, self.conditions.get(table))
+                {
+                    request["where"] = conditions.clone();
+                }
+                (table.to_string(), json!([request]))
             })
             .collect();
         let db = self.replica.schema().name.to_string();

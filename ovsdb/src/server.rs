@@ -13,6 +13,7 @@ mod lock;
 mod session;
 mod follow;
 mod tlog;
+pub mod perf;
 pub mod remotes;
 pub mod config;
 pub mod dbio;

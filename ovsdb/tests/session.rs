@@ -389,3 +389,80 @@ fn a_copy_follows_and_writes() {
     assert_eq!(changes.len(), 1);
     assert_eq!((&*changes[0].table, changes[0].old.is_none()), ("Mirror", true));
 }
+
+/// The numbers of the mirrors that a copy has.
+fn numbers(idl: &Idl) -> Vec<i64> {
+    let mut numbers: Vec<i64> = idl.rows("Mirror").filter_map(|row| row.integer("n")).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn a_copy_may_be_of_some_rows_and_columns() {
+    let mut world = World::new();
+    let (session, other) = (world.connect(), world.connect());
+    for n in [1, 2] {
+        world.transact(other, json!([{"op": "insert", "table": "Mirror", "row": {"n": n}}]));
+    }
+    let mut idl = Idl::new(schema());
+    idl.monitor("Mirror", "n");
+    idl.set_condition("Mirror", json!([["n", "==", 2], ["n", "==", 3]]));
+    idl.connected();
+    world.run(session, &mut idl);
+    assert_eq!((numbers(&idl), idl.has_conditions()), (vec![2], true));
+    assert_eq!(idl.take_changes().len(), 1);
+
+    // A row that begins to fit comes, one that ends to fit goes.
+    world.transact(
+        other,
+        json!([{"op": "update", "table": "Mirror", "where": [["n", "==", 1]], "row": {"n": 3}}]),
+    );
+    world.transact(
+        other,
+        json!([{"op": "update", "table": "Mirror", "where": [["n", "==", 2]], "row": {"n": 4}}]),
+    );
+    world.run(session, &mut idl);
+    assert_eq!(numbers(&idl), [3]);
+    let mut kinds: Vec<_> =
+        idl.take_changes().iter().map(|change| (change.old.is_some(), change.new.is_some())).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, [(false, true), (true, false)]);
+
+    // A condition that changes takes effect on this connection.
+    idl.set_condition("Mirror", json!([["n", "==", 4]]));
+    assert!(!idl.has_conditions());
+    world.run(session, &mut idl);
+    assert_eq!((numbers(&idl), idl.has_conditions()), (vec![4], true));
+    // Saying the same again asks for nothing.
+    idl.set_condition("Mirror", json!([["n", "==", 4]]));
+    assert_eq!(idl.poll_output(), None);
+
+    // One that changes between connections is asked for anew, history or not.
+    idl.disconnected();
+    world.server.disconnect(session);
+    idl.set_condition("Mirror", json!([["n", "==", 3]]));
+    let session = world.connect();
+    idl.connected();
+    world.run(session, &mut idl);
+    assert_eq!(numbers(&idl), [3]);
+
+    // So is one whose answer did not come.
+    idl.set_condition("Mirror", json!([["n", "!=", 0]]));
+    idl.disconnected();
+    world.server.disconnect(session);
+    let session = world.connect();
+    idl.connected();
+    world.run(session, &mut idl);
+    assert_eq!(numbers(&idl), [3, 4]);
+
+    // What is not monitored stays empty, and what is the same after a reconnection is no change.
+    assert_eq!(idl.rows("Bridge").count(), 0);
+    idl.take_changes();
+    idl.disconnected();
+    world.server.disconnect(session);
+    let session = world.connect();
+    idl.connected();
+    world.run(session, &mut idl);
+    assert_eq!(idl.take_changes(), []);
+    assert_eq!(numbers(&idl), [3, 4]);
+}

@@ -183,6 +183,12 @@ pub fn umask(mask: u32) -> u32 {
     unsafe { libc::umask(mask) }
 }
 
+/// Gives memory that was freed back to the system, as far as the allocator can.
+pub fn trim_memory() {
+    // SAFETY: takes no pointer. It locks the heap like every other call of the allocator.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Becomes user `uid` and group `gid` with the supplementary groups of `name`, for good, keeping `capabilities` (bit
 /// numbers of `linux/capability.h`).
 ///

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use tests::kit::Kit;
+use tests::sandbox::Sandbox;
 
 const PROGRAMS: &[&str] = &[
     "ovs-vswitchd",
@@ -65,4 +66,45 @@ fn an_unknown_option_is_named() {
         let expected = format!("{}: unrecognized option '--no-such-option'\n", path.display());
         assert_eq!(String::from_utf8_lossy(&out.stderr), expected, "{program}");
     }
+}
+
+#[test]
+fn the_database_server_tells_what_its_work_costs() {
+    let kit = Kit::ours();
+    let sandbox = Sandbox::new(&kit);
+    sandbox.start_database();
+    let command =
+        |words: &[&str]| sandbox.run(&kit, "ovs-appctl", &[&["-t", "ovsdb-server"], words].concat());
+    assert_eq!(sandbox.run(&kit, "ovsdb-client", &["list-dbs"]).status, Some(0));
+    let shown = command(&["ovsdb-server/perf-counters-show"]).stdout;
+    let parts: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(
+        parts.iter().any(|part| part[0] == "network" && part[1].parse::<u64>().is_ok_and(|n| n > 0)),
+        "{shown}"
+    );
+    assert!(parts.iter().all(|part| part.len() == 4), "{shown}");
+    assert_eq!(command(&["ovsdb-server/perf-counters-clear"]).text(), "");
+    let shown = command(&["ovsdb-server/perf-counters-show"]).stdout;
+    assert!(!shown.contains("network"), "{shown}");
+    for word in ["on", "off"] {
+        assert_eq!(command(&["ovsdb-server/memory-trim-on-compaction", word]).text(), "");
+        assert_eq!(command(&["ovsdb-server/compact"]).text(), "");
+    }
+    let refused = command(&["ovsdb-server/memory-trim-on-compaction", "perhaps"]);
+    assert_eq!(refused.stderr, "invalid argument\novs-appctl: ovsdb-server: server returned an error\n");
+    let log = std::fs::read_to_string(sandbox.file("ovsdb-server.log")).expect("the server logs");
+    assert!(log.contains("memory trimming after compaction enabled."), "{log}");
+}
+
+#[test]
+fn of_several_servers_one_that_is_there_is_found() {
+    let kit = Kit::ours();
+    let sandbox = Sandbox::new(&kit);
+    sandbox.start_database();
+    for option in ["--no-shuffle-remotes", "--shuffle-remotes", "--no-leader-only"] {
+        let args = [option, "--db=unix:nothing.sock,unix:db.sock", "--no-wait", "get", "Open_vSwitch", ".", "bridges"];
+        assert_eq!(sandbox.run(&kit, "ovs-vsctl", &args).text(), "[]\n", "{option}");
+    }
+    let dump = ["list-tables", "unix:nothing.sock,unix:db.sock", "Open_vSwitch"];
+    assert_eq!(sandbox.run(&kit, "ovsdb-client", &dump).status, Some(0));
 }

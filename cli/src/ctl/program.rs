@@ -61,8 +61,10 @@ enum Opt {
     Commands,
     Options,
     Version,
-    /// Which servers of a cluster to use and in which order.
-    Remotes,
+    /// Whether only the leader of a cluster will do.
+    LeaderOnly(bool),
+    /// Whether servers are tried in an order of chance.
+    Shuffle(bool),
     Table(TableOption),
     /// An option of the first command, by its name with dashes.
     Local(&'static str),
@@ -83,10 +85,10 @@ fn option_rows(profile: &Profile) -> Vec<Row<Opt>> {
             Row::new("retry", None, Arg::No, Opt::Retry),
             Row::new("commands", None, Arg::No, Opt::Commands),
             Row::new("options", None, Arg::No, Opt::Options),
-            Row::new("leader-only", None, Arg::No, Opt::Remotes),
-            Row::new("no-leader-only", None, Arg::No, Opt::Remotes),
-            Row::new("shuffle-remotes", None, Arg::No, Opt::Remotes),
-            Row::new("no-shuffle-remotes", None, Arg::No, Opt::Remotes),
+            Row::new("leader-only", None, Arg::No, Opt::LeaderOnly(true)),
+            Row::new("no-leader-only", None, Arg::No, Opt::LeaderOnly(false)),
+            Row::new("shuffle-remotes", None, Arg::No, Opt::Shuffle(true)),
+            Row::new("no-shuffle-remotes", None, Arg::No, Opt::Shuffle(false)),
         ]);
     }
     rows.extend(table_options::ROWS.iter().map(|row| row.with(Opt::Table(row.id))));
@@ -147,6 +149,8 @@ fn command_line(
     let mut settings = Settings {
         warn: profile.warn,
         remote: format!("unix:{}", dirs.in_run("db.sock").display()),
+        leader_only: true,
+        shuffles: true,
         schema: (profile.schema)(),
         root_table: profile.root_table,
         wait: profile.wait,
@@ -165,8 +169,8 @@ fn command_line(
             Opt::DryRun => settings.dry_run = true,
             Opt::Oneline => settings.oneline = true,
             Opt::Retry => settings.retry = true,
-            // There is one server, or the remotes are tried in the order given.
-            Opt::Remotes => {}
+            Opt::LeaderOnly(wanted) => settings.leader_only = wanted,
+            Opt::Shuffle(wanted) => settings.shuffles = wanted,
             Opt::Timeout => {
                 let text = value.unwrap_or_default();
                 match text.parse() {

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::db::Db;
 use super::names::Naming;
 use super::syntax::{Command, Context, Needs, Stop};
+use crate::dbclient::rpc::{Rpc, shuffled};
 
 /// How a program's commands are run.
 pub struct Settings {
@@ -23,6 +24,10 @@ pub struct Settings {
     pub warn: fn(&str),
     /// Where the server is: one remote, or several with commas between.
     pub remote: String,
+    /// Of several, only the leader of the cluster will do.
+    pub leader_only: bool,
+    /// Several are tried in an order of chance, else as given.
+    pub shuffles: bool,
     pub schema: Arc<DatabaseSchema>,
     pub root_table: &'static str,
     /// The columns of the root table that count configurations asked for and done (`next_cfg`, `cur_cfg`): the program
@@ -276,8 +281,10 @@ impl<'a> Session<'a> {
 
     async fn connect(&mut self, retry: bool) -> Result<(), Stop> {
         let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
-        for remote in self.settings.remote.split(',').filter(|remote| !remote.is_empty()) {
-            match self.open(remote).await {
+        let remotes = self.settings.remote.split(',').filter(|remote| !remote.is_empty());
+        let remotes = if self.settings.shuffles { shuffled(remotes) } else { remotes.collect() };
+        for remote in &remotes {
+            match self.open(remote, remotes.len() > 1).await {
                 Ok(stream) => {
                     self.link = Some(Link { stream, parser: Parser::new() });
                     self.db.idl.connected();
@@ -293,12 +300,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Connects to an active remote, or waits for a server that connects to a passive one.
-    async fn open(&self, remote: &str) -> std::io::Result<Stream> {
-        match remote.split_once(':') {
+    /// Connects to an active remote, or waits for a server that connects to a passive one. One of `several` must serve the
+    /// database as a member of a cluster should.
+    async fn open(&self, remote: &str, several: bool) -> std::io::Result<Stream> {
+        let stream = match remote.split_once(':') {
             Some(("punix" | "ptcp" | "pssl", _)) => self.network.listen(remote)?.accept().await,
             _ => self.network.connect(remote).await,
+        }?;
+        if !several {
+            return Ok(stream);
         }
+        let (database, leader_only) = (&self.settings.schema.name, self.settings.leader_only);
+        let serving = Rpc::on(stream, remote).into_serving(database, leader_only).await;
+        serving.ok_or_else(|| std::io::Error::other("no server of these leads the cluster or belongs to it"))
     }
 
     fn no_connection(&self, error: &std::io::Error) -> Stop {

@@ -15,7 +15,7 @@ use ovsdb::output::{Printer, Style, Table};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::rpc::{Fatal, Rpc};
+use super::rpc::{Fatal, Rpc, shuffled};
 use super::{backup, commands, monitor};
 use crate::table_options::{self, TableOption};
 
@@ -359,7 +359,7 @@ async fn work(
 ) -> Result<(), Fatal> {
     let Line { command, mut args, style, timestamps, force, aware, leader_only, .. } = line;
     let remotes = take_remotes(&mut args, command.min, network);
-    let remotes: Vec<&str> = remotes.split(',').collect();
+    let remotes = shuffled(remotes.split(','));
     let tells = command.name == "wait";
     if tells {
         tracing::info!(target: "reconnect", "{}: connecting...", remotes[0]);

@@ -6,6 +6,7 @@ use std::io;
 use daemon::jsonrpc::Parser;
 use daemon::stream::{Network, Stream};
 use ovsdb::json;
+use ovsdb::transact::random_uuid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -23,6 +24,13 @@ pub struct Rpc {
 /// Text for `PROGRAM: TEXT` on standard error, before status 1.
 pub type Fatal = String;
 
+/// Several remotes in an order of chance, so that clients spread over the servers of a cluster.
+pub fn shuffled<'a>(remotes: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut remotes: Vec<&str> = remotes.collect();
+    remotes.sort_by_cached_key(|_| random_uuid());
+    remotes
+}
+
 impl Rpc {
     /// Connects to the first of `remotes` that answers and, if a database is `wanted`, serves it: whose member of a
     /// cluster is connected and, with `leader_only`, leads it.
@@ -36,8 +44,7 @@ impl Rpc {
         for remote in remotes {
             match network.connect(remote).await {
                 Ok(stream) => {
-                    let (name, parser) = ((*remote).to_owned(), Parser::new());
-                    let mut rpc = Self { stream, parser, next_id: 0, name, early: VecDeque::new() };
+                    let mut rpc = Self::on(stream, remote);
                     match wanted {
                         Some(database) if !rpc.serves(database, leader_only).await => {}
                         _ => return Ok(rpc),
@@ -49,6 +56,16 @@ impl Rpc {
             }
         }
         if remotes.len() > 1 { Err("no servers were available".to_owned()) } else { Err(why) }
+    }
+
+    /// Talks over a stream to the remote called `name`.
+    pub fn on(stream: Stream, name: &str) -> Self {
+        Self { stream, parser: Parser::new(), next_id: 0, name: name.to_owned(), early: VecDeque::new() }
+    }
+
+    /// The stream, if its server serves a database as [`Rpc::open`] wants it.
+    pub async fn into_serving(mut self, database: &str, leader_only: bool) -> Option<Stream> {
+        self.serves(database, leader_only).await.then_some(self.stream)
     }
 
     /// Whether the server serves a database as [`Rpc::open`] wants it. One without a database `_Server` is too old for

@@ -7,13 +7,16 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use daemon::clock::SystemClock;
 use daemon::options::{Arg, Groups, Program, Row};
 use daemon::program::{self, Body, End, Started};
 use daemon::stream::tls;
 use daemon::unixctl::{self, Command, Commands, Reply, Request, Services};
+use flow::time::Clock;
 use ovsdb::server::config::{Config, Model, check_excluded};
 use ovsdb::server::connection::Limits;
-use ovsdb::server::host::Host;
+use ovsdb::server::host::{Happening, Host};
+use ovsdb::server::perf::Counters;
 use ovsdb::server::remotes::{ColumnError, ColumnName, Options};
 use tokio::sync::oneshot;
 
@@ -74,6 +77,8 @@ struct State {
     legacy: Option<Legacy>,
     /// `--config-file`.
     config_file: Option<PathBuf>,
+    /// What the parts of the loop cost.
+    costs: Counters,
 }
 
 impl State {
@@ -82,6 +87,23 @@ impl State {
         if let Some(legacy) = &self.legacy {
             legacy.write(&self.host);
         }
+    }
+}
+
+impl State {
+    /// Does a part of the loop's work, and notes what it cost.
+    fn timed(&mut self, clock: &SystemClock, part: &'static str, work: impl FnOnce(&mut Self)) {
+        let began = clock.now();
+        work(self);
+        self.costs.add(part, clock.now().since(began));
+    }
+}
+
+/// What takes in a happening, among the parts of the loop.
+const fn part(happening: &Happening) -> &'static str {
+    match happening {
+        Happening::Network(_) => "network",
+        Happening::Disk(_) => "disk",
     }
 }
 
@@ -106,6 +128,14 @@ fn commands() -> Commands<State> {
         Command::new("ovsdb-server/get-db-storage-status", "DB", 1, 1, storage_status),
         Command::new("ovsdb-server/list-dbs", "", 0, 0, list_dbs),
         Command::new("ovsdb-server/list-remotes", "", 0, 0, list_remotes),
+        Command::new("ovsdb-server/memory-trim-on-compaction", "on|off", 1, 1, trim_on_compaction),
+        Command::new("ovsdb-server/perf-counters-clear", "", 0, 0, |state: &mut State, _| {
+            state.costs.clear();
+            Ok(Reply::empty())
+        }),
+        Command::new("ovsdb-server/perf-counters-show", "", 0, 0, |state: &mut State, _| {
+            Ok(state.costs.text().into())
+        }),
         Command::new("ovsdb-server/reconnect", "", 0, 0, reconnect),
         Command::new("ovsdb-server/remove-db", "DB", 1, 1, remove_db),
         Command::new("ovsdb-server/remove-remote", "REMOTE", 1, 1, remove_remote),
@@ -259,6 +289,18 @@ fn list_remotes(state: &mut State, _: &Request) -> Answer {
 
 fn compact(state: &mut State, request: &Request) -> Answer {
     state.host.compact(request.opt(0), &request.defer()).map(|()| Reply::Deferred)
+}
+
+fn trim_on_compaction(state: &mut State, request: &Request) -> Answer {
+    let on = match request.arg(0) {
+        "on" => true,
+        "off" => false,
+        _ => return Err("invalid argument".to_owned()),
+    };
+    state.host.trims_memory = on;
+    let word = if on { "enabled" } else { "disabled" };
+    tracing::info!(target: "ovsdb_server", "memory trimming after compaction {word}.");
+    Ok(Reply::empty())
 }
 
 fn reconnect(state: &mut State, _: &Request) -> Answer {
@@ -533,26 +575,31 @@ async fn body(mut body: Body<Opt>, legacy: Option<Legacy>) -> (End, Services) {
     let config_file = config_file(&body.started, &given);
     let Body { started, services, mut requests, mut signals, network } = body;
     let commands = commands();
-    let mut state = State { services, host, legacy, config_file };
+    let mut state = State { services, host, legacy, config_file, costs: Counters::default() };
+    let clock = &started.clock;
     let mut generation = 0;
     let end = loop {
-        state.host.flush();
+        state.timed(clock, "flush", |state| state.host.flush());
         if std::mem::replace(&mut generation, state.host.server.generation())
             != state.host.server.generation()
             && let Ok(settings) = keys(&state.host, &given)
         {
             network.tls.set(settings);
         }
-        state.services.coverage.run(flow::time::Clock::now(&started.clock));
+        state.services.coverage.run(clock.now());
         if state.services.is_exiting() {
             break End::Exit;
         }
         let deadline = state.host.deadline();
         tokio::select! {
-            happening = state.host.next() => state.host.handle(happening),
-            Some(request) = requests.recv() => commands.dispatch(&mut state, &request),
+            happening = state.host.next() => {
+                state.timed(clock, part(&happening), |state| state.host.handle(happening));
+            }
+            Some(request) = requests.recv() => {
+                state.timed(clock, "command", |state| commands.dispatch(state, &request));
+            }
             number = signals.recv() => break End::Signal(number),
-            () = started.clock.sleep_until(deadline) => state.host.run(),
+            () = clock.sleep_until(deadline) => state.timed(clock, "timers", |state| state.host.run()),
             problem = ended(&mut child) => break child_end(given.get(&Opt::Run), problem),
         }
     };

@@ -159,6 +159,8 @@ pub struct Host {
     settings: Settings,
     /// Databases that are being compacted, and who waits for it.
     compacting: BTreeMap<Arc<str>, Vec<Responder>>,
+    /// Whether a compaction is followed by giving free memory back.
+    pub trims_memory: bool,
     generation: u64,
     next_status: Instant,
 }
@@ -202,6 +204,7 @@ impl Host {
             n_sources: 0,
             settings: Settings::default(),
             compacting: BTreeMap::new(),
+            trims_memory: false,
             generation: u64::MAX,
         })
     }
@@ -337,6 +340,8 @@ impl Host {
     fn compacted(&mut self, db: &Arc<str>, outcome: &Result<(), Error>) {
         if let Err(error) = outcome {
             tracing::warn!(target: "ovsdb_server", "{db}: compaction failed: {error}");
+        } else if self.trims_memory {
+            daemon::process::trim_memory();
         }
         for responder in self.compacting.remove(db).into_iter().flatten() {
             responder.respond(match outcome {
