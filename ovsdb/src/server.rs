@@ -12,6 +12,7 @@ mod commit;
 mod lock;
 mod session;
 mod follow;
+mod history;
 mod tlog;
 pub mod perf;
 pub mod remotes;

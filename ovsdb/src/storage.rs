@@ -75,6 +75,16 @@ impl Record {
     }
 }
 
+/// How a record tells what a transaction made of the columns of a row that was there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Columns {
+    /// By what is new or gone in a set or map.
+    #[default]
+    Differences,
+    /// Whole, as versions of OVS before 2.16 can read it.
+    Whole,
+}
+
 /// The part of a compaction that takes long and needs nothing of the storage: it may run in any thread.
 pub type Rewriting = Box<dyn FnOnce() -> Result<Rewritten> + Send>;
 
@@ -92,6 +102,9 @@ pub trait Storage: Send {
     /// Keeps a group of records. With `durable` they survive a power failure when this returns. After an error none of
     /// them is kept.
     fn write(&mut self, group: &[Record], durable: bool, now: WallTime) -> Result<()>;
+
+    /// How changes are written from now on, if that can be chosen.
+    fn write_columns(&mut self, _columns: Columns) {}
 
     /// Begins to compact: `everything` is what all records so far amount to. Writing goes on meanwhile.
     fn compact(&mut self, everything: Record, now: WallTime) -> Rewriting;
@@ -226,11 +239,11 @@ impl FileLock {
 /// differences), null for one that is gone. Nothing if no lasting column changed.
 pub fn row_text(table: &TableSchema, change: &Change) -> Option<String> {
     let mut text = String::new();
-    write_row(&mut text, table, change).then_some(text)
+    write_row(&mut text, table, change, Columns::Differences).then_some(text)
 }
 
-/// Appends what [`row_text`] tells; false if there is nothing to tell.
-fn write_row(out: &mut String, table: &TableSchema, change: &Change) -> bool {
+/// Appends what [`row_text`] tells, or columns as `columns` says; false if there is nothing to tell.
+fn write_row(out: &mut String, table: &TableSchema, change: &Change, columns: Columns) -> bool {
     let Some(new) = &change.new else {
         out.push_str("null");
         return true;
@@ -246,8 +259,10 @@ fn write_row(out: &mut String, table: &TableSchema, change: &Change) -> bool {
         write_string(out, &column.name);
         out.push(':');
         match old {
-            None => datum.write_json(out),
-            Some(old) => difference(&column.kind, old, datum).write_json(out),
+            Some(old) if columns == Columns::Differences => {
+                difference(&column.kind, old, datum).write_json(out)
+            }
+            _ => datum.write_json(out),
         }
     }
     if separator == '{' {

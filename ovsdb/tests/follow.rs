@@ -238,3 +238,89 @@ fn what_a_relay_forwarded_to_a_lost_source_is_canceled() {
     chain.pump();
     assert_eq!(chain.served(relay)["connected"], false);
 }
+
+/// A relay whose source is a cluster, played by the test: transactions have ids.
+struct Relay(Server);
+
+impl Relay {
+    fn pump(&mut self, last: &str, rows: &Value) {
+        while let Some(output) = self.0.poll_output() {
+            let Output::Source(_, request) = output else { continue };
+            let result = match request["method"].as_str().unwrap_or_default() {
+                "list_dbs" => json!(["Db"]),
+                "get_schema" => schema("1.0.0", None).to_json(),
+                "monitor_cond_since" => json!([false, last, rows]),
+                _ => json!({}),
+            };
+            let reply = json!({"id": request["id"], "result": result, "error": null});
+            self.0.source_message("Db", &reply, Instant::ZERO);
+        }
+    }
+
+    fn update(&mut self, id: &str, rows: Value) {
+        let update = json!({"id": null, "method": "update3", "params": ["Db", id, rows]});
+        self.0.source_message("Db", &update, Instant::ZERO);
+    }
+
+    /// What a client is sent that has seen everything up to `last`.
+    fn monitor(&mut self, last: &str) -> (SessionId, Value) {
+        let session = self.0.connect(SessionInfo::default());
+        let params = json!(["Db", "m", {"B": [{"columns": ["n"]}]}, last]);
+        let request = json!({"id": 1, "method": "monitor_cond_since", "params": params});
+        self.0.receive(session, request, Instant::ZERO);
+        (session, self.sent(session).remove(0)["result"].clone())
+    }
+
+    fn sent(&mut self, to: SessionId) -> Vec<Value> {
+        let mut messages = Vec::new();
+        while let Some(output) = self.0.poll_output() {
+            if let Output::Send(session, message) = output
+                && session == to
+            {
+                messages.push(message.json());
+            }
+        }
+        messages
+    }
+}
+
+#[test]
+fn a_relay_of_a_cluster_tells_what_has_changed_since() {
+    let id = |n: u32| format!("00000000-0000-4000-8000-{n:012}");
+    let (one, two) = (id(101), id(102));
+    let mut relay = Relay(Server::new());
+    relay.0.add_relay("Db");
+    relay.0.follow("Db", "tcp:cluster", Role::Relay);
+    relay.0.source_connected("Db");
+    relay.pump(&id(1), &json!({"B": {&one: {"initial": {"n": 1}}}}));
+
+    let zero = "00000000-0000-0000-0000-000000000000";
+    let (session, all) = relay.monitor(zero);
+    assert_eq!(all, json!([false, id(1), {"B": {&one: {"initial": {"n": 1}}}}]));
+    relay.update(&id(2), json!({"B": {&two: {"insert": {"n": 2}}}}));
+    let told = relay.sent(session);
+    let update = json!(["m", id(2), {"B": {&two: {"insert": {"n": 2}}}}]);
+    assert_eq!((told.len(), &told[0]["method"], &told[0]["params"]), (1, &json!("update3"), &update));
+    relay.update(&id(3), json!({"B": {&two: {"modify": {"n": 3}}, &one: {"delete": null}}}));
+    // Nothing that the client watches, but an id of its own.
+    relay.update(&id(4), json!({"A": {id(103): {"insert": {"name": "a"}}}}));
+
+    let since = |relay: &mut Relay, n: u32| relay.monitor(&id(n)).1;
+    assert_eq!(
+        since(&mut relay, 1),
+        json!([true, id(4), {"B": {&one: {"delete": null}, &two: {"insert": {"n": 3}}}}])
+    );
+    assert_eq!(
+        since(&mut relay, 2),
+        json!([true, id(4), {"B": {&one: {"delete": null}, &two: {"modify": {"n": 3}}}}])
+    );
+    assert_eq!(since(&mut relay, 4), json!([true, id(4), {}]));
+    assert_eq!(since(&mut relay, 9), json!([false, id(4), {"B": {&two: {"initial": {"n": 3}}}}]));
+
+    // Only so many are remembered.
+    for n in 5..=105 {
+        relay.update(&id(n), json!({"B": {&two: {"modify": {"n": n}}}}));
+    }
+    assert_eq!(since(&mut relay, 5)[0], false);
+    assert_eq!(since(&mut relay, 6), json!([true, id(105), {"B": {&two: {"modify": {"n": 105}}}}]));
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flow::time::WallTime;
 use ovsdb::database::Database;
-use ovsdb::storage::{self, Kind, Record};
+use ovsdb::storage::{self, Columns, Kind, Record};
 use ovsdb::vswitch;
 use serde_json::{Value, json};
 
@@ -113,6 +113,30 @@ fn a_torn_tail_is_cut_off_and_overwritten() {
             assert_eq!(content(&again.database).len(), 1);
         }
     }
+}
+
+#[test]
+fn a_journal_may_tell_columns_whole() {
+    let folder = Folder::new("storage-whole");
+    let journal_of = |columns: Columns| {
+        let path = folder.0.join(format!("{columns:?}"));
+        storage::create(&path, Kind::Journal, &Database::new(vswitch::schema()), "created", NOW).unwrap();
+        let mut opened = storage::open(&path, false).unwrap();
+        let mut storage = opened.storage.unwrap();
+        storage.write_columns(columns);
+        for operations in script() {
+            storage.write(&[run(&mut opened.database, operations).unwrap()], false, NOW).unwrap();
+        }
+        drop(storage);
+        let again = storage::open(&path, true).unwrap();
+        assert!(again.damage.is_none(), "{:?}", again.damage);
+        assert_eq!(content(&again.database), content(&opened.database));
+        fs::read_to_string(&path).unwrap()
+    };
+    assert!(journal_of(Columns::Differences).contains("_is_diff"));
+    let whole = journal_of(Columns::Whole);
+    assert!(!whole.contains("_is_diff"));
+    assert!(whole.contains(r#""external_ids":["map",[["b","2"]]]"#), "{whole}");
 }
 
 #[test]

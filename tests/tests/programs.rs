@@ -102,7 +102,15 @@ fn of_several_servers_one_that_is_there_is_found() {
     let sandbox = Sandbox::new(&kit);
     sandbox.start_database();
     for option in ["--no-shuffle-remotes", "--shuffle-remotes", "--no-leader-only"] {
-        let args = [option, "--db=unix:nothing.sock,unix:db.sock", "--no-wait", "get", "Open_vSwitch", ".", "bridges"];
+        let args = [
+            option,
+            "--db=unix:nothing.sock,unix:db.sock",
+            "--no-wait",
+            "get",
+            "Open_vSwitch",
+            ".",
+            "bridges",
+        ];
         assert_eq!(sandbox.run(&kit, "ovs-vsctl", &args).text(), "[]\n", "{option}");
     }
     let dump = ["list-tables", "unix:nothing.sock,unix:db.sock", "Open_vSwitch"];

@@ -18,6 +18,7 @@ use ovsdb::server::connection::Limits;
 use ovsdb::server::host::{Happening, Host};
 use ovsdb::server::perf::Counters;
 use ovsdb::server::remotes::{ColumnError, ColumnName, Options};
+use ovsdb::storage::Columns;
 use tokio::sync::oneshot;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +30,7 @@ enum Opt {
     SyncFrom,
     SyncExclude,
     Active,
+    WholeColumns,
     PrivateKey,
     Certificate,
     CaCert,
@@ -53,6 +55,7 @@ const PROGRAM: Program<Opt> = Program {
         Row::new("sync-from", None, Arg::Required, Opt::SyncFrom),
         Row::new("sync-exclude-tables", None, Arg::Required, Opt::SyncExclude),
         Row::new("active", None, Arg::No, Opt::Active),
+        Row::new("disable-file-column-diff", None, Arg::No, Opt::WholeColumns),
         Row::new("private-key", Some('p'), Arg::Required, Opt::PrivateKey),
         Row::new("certificate", Some('c'), Arg::Required, Opt::Certificate),
         Row::new("ca-cert", Some('C'), Arg::Required, Opt::CaCert),
@@ -118,7 +121,7 @@ impl unixctl::Host for State {
     }
 }
 
-fn commands() -> Commands<State> {
+fn commands(whole_columns: bool) -> Commands<State> {
     let mut commands = unixctl::builtins();
     commands.add([
         Command::new("ovsdb-server/add-db", "DB", 1, 1, add_db),
@@ -164,6 +167,12 @@ fn commands() -> Commands<State> {
             Ok(state.host.sync_status().into())
         }),
     ]);
+    if whole_columns {
+        commands.add([Command::new("ovsdb/file/column-diff-enable", "", 0, 0, |state: &mut State, _| {
+            state.host.write_columns(Columns::Differences);
+            Ok(Reply::empty())
+        })]);
+    }
     commands
 }
 
@@ -426,6 +435,9 @@ fn open(body: &Body<Opt>, given: &BTreeMap<Opt, String>, legacy: Option<&Legacy>
     let mut host =
         Host::new(body.network.clone(), started.clock.clone()).map_err(|error| daemon::error_text(&error))?;
     host.set_limits(limits(given)?);
+    if given.contains_key(&Opt::WholeColumns) {
+        host.write_columns(Columns::Whole);
+    }
     let by_file = config_file(started, given);
     let config = match &by_file {
         Some(path) => load(path),
@@ -574,7 +586,7 @@ async fn body(mut body: Body<Opt>, legacy: Option<Legacy>) -> (End, Services) {
     }
     let config_file = config_file(&body.started, &given);
     let Body { started, services, mut requests, mut signals, network } = body;
-    let commands = commands();
+    let commands = commands(given.contains_key(&Opt::WholeColumns));
     let mut state = State { services, host, legacy, config_file, costs: Counters::default() };
     let clock = &started.clock;
     let mut generation = 0;

@@ -17,6 +17,7 @@ use crate::rbac::Client;
 use crate::schema::DatabaseSchema;
 use crate::storage::Record;
 use crate::transact::{self, Commit, Context, Outcome, Results, random_uuid};
+use crate::value::Uuid;
 
 /// Numbers the commits of a database.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -126,6 +127,16 @@ impl Db {
         self.last
     }
 
+    /// The id of the newest transaction, which relays of clusters have; zero for others.
+    pub(super) fn last_txn(&self) -> Uuid {
+        self.follow.as_ref().map_or(Uuid::ZERO, |follow| follow.history.last())
+    }
+
+    /// What has changed since the transaction `id`, if that is known.
+    pub(super) fn changes_since(&self, id: Uuid) -> Option<Vec<Change>> {
+        self.follow.as_ref()?.history.since(id)
+    }
+
     fn is_settled(&self) -> bool {
         self.pending.is_empty()
     }
@@ -134,7 +145,7 @@ impl Db {
     pub(super) fn pending_updates(&self, watch: &Watch) -> Vec<Message> {
         let later = self.pending.iter().filter(|pending| watch.since < pending.seq);
         let updates = later.filter_map(|pending| watch.spec.update(&self.data, &pending.changes));
-        updates.map(|update| watch.notification(update.into())).collect()
+        updates.map(|update| watch.notification(self.last_txn(), update.into())).collect()
     }
 
     pub(super) fn has_request(&self, session: SessionId, id: &Value) -> bool {
@@ -309,6 +320,7 @@ impl Server {
 
     fn notify_monitors(&mut self, name: &str, pending: &Pending) {
         let Some(db) = self.dbs.get(name) else { return };
+        let id = db.last_txn();
         // Sessions that watch the same share the JSON.
         let mut cache: BTreeMap<*const Spec, Option<Arc<str>>> = BTreeMap::new();
         for (&session, state) in &mut self.sessions {
@@ -317,7 +329,7 @@ impl Server {
                     .entry(Arc::as_ptr(&watch.spec))
                     .or_insert_with(|| watch.spec.update(&db.data, &pending.changes).map(Arc::from));
                 if let Some(update) = update {
-                    self.outputs.push_back(Output::Send(session, watch.notification(update.clone())));
+                    self.outputs.push_back(Output::Send(session, watch.notification(id, update.clone())));
                 }
             }
         }

@@ -13,7 +13,7 @@ use flow::time::Clock;
 
 use super::{CommitSeq, WriteJob};
 use crate::error::Error;
-use crate::storage::{Record, Rewritten, Storage};
+use crate::storage::{Columns, Record, Rewritten, Storage};
 
 /// Groups that may wait; who sends more waits until the disk has caught up.
 const QUEUE_LIMIT: usize = 256;
@@ -24,6 +24,7 @@ const GROUP_LIMIT: usize = 1024;
 enum Job {
     Attach(Arc<str>, Box<dyn Storage>),
     Detach(Arc<str>),
+    Columns(Columns),
     /// Jobs that go with each other; at least one.
     Write(Vec<WriteJob>),
     Resume(Arc<str>),
@@ -64,8 +65,13 @@ impl DbIo {
     /// Starts the thread; `report` is called in it for every group and every compaction.
     pub fn start(clock: Arc<dyn Clock>, report: impl Fn(Report) + Send + 'static) -> std::io::Result<Self> {
         let (jobs, inbox) = sync_channel(QUEUE_LIMIT);
-        let mut worker =
-            Worker { storages: BTreeMap::new(), failed: BTreeSet::new(), clock, report: Box::new(report) };
+        let mut worker = Worker {
+            storages: BTreeMap::new(),
+            columns: Columns::default(),
+            failed: BTreeSet::new(),
+            clock,
+            report: Box::new(report),
+        };
         let thread =
             std::thread::Builder::new().name("db-io".to_owned()).spawn(move || worker.run(&inbox))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
@@ -86,6 +92,11 @@ impl DbIo {
     /// Closes a database's storage when what was sent for it is written.
     pub fn detach(&self, db: Arc<str>) {
         self.send(Job::Detach(db));
+    }
+
+    /// How changes are written from now on, to all databases.
+    pub fn write_columns(&self, columns: Columns) {
+        self.send(Job::Columns(columns));
     }
 
     /// Writes jobs that [go with each other](WriteJob::goes_with).
@@ -118,6 +129,7 @@ impl Drop for DbIo {
 
 struct Worker {
     storages: BTreeMap<Arc<str>, Box<dyn Storage>>,
+    columns: Columns,
     /// Databases of which a write failed; writes that build on it are refused until the server has taken them back.
     failed: BTreeSet<Arc<str>>,
     clock: Arc<dyn Clock>,
@@ -136,12 +148,17 @@ impl Worker {
                 },
             };
             match job {
-                Job::Attach(db, storage) => {
+                Job::Attach(db, mut storage) => {
                     self.failed.remove(&db);
+                    storage.write_columns(self.columns);
                     self.storages.insert(db, storage);
                 }
                 Job::Detach(db) => {
                     self.storages.remove(&db);
+                }
+                Job::Columns(columns) => {
+                    self.columns = columns;
+                    self.storages.values_mut().for_each(|storage| storage.write_columns(columns));
                 }
                 Job::Resume(db) => {
                     self.failed.remove(&db);

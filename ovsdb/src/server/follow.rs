@@ -11,6 +11,7 @@ use std::time::Duration;
 use flow::time::Instant;
 use serde_json::{Map, Value, json};
 
+use super::history::History;
 use super::session::SessionId;
 use super::{Output, Server};
 use crate::database::{Database, Row, TableId};
@@ -63,6 +64,8 @@ pub(super) struct Follow {
     next_id: u64,
     awaited: u64,
     last_txn: Uuid,
+    /// A relay's.
+    pub(super) history: History,
     /// The source's schema, from its arrival until the monitor's reply.
     schema: Option<DatabaseSchema>,
     /// Not yet sent.
@@ -84,6 +87,7 @@ impl Follow {
             next_id: 0,
             awaited: 0,
             last_txn: Uuid::ZERO,
+            history: History::default(),
             schema: None,
             waiting: VecDeque::new(),
             sent: BTreeMap::new(),
@@ -469,7 +473,7 @@ impl Server {
 
     /// Changes a database as its source did; with `reset`, `updates` are everything that the source holds.
     fn copy(&mut self, name: &str, updates: &Value, reset: bool, now: Instant) -> Progress {
-        let Some(db) = self.dbs.get(name) else { return Ok(()) };
+        let Some(db) = self.dbs.get_mut(name) else { return Ok(()) };
         let excluded = match db.follow.as_ref().map(|follow| &follow.role) {
             Some(Role::Backup(excluded)) => excluded.clone(),
             _ => BTreeSet::new(),
@@ -477,6 +481,12 @@ impl Server {
         let mut txn = Transaction::new(&db.data);
         lay(&mut txn, updates, reset, &excluded)?;
         let changes = txn.finish(&mut random_uuid)?;
+        if let Some(follow) = db.follow.as_mut().filter(|follow| follow.is_relay()) {
+            match reset {
+                true => follow.history.restart(follow.last_txn),
+                false => follow.history.push(follow.last_txn, &changes),
+            }
+        }
         if !changes.is_empty() {
             self.commit(name, Commit { changes, comment: None, durable: false }, None);
             self.settle(name, now);

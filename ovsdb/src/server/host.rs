@@ -25,11 +25,16 @@ use super::dbio::{DbIo, Report, Written};
 use super::remotes::{self, ColumnName, Options, Status};
 use super::{Message, Output, Server, SessionId, SessionInfo, WriteJob};
 use crate::error::Error;
+use crate::storage::Columns;
 
 /// How often the rows of managers are brought up to date, and failed listeners tried again.
 const STATUS_INTERVAL: Duration = Duration::from_millis(2500);
 /// How long a database that has grown is left alone between compactions.
 const COMPACT_INTERVAL: Duration = Duration::from_secs(600);
+/// How long a database is left alone that has not grown much, but has changed by [`COMPACT_COMMITS`].
+const COMPACT_IDLE_INTERVAL: Duration = Duration::from_secs(86_400);
+/// Commits that make a compaction worth while however small they are.
+const COMPACT_COMMITS: u64 = 100;
 /// The probe interval where nothing is said and the peer may vanish silently.
 const DEFAULT_PROBE: Duration = Duration::from_secs(5);
 
@@ -131,6 +136,8 @@ struct Served {
     path: Option<PathBuf>,
     config: DbConfig,
     compacted: Instant,
+    /// The last commit before that.
+    compacted_at: u64,
     error: Option<String>,
 }
 
@@ -212,6 +219,11 @@ impl Host {
     /// What connections that are yet to come may take.
     pub fn set_limits(&mut self, limits: Limits) {
         self.shared.limits = limits;
+    }
+
+    /// How changes are written to files from now on.
+    pub fn write_columns(&self, columns: Columns) {
+        self.io.write_columns(columns);
     }
 
     /// Waits until something happens.
@@ -314,8 +326,11 @@ impl Host {
         self.server.written(&db, seq, outcome, now);
         let Some(file) = self.served.get_mut(&db) else { return };
         file.error = text;
-        if has_grown && now.since(file.compacted) >= COMPACT_INTERVAL {
-            file.compacted = now;
+        let (rest, commits) = (now.since(file.compacted), seq.0.saturating_sub(file.compacted_at));
+        if has_grown && rest >= COMPACT_INTERVAL
+            || commits >= COMPACT_COMMITS && rest >= COMPACT_IDLE_INTERVAL
+        {
+            (file.compacted, file.compacted_at) = (now, seq.0);
             self.start_compaction(&db, None);
         }
     }

@@ -44,15 +44,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// The message that brings `update`.
-    pub(super) fn notification(&self, update: Arc<str>) -> Message {
+    /// The message that brings `update`, of transaction `id`.
+    pub(super) fn notification(&self, id: Uuid, update: Arc<str>) -> Message {
         let version = self.spec.version();
         let method = version.notification();
         match version {
-            // A database that is no cluster has no transaction ids.
-            Version::Three => {
-                Message::notification(method, &[&self.id, &Uuid::ZERO.to_string().into()], update)
-            }
+            Version::Three => Message::notification(method, &[&self.id, &id.to_string().into()], update),
             Version::One | Version::Two => Message::notification(method, &[&self.id], update),
         }
     }
@@ -307,13 +304,16 @@ impl Server {
         }
         let Some(db) = self.dbs.get(&name) else { return Ok(None) };
         let spec = Spec::from_json(&db.data, version, requests).map_err(fail)?;
-        if let Some(last) = last {
-            check_last_txn(last)?;
-        }
-        let initial = spec.initial(&db.data);
-        let result = match version {
-            Version::Three => format!("[false,\"{}\",{initial}]", Uuid::ZERO),
-            Version::One | Version::Two => initial,
+        let result = match last {
+            Some(last) => {
+                let changes = db.changes_since(last_txn(last)?);
+                let updates = match &changes {
+                    Some(changes) => spec.update(&db.data, changes).unwrap_or_else(|| "{}".to_owned()),
+                    None => spec.initial(&db.data),
+                };
+                format!("[{},\"{}\",{updates}]", changes.is_some(), db.last_txn())
+            }
+            None => spec.initial(&db.data),
         };
         let since = db.last();
         let spec = self.shared(spec);
@@ -351,6 +351,7 @@ impl Server {
         let since = db.last();
         let earlier = db.pending_updates(watch);
         let update = spec.difference(&watch.spec, &db.data);
+        let last_txn = db.last_txn();
         let spec = self.shared(spec);
         for message in earlier {
             self.send_after(&name, session, message);
@@ -360,7 +361,7 @@ impl Server {
         watch.id = new.clone();
         watch.spec = spec;
         watch.since = since;
-        let update = update.map(|update| watch.notification(update.into()));
+        let update = update.map(|update| watch.notification(last_txn, update.into()));
         state.watches.insert(new_key, watch);
         if let Some(update) = update {
             self.send_after(&name, session, update);
@@ -437,12 +438,9 @@ impl Server {
     }
 }
 
-fn check_last_txn(last: &Value) -> Result<(), Value> {
+fn last_txn(last: &Value) -> Result<Uuid, Value> {
     let Some(text) = last.as_str() else {
         return Err(Error::syntax(last, "last-txn-id must be string").to_json());
     };
-    match text.parse::<Uuid>() {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Error::syntax(last, "last-txn-id must be UUID format.").to_json()),
-    }
+    text.parse().map_err(|_| Error::syntax(last, "last-txn-id must be UUID format.").to_json())
 }

@@ -15,7 +15,7 @@ use flow::time::WallTime;
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 
-use super::{FileLock, Opened, Record, Rewriting, Rewritten, Storage, replay, write_row};
+use super::{Columns, FileLock, Opened, Record, Rewriting, Rewritten, Storage, replay, write_row};
 use crate::database::{Change, Database};
 use crate::error::{Error, Result};
 use crate::json::write_string;
@@ -154,6 +154,7 @@ fn transaction_text(
     changes: &[Change],
     comment: Option<&str>,
     now: WallTime,
+    columns: Columns,
 ) {
     text.push('{');
     if let Some(comment) = comment {
@@ -162,20 +163,20 @@ fn transaction_text(
         text.push(',');
     }
     let _ = write!(text, "\"_date\":{}", now.0);
-    if changes.iter().any(|change| change.old.is_some()) {
+    if columns == Columns::Differences && changes.iter().any(|change| change.old.is_some()) {
         text.push_str(",\"_is_diff\":true");
     }
     for group in changes.chunk_by(|a, b| a.table == b.table) {
         // Few tables change at once, and few come before each in the schema.
         if let Some(table) = schema.tables.values().nth(group[0].table) {
-            write_table(text, table, group);
+            write_table(text, table, group, columns);
         }
     }
     text.push('}');
 }
 
 /// Appends the member for a table, unless none of its lasting columns changed.
-fn write_table(text: &mut String, table: &TableSchema, changes: &[Change]) {
+fn write_table(text: &mut String, table: &TableSchema, changes: &[Change], columns: Columns) {
     let start = text.len();
     text.push(',');
     write_string(text, &table.name);
@@ -186,7 +187,7 @@ fn write_table(text: &mut String, table: &TableSchema, changes: &[Change]) {
         text.push('"');
         change.uuid().write(text);
         text.push_str("\":");
-        if write_row(text, table, change) {
+        if write_row(text, table, change, columns) {
             separator = ",";
         } else {
             text.truncate(row);
@@ -211,6 +212,7 @@ pub struct Journal {
     synced: u64,
     /// A sync has failed: what is between `synced` and `end` must be written again, for the system counts it as written.
     suspect: bool,
+    columns: Columns,
     /// While a compaction is under way: where the journal ended when it began.
     compacting: Option<u64>,
     _lock: FileLock,
@@ -224,7 +226,7 @@ impl Storage for Journal {
             match record {
                 Record::Changes { schema, changes, comment } => {
                     text.clear();
-                    transaction_text(&mut text, schema, changes, comment.as_deref(), now);
+                    transaction_text(&mut text, schema, changes, comment.as_deref(), now, self.columns);
                     encode(&mut bytes, &text);
                 }
                 Record::Everything { schema, rows, comment } => {
@@ -235,6 +237,10 @@ impl Storage for Journal {
             }
         }
         if bytes.is_empty() { Ok(()) } else { self.append(&bytes, durable) }
+    }
+
+    fn write_columns(&mut self, columns: Columns) {
+        self.columns = columns;
     }
 
     fn compact(&mut self, everything: Record, now: WallTime) -> Rewriting {
@@ -379,7 +385,8 @@ fn whole(schema: &DatabaseSchema, rows: &[Change], comment: Option<&str>, now: W
     encode(&mut bytes, &schema.to_json().to_string());
     if !rows.is_empty() || comment.is_some() {
         let mut text = String::new();
-        transaction_text(&mut text, schema, rows, comment, now);
+        // New rows are told whole in any case.
+        transaction_text(&mut text, schema, rows, comment, now, Columns::default());
         encode(&mut bytes, &text);
     }
     bytes
@@ -456,6 +463,7 @@ pub fn open(path: &Path, read_only: bool) -> Result<Opened> {
         base: end,
         synced: 0,
         suspect: false,
+        columns: Columns::default(),
         compacting: None,
         _lock: lock,
     };

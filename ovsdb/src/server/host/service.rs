@@ -57,6 +57,7 @@ impl Host {
             path: None,
             config: config.clone(),
             compacted: self.clock.now(),
+            compacted_at: 0,
             error: None,
         };
         let db: Arc<str> = if config.model == Some(Model::Relay) {
