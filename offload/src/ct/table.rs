@@ -60,7 +60,7 @@ causes! {
     /// FIN, RST.
     Closed = "closed",
     /// No packet for as long as its protocol allows.
-    Idle = "expired",
+    Idle = "idle",
     /// The tracker forgot it.
     Flushed = "flushed",
     /// Its mark or label is another.

@@ -356,16 +356,16 @@ impl Shared {
         let ends = now + GRACE;
         loop {
             self.turn(now);
-            let left = self.state().table.rules();
-            if left == 0 {
-                return;
-            }
-            if now >= ends {
-                tracing::info!(target: "dpif_offload", "{left} rules of connections stay in devices");
-                return;
+            if now >= ends || self.state().table.rules() == 0 {
+                break;
             }
             std::thread::park_timeout(LOOK);
             now = now + LOOK;
+        }
+        // Whatever a device failed to delete goes with what it hangs from.
+        let mut state = self.state();
+        for ifindex in std::mem::take(&mut state.devices) {
+            state.nic.detach(ifindex);
         }
     }
 
