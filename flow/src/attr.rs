@@ -161,7 +161,7 @@ impl<'a> Attrs<'a> {
         let ([a, b], [c, d]) = (kind.to_ne_bytes(), TYPE_MASK.to_ne_bytes());
         let (wanted, mask) = (u32::from_ne_bytes([0, 0, a, b]), u32::from_ne_bytes([0, 0, c, d]));
         let words = self.data.as_chunks::<HEADER>().0;
-        if !words.iter().fold(false, |any, word| any | (u32::from_ne_bytes(*word) & mask == wanted)) {
+        if words.iter().map(|word| u32::from(u32::from_ne_bytes(*word) & mask == wanted)).sum::<u32>() == 0 {
             return None;
         }
         let mut rest = self.data;

@@ -8,7 +8,7 @@ use crate::hash;
 use crate::key::{Key, Mask};
 
 /// Words that are looked at together.
-const RUN: usize = 4;
+const RUN: usize = 8;
 
 /// Bitmap words.
 const MAPS: usize = Key::WORDS.div_ceil(64);
@@ -38,21 +38,27 @@ impl<A: Array<Item = u64>> Compressed<A> {
     pub fn new(key: &Key) -> Self {
         // Most words are zero, and most of those in long runs.
         let (mut map, mut words, mut len) = ([0; MAPS], [0; Key::WORDS], 0);
-        let mut take = |start: usize, run: &[u64]| {
-            for (index, &word) in (start..).zip(run) {
-                // Written in any case, which is quicker than to decide whether.
-                words[len] = word;
-                len += usize::from(word != 0);
-                map[index / 64] |= u64::from(word != 0) << (index % 64);
+        let mut take = |start: usize, run: &[u64; RUN]| {
+            if run.iter().fold(0, |any, &word| any | word) == 0 {
+                return;
+            }
+            let mut bits = 0;
+            for (n, &word) in run.iter().enumerate() {
+                bits |= u64::from(word != 0) << n;
+            }
+            map[start / 64] |= bits << (start % 64);
+            while bits != 0 {
+                words[len] = run[bits.trailing_zeros() as usize % RUN];
+                (len, bits) = (len + 1, bits & (bits - 1));
             }
         };
         let (runs, rest) = key.words().as_chunks::<RUN>();
         for (n, run) in runs.iter().enumerate() {
-            if run.iter().fold(0, |any, &word| any | word) != 0 {
-                take(n * RUN, run);
-            }
+            take(n * RUN, run);
         }
-        take(runs.len() * RUN, rest);
+        let mut last = [0; RUN];
+        last[..rest.len()].copy_from_slice(rest);
+        take(runs.len() * RUN, &last);
         Self { map, words: SmallVec::from_slice(&words[..len]) }
     }
 

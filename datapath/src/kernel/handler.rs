@@ -540,7 +540,8 @@ pub(super) fn answer<'a>(
     };
     let Some(Answer { execute, install }) = handler.upcall(&upcall) else { return Ok(None) };
     let install = install.map(|install| {
-        let params = Params { key: &key, mask: Some(&install.mask), support: &context.support, vlan_limit };
+        let (mask, support) = (Some(&*install.mask), &context.support);
+        let params = Params { key: &key, mask, support, vlan_limit, packet_type: false };
         let is_exact = install.mask.0.words().iter().all(|word| *word == u64::MAX);
         let mask = (!is_exact).then(|| mask_from_flow(&params, &install.mask));
         (mask, install)

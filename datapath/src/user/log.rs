@@ -25,7 +25,7 @@ pub fn upcall(datapath: &str, kind: &str, key: &Key, frame: &[u8]) {
 
 /// How the keys of this datapath are written.
 pub fn params(key: &Key) -> Params<'_> {
-    Params { key, mask: None, support: &OdpSupport::ALL, vlan_limit: MAX_VLANS }
+    Params { key, mask: None, support: &OdpSupport::ALL, vlan_limit: MAX_VLANS, packet_type: true }
 }
 
 /// Tells of a flow that came or changed, at debug level.

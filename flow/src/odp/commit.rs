@@ -11,6 +11,7 @@ use crate::cookie::SlowReasons;
 use crate::key::{Key, Mask};
 use crate::proto::{PT_ETH, PT_NS_ETHERTYPE, ethertype, ip, pt_of_ethertype};
 use crate::stack;
+use smallvec::SmallVec;
 use zerocopy::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -82,7 +83,7 @@ trait Fields: FromBytes + IntoBytes + Immutable + KnownLayout + Copy {}
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Copy> Fields for T {}
 
 /// Where the fields of attribute `code` of `len` bytes lie.
-fn spans(code: u16, len: usize) -> Vec<std::ops::Range<usize>> {
+fn spans(code: u16, len: usize) -> SmallVec<[std::ops::Range<usize>; 8]> {
     match rows::find(code).map(|row| row.shape) {
         Some(Shape::Parts(parts)) => parts.iter().map(|part| part.at..part.at + part.codec.width()).collect(),
         _ => std::iter::once(0..len).collect(),

@@ -19,12 +19,14 @@ pub struct Params<'a> {
     pub support: &'a OdpSupport,
     /// VLAN tags that the switch looks at (`vlan-limit`); probes of a datapath ignore it by giving [`MAX_VLANS`].
     pub vlan_limit: usize,
+    /// Whether to write the packet type, which kernels do not know.
+    pub packet_type: bool,
 }
 
 impl<'a> Params<'a> {
     /// A key for a datapath that supports everything.
     pub fn new(key: &'a Key, support: &'a OdpSupport) -> Self {
-        Self { key, mask: None, support, vlan_limit: MAX_VLANS }
+        Self { key, mask: None, support, vlan_limit: MAX_VLANS, packet_type: true }
     }
 }
 
@@ -61,7 +63,9 @@ impl Exporter<'_> {
     fn all(&self, out: &mut Writer) {
         self.metadata(out);
         self.conntrack(out);
-        out.put_u32(code::PACKET_TYPE, u32::from_ne_bytes(self.data.packet_type.to_bytes()));
+        if self.params.packet_type {
+            out.put_array(code::PACKET_TYPE, self.data.packet_type.to_bytes());
+        }
         if self.params.key.packet_type.get() == PT_ETH {
             out.put_struct(code::ETHERNET, &convert::ethernet(self.data));
             self.vlans(0, out);

@@ -274,7 +274,7 @@ fn params<'a>(
     key: &'a Key,
     mask: Option<&'a Mask>,
 ) -> Params<'a> {
-    Params { key, mask, support, vlan_limit: usize::from(snapshot.vlan_limit) }
+    Params { key, mask, support, vlan_limit: usize::from(snapshot.vlan_limit), packet_type: true }
 }
 
 fn support(snapshot: &Snapshot) -> OdpSupport {

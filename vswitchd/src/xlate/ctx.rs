@@ -23,6 +23,9 @@ use super::snapshot::{Bridge, BridgeId, Bundle, Port};
 use super::{Input, RecircRef, trace};
 use crate::ofproto::{Pin, Rule, Version};
 
+/// Actions that there is room for at first.
+const ACTIONS: usize = 4;
+
 /// One translation under way.
 pub(super) struct Ctx<'a> {
     pub input: &'a Input<'a>,
@@ -105,7 +108,7 @@ impl<'a> Ctx<'a> {
             key,
             base,
             wc: Mask::boxed(),
-            odp: Vec::new(),
+            odp: Vec::with_capacity(ACTIONS),
             stack: Vec::new(),
             rule: input.rule.clone(),
             depth: input.depth,

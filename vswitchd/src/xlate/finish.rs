@@ -7,6 +7,7 @@ use flow::drop::DropReason;
 use flow::field::dl_type;
 use flow::id::{DpPort, OfPort, RecircId, TableId};
 use flow::key::{Tunnel, VLAN_CFI, frag, tnl_flags};
+use flow::odp::KeyAttr;
 use flow::proto::{PT_ETH, ethertype, ip};
 use openflow::action::OfAction;
 use std::sync::Arc;
@@ -23,8 +24,36 @@ use crate::tunnel;
 
 /// The longest list of actions that a netlink attribute can hold.
 const MAX_ACTIONS_LEN: usize = 65535;
+/// What a short action takes there, at most.
+const SHORT: usize = 1024;
 /// More outputs than this overflow the kernel's queue of packets to its own ports.
 const MAX_OUTPUTS: usize = 1000;
+
+/// Whether an action is one of those that hold neither others nor data of any length.
+fn is_short(action: &Action) -> bool {
+    use Action::*;
+    let fixed = |key: &KeyAttr| !matches!(key, KeyAttr::Encap(_) | KeyAttr::Unknown(..));
+    match action {
+        Set(key) | SetMasked(key, _) => fixed(key),
+        _ => matches!(
+            action,
+            Output(_)
+                | PushVlan(_)
+                | PopVlan
+                | Recirc(_)
+                | Hash { .. }
+                | PushMpls { .. }
+                | PopMpls(_)
+                | Ct(_)
+                | CtClear
+                | Trunc(_)
+                | PushEth { .. }
+                | PopEth
+                | Meter(_)
+                | Drop(_)
+        ),
+    }
+}
 
 /// Translation stopped; the error is in the context, and the mask is left as it is.
 struct Stopped;
@@ -239,8 +268,8 @@ impl Ctx<'_> {
         thawed: bool,
     ) -> Result<(), Stopped> {
         let entry = self.input.bridge;
-        let bundle = in_port.and_then(|port| entry.bundle(port.bundle?));
-        if let Some(bundle) = bundle.filter(|bundle| entry.is_mirror_output(bundle.id)) {
+        let reserved = in_port.and_then(|port| port.bundle).filter(|bundle| entry.is_mirror_output(*bundle));
+        if let Some(bundle) = reserved.and_then(|bundle| entry.bundle(bundle)) {
             let name = bundle.name.clone();
             self.error(format_args!(
                 "dropping packet received on port {name}, which is reserved exclusively for mirroring"
@@ -305,10 +334,10 @@ impl Ctx<'_> {
         self.odp_len() > MAX_ACTIONS_LEN || outputs.count() > MAX_OUTPUTS
     }
 
-    /// About how long the actions are on the wire; exact where it matters.
+    /// How long the actions are on the wire, at most; exact where it matters.
     pub(super) fn odp_len(&self) -> usize {
-        if self.odp.len() < 1024 && self.odp.iter().all(|action| matches!(action, Action::Output(_))) {
-            return self.odp.len() * 8;
+        if self.odp.len() < MAX_ACTIONS_LEN / SHORT && self.odp.iter().all(is_short) {
+            return self.odp.len() * SHORT;
         }
         Action::encode_all(&self.odp).len()
     }

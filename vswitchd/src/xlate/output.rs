@@ -224,7 +224,9 @@ impl<'a> Ctx<'a> {
         if let Some(tunnel) = tunnel {
             self.key.tunnel = *tunnel;
         }
-        if let Some(bundle) = port.bundle.and_then(|id| self.bridge.bundle(id)) {
+        if !self.bridge.mirrors.is_empty()
+            && let Some(bundle) = port.bundle.and_then(|id| self.bridge.bundle(id))
+        {
             self.mirror_egress(bundle);
         }
     }

@@ -198,7 +198,11 @@ pub struct FlowSamples {
 impl Bridge {
     /// The bundle of that number.
     pub fn bundle(&self, id: BundleId) -> Option<&Bundle> {
-        self.bundles.iter().find(|bundle| bundle.id == id)
+        // Numbers are given in the order in which bundles are made, if a caller kept to it.
+        match self.bundles.binary_search_by_key(&id, |bundle| bundle.id) {
+            Ok(place) => self.bundles.get(place),
+            Err(_) => self.bundles.iter().find(|bundle| bundle.id == id),
+        }
     }
 
     /// The bundle that a port belongs to.
