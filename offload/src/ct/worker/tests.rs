@@ -540,7 +540,9 @@ fn many_connections_come_and_go() {
     fixture.ports.lock().unwrap().truncate(1);
     fixture.nothing_is_left();
     let stats = fixture.service().stats();
-    assert!(stats.totals.refused > 3000 && stats.totals.ended[&Cause::Leftover] > 100, "{stats}");
-    assert_eq!(stats.totals.deleted, stats.totals.pushed + stats.totals.ended[&Cause::Leftover], "{stats}");
-    assert!(stats.totals.ended[&Cause::Leftover] < 1000, "{stats}");
+    // How many of the lost deletions a walk finds before the device is emptied as a whole is a matter of time.
+    let leftover = stats.totals.ended.get(&Cause::Leftover).copied().unwrap_or(0);
+    assert!(stats.totals.refused > 3000 && stats.totals.delete_failed > 100, "{stats}");
+    assert!(leftover < 1000, "{stats}");
+    assert_eq!(stats.totals.deleted, stats.totals.pushed + leftover, "{stats}");
 }
