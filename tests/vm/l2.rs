@@ -148,7 +148,7 @@ fn internal_port(world: &World) {
     world.sh("ovs-vsctl set interface br0 mtu_request=1400 -- set bridge br0 other-config:hwaddr=0e:00:00:00:00:65");
     assert_eq!(world.sh("cat /sys/class/net/br0/address"), "0e:00:00:00:00:65\n");
     world.until("the MTU is set", || world.sh("cat /sys/class/net/br0/mtu") == "1400\n");
-    assert_eq!(world.sh("ovs-vsctl get interface br0 mtu"), "1400\n");
+    world.until("the MTU is told", || world.sh("ovs-vsctl get interface br0 mtu") == "1400\n");
     world.sh("ovs-vsctl del-port br0 int0");
     world.until("the device is gone", || world.try_sh("ip netns exec h ip link show int0").status != Some(0));
 }
