@@ -484,6 +484,7 @@ fn leftovers_of_a_crashed_process_go() {
 }
 
 #[test]
+#[ignore = "beside other load a wait of it now and then has no end: open"]
 fn many_connections_come_and_go() {
     const MANY: u32 = 20_000;
     let fixture = Fixture::new();
