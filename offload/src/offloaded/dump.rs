@@ -141,16 +141,7 @@ impl Shared {
         };
         let in_hw = filter.flags & cls::IN_HW != 0;
         let attrs = FlowAttrs { offloaded: in_hw.then_some("yes"), layer: super::TC, ..FlowAttrs::default() };
-        let mut flow = Flow {
-            ufid,
-            ufid_present: true,
-            key: RawKey::default(),
-            mask: RawMask::default(),
-            actions: Arc::default(),
-            stats,
-            attrs,
-            pmd: PmdId::NONE,
-        };
+        let mut flow = Flow { attrs, ..Sighting { ufid, pmd: PmdId::NONE, stats }.into() };
         if terse {
             return Ok(Some(flow));
         }
