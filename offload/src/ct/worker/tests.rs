@@ -484,7 +484,6 @@ fn leftovers_of_a_crashed_process_go() {
 }
 
 #[test]
-#[ignore = "beside other load a wait of it now and then has no end: open"]
 fn many_connections_come_and_go() {
     const MANY: u32 = 20_000;
     let fixture = Fixture::new();
@@ -531,6 +530,8 @@ fn many_connections_come_and_go() {
         }
     }
     fixture.engine.tracker().flush(Some(Zone(6))).unwrap();
+    // Ends are to be noticed as such, before time ends what it will.
+    fixture.until("ends are noticed", |this| this.ended(Cause::Closed) >= u64::from(MANY) * 2 / 5 * 99 / 100);
     fixture.pass(Duration::from_secs(31));
     fixture.until("those are gone", |this| {
         let [closed, flushed, idle] =
