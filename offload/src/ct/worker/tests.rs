@@ -422,7 +422,9 @@ fn whatever_ends_a_connection_takes_its_rules() {
         (Cause::Policy, |this| this.engine.main_cell().call(|worker| worker.flows.clear(Some(1))).unwrap()),
         (Cause::Port, |this| this.ports.lock().unwrap().truncate(1)),
         (Cause::Changed, |this| {
-            this.flow(&first(1, "dst=10.0.5.0/255.255.255.0,"), "ct(commit,zone=5,mark=0x9/0xff),2");
+            // Were this done by a rule, the connection would come back once its mark is the new one.
+            let actions = "ct(commit,zone=5,mark=0x9/0xff),trunc(100),2";
+            this.flow(&first(1, "dst=10.0.5.0/255.255.255.0,"), actions);
             this.send(1, CLIENT, SERVER, ACK, 101, 201);
         }),
     ];
@@ -446,6 +448,7 @@ fn what_stays_in_software_says_why() {
     let fixture = Fixture::new();
     fixture.flow(&established(2, 5), "trunc(100),1");
     fixture.ports.lock().unwrap().truncate(1);
+    fixture.until("port 2 is gone", |this| this.service().shared.state().ports.all().len() == 1);
     fixture.connect(CLIENT, SERVER);
     fixture.until("a reason", |this| this.stage(Stage::Software) == 1);
     let shown = fixture.service().show(None, true).to_string();
