@@ -276,6 +276,11 @@ pub trait Datapath: Send + Sync {
     /// `ENODEV` when there is no such port.
     fn port_by_name(&self, name: &str) -> Result<PortInfo, Error>;
 
+    /// How many flows devices have taken off the datapath.
+    fn offloaded_flows(&self) -> usize {
+        0
+    }
+
     /// All ports, by number.
     fn ports(&self) -> Vec<PortInfo>;
 

@@ -31,7 +31,7 @@ use datapath::netdev::tunnel::kind_of_port;
 use datapath::{Datapath, Error, MeterConfig};
 use flow::action::Action;
 use flow::id::{DpMeter, DpPort, Ufid};
-use flow::key::{Key, Mask};
+use flow::key::{Key, Mask, VLAN_CFI};
 use flow::odp;
 use flow::time::Clock;
 use sys::errno::Errno;
@@ -122,6 +122,14 @@ struct Prepared {
     old: Option<Hard>,
     /// Flags of the rule.
     flags: u32,
+    /// See [`Hard::loose`].
+    loose: bool,
+}
+
+/// Whether packets have an inner tag at which the flow does not look.
+fn is_loose(key: &Key, mask: &Mask) -> bool {
+    let bits = &mask.0.vlans[1];
+    key.vlans[1].tci.get() & VLAN_CFI != 0 && bits.tci.get() == 0 && bits.tpid.get() == 0
 }
 
 impl Offloaded {
@@ -377,7 +385,8 @@ impl Shared {
             Some(old) if Id { handle: 0, ..old.id } == id => old.id.handle,
             _ => self.new_handle(),
         };
-        Ok(Prepared { rule, id, old, flags: self.flags_on(&device) })
+        let loose = is_loose(key, mask);
+        Ok(Prepared { rule, id, old, flags: self.flags_on(&device), loose })
     }
 
     /// Flags of new rules of a device.
@@ -445,7 +454,8 @@ impl Shared {
             _ => None,
         });
         let base = (before.packets, before.bytes);
-        let hard = Hard { id: prepared.id, goto: prepared.rule.goto, group, base, stats: before };
+        let (id, goto, loose) = (prepared.id, prepared.rule.goto, prepared.loose);
+        let hard = Hard { id, goto, group, loose, base, stats: before };
         self.lead(&hard);
         if group.is_some() {
             self.listen();
@@ -455,15 +465,13 @@ impl Shared {
         }
     }
 
-    /// A flow that has a rule now leaves the inner datapath, and what was counted there is its own.
+    /// A flow that has a rule now leaves the inner datapath. It counts from the beginning, as who looks after flows takes a
+    /// flow that comes from another layer to do, but it is not older than it was there.
     fn leave_inner(&self, ufid: Ufid, key: &odp::RawKey) {
         let pmd = datapath::PmdId::NONE;
         let del = datapath::flow::FlowDel { key, ufid: Some(ufid), pmd, terse: true };
         let Ok(before) = self.inner.flow_del(&del) else { return };
         if let Some(mut hard) = self.places.hard(ufid) {
-            hard.base = (hard.base.0 + before.packets, hard.base.1 + before.bytes);
-            hard.stats.packets = hard.stats.packets.max(hard.base.0);
-            hard.stats.bytes = hard.stats.bytes.max(hard.base.1);
             hard.stats.used = hard.stats.used.max(before.used);
             self.places.insert(ufid, Place::Hard(hard));
         }

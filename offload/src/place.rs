@@ -74,6 +74,8 @@ pub struct Hard {
     pub goto: Option<u32>,
     /// The group that its rule samples to.
     pub group: Option<u32>,
+    /// Its rule tells of an inner tag at which the flow does not look, as rules must of every tag that there is.
+    pub loose: bool,
     /// Packets and bytes that were counted before the rule was there.
     pub base: (u64, u64),
     /// The greatest that was ever told.
@@ -193,6 +195,13 @@ impl Places {
         due
     }
 
+    /// How many flows have a rule.
+    pub fn hard_count(&self) -> usize {
+        let hard = |place: &&Place| matches!(place, Place::Hard(_));
+        let shards = self.0.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        shards.map(|shard| shard.values().filter(hard).count()).sum()
+    }
+
     /// Flows with a rule, and those in software by reason.
     pub fn tally(&self) -> (usize, BTreeMap<String, usize>) {
         let (mut hard, mut soft) = (0, BTreeMap::new());
@@ -215,7 +224,7 @@ mod tests {
 
     fn hard() -> Hard {
         let id = Id { on: On::Device(1), hook: Hook::Ingress, chain: 0, prio: 5, protocol: 0x800, handle: 1 };
-        Hard { id, goto: None, group: None, base: (10, 1000), stats: FlowStats::default() }
+        Hard { id, goto: None, group: None, loose: false, base: (10, 1000), stats: FlowStats::default() }
     }
 
     fn counted(packets: u64, idle: Option<u64>) -> ActStats {

@@ -11,8 +11,10 @@ use std::fmt;
 
 use ::offload::{Offloaded, TC};
 use datapath::Datapath;
+use flow::id::DpPort;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::json;
+use sys::link::Links;
 
 use crate::world::World;
 
@@ -34,6 +36,12 @@ struct Port {
     name: String,
     number: u32,
     ifindex: u32,
+}
+
+/// The port that a datapath itself is. It has no rules, but is there for them.
+fn own_port(datapath: &dyn Datapath) -> Option<Port> {
+    let ifindex = Links::new().ok()?.index(datapath.name()).ok()?;
+    Some(Port { name: datapath.name().to_owned(), number: DpPort::LOCAL.0, ifindex })
 }
 
 /// A datapath with its providers and their ports, in the order in which they are asked.
@@ -59,7 +67,7 @@ impl Show {
                     number: number.0,
                     ifindex: port.device.ifindex,
                 });
-                let mut ports: Vec<_> = ports.collect();
+                let mut ports: Vec<_> = ports.chain(own_port(datapath)).collect();
                 ports.sort_by(|a, b| a.name.cmp(&b.name));
                 (TC, ports)
             };

@@ -2,6 +2,10 @@
 //!
 //! Rules have one packet: the last output redirects it, the ones before it mirror. A list that does not end with the packet
 //! being taken ends with a drop, for otherwise the datapath would see the packet, too.
+//!
+//! * `length`: what depends on how long a packet is.
+
+mod length;
 
 use std::net::IpAddr;
 
@@ -17,11 +21,10 @@ use crate::sample::Site;
 use crate::tc::Hook;
 use crate::tc::action::ct::{CtNat, NatSide};
 use crate::tc::action::mpls::Parts;
-use crate::tc::action::police::Exceed;
 use crate::tc::action::vlan::Tag;
 use crate::tc::action::{
-    self as tc, Control, Ct, MAX_ACTIONS, MAX_VALUE, Mirred, Mpls, Police, Sample, Skbedit, Spec, TcAction,
-    TunnelSet, csum,
+    self as tc, Control, Ct, MAX_ACTIONS, MAX_VALUE, Mirred, Mpls, PACKET_HOST, Police, Sample, Skbedit,
+    Spec, TcAction, TunnelSet, csum,
 };
 use crate::tc::options::{Erspan, GeneveOpt, SetOpts};
 
@@ -192,6 +195,10 @@ impl Lowering<'_> {
         self.release()?;
         // What a host receives by an internal port goes into it, not out of it.
         let ingress = device.hook == Hook::Egress;
+        if ingress {
+            // It is addressed to that host, whomever the device took it to be for that it came in by.
+            self.push(Spec::Skbedit(Skbedit { packet_type: Some(PACKET_HOST), ..Skbedit::default() }))?;
+        }
         let mirred = Mirred { ifindex: device.ifindex, ingress, mirror: !last };
         let control = if last { Control::Stolen } else { Control::Pipe };
         self.add(TcAction { spec: Spec::Mirred(mirred), control, cookie: None })?;
@@ -227,37 +234,6 @@ impl Lowering<'_> {
         }
         self.list(inner, false)?;
         Ok(false)
-    }
-
-    /// A limit without a rate tells lengths apart. What exceeds it skips to behind what does not.
-    fn check_length(
-        &mut self,
-        len: u16,
-        greater: &[Action],
-        less_equal: &[Action],
-        last: bool,
-    ) -> Lowered<bool> {
-        if !last {
-            return Err(Unsupported::After("check_pkt_len"));
-        }
-        if self.goto.is_some() {
-            return Err(Unsupported::Part("check_pkt_len", "check_pkt_len"));
-        }
-        let at = self.out.len();
-        self.push(Spec::Gact)?;
-        let before = (self.tunneled, self.released);
-        self.list(less_equal, true)?;
-        let goto = self.goto.take();
-        (self.tunneled, self.released) = before;
-        let skip = self.out.len() as u32;
-        self.list(greater, true)?;
-        if goto.is_some() && self.goto.is_some() && goto != self.goto {
-            return Err(Unsupported::Part("check_pkt_len", "two recircs"));
-        }
-        self.goto = self.goto.or(goto);
-        let exceed = Some(Exceed(Control::Jump(skip)));
-        self.out[at].spec = Spec::Police(Police { mtu: len.into(), exceed, ..Police::default() });
-        Ok(true)
     }
 
     fn sample(&mut self, action: &Action, probability: u32, actions: &[Action]) -> Lowered<Spec> {

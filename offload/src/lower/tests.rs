@@ -93,6 +93,10 @@ const SAME: &[(&str, &str)] = &[
         "eth_type(0x88a8),vlan(vid=5,pcp=0),encap(eth_type(0x8100),vlan(vid=6,pcp=1),encap(eth_type(0x86dd),ipv6(frag=no)))",
         "2",
     ),
+    (
+        "eth_type(0x88a8),vlan(vid=5,pcp=0),encap(eth_type(0x8100),vlan(vid=6,pcp=1),encap(eth_type(0x0806)))",
+        "3",
+    ),
     ("eth_type(0x8847),mpls(label=100,tc=3,ttl=64,bos=1)", "pop_mpls(eth_type=0x800),2"),
     ("eth_type(0x8847),mpls(label=100/0xfffff,tc=0/0,ttl=0/0x0,bos=0/0,label=100,tc=0,ttl=64,bos=1)", "2"),
     (
@@ -161,6 +165,24 @@ const SAME: &[(&str, &str)] = &[
         "eth_type(0x0800),ipv4(frag=no)",
         "push_vlan(vid=1,pcp=0),check_pkt_len(size=200,gt(2,recirc(0x9)),le(3))",
     ),
+    ("eth_type(0x0800),ipv4(frag=no)", "check_pkt_len(size=200,gt(4),le(5)),3"),
+    ("eth_type(0x0800),ipv4(frag=no)", "check_pkt_len(size=200,gt(drop),le(drop)),3"),
+    (
+        "eth_type(0x0800),ipv4(frag=no)",
+        "check_pkt_len(size=200,gt(4),le(drop)),check_pkt_len(size=100,gt(2),le(3)),3",
+    ),
+    (
+        "eth_type(0x0800),ipv4(frag=no)",
+        "check_pkt_len(size=200,gt(check_pkt_len(size=400,gt(5),le(4))),le(5)),3",
+    ),
+    (
+        "eth_type(0x0800),ipv4(frag=no)",
+        "check_pkt_len(size=200,gt(5),le(check_pkt_len(size=100,gt(5),le(4)))),3",
+    ),
+    (
+        "eth(src=02:00:00:00:00:07),eth_type(0x0800),ipv4(proto=1,tos=0/0xfc,frag=no)",
+        "check_pkt_len(size=200,gt(set(ipv4(tos=0x4/0xfc)),4),le(set(eth(src=02:00:00:00:00:01)),5)),3",
+    ),
     ("eth_type(0x0800),ipv4(frag=no)", "sample(sample=50.0%,actions(psample(group=7))),2"),
     ("eth_type(0x1234)", "2"),
 ];
@@ -185,6 +207,18 @@ fn what_is_lowered_and_raised_is_the_same() {
 fn normal(flow: &str) -> String {
     let (key, mask) = parsed(flow);
     text(&key, &mask, &[]).0
+}
+
+#[test]
+fn an_inner_tag_that_nobody_looks_at_is_told_of() {
+    let (key, mut mask) = parsed(&whole(
+        "eth_type(0x88a8),vlan(vid=5,pcp=0),encap(eth_type(0x8100),vlan(vid=6,pcp=1),encap(eth_type(0x0800)))",
+    ));
+    mask.0.vlans[1] = Default::default();
+    let rule = lower((&key, &mask), &[Action::Output(DpPort(2))], &World, &SUPPORT).unwrap();
+    let exact = |field| rule.key.number(field).map(|(value, _)| value);
+    use crate::tc::key::KeyField::{CvlanEthType, CvlanId, VlanEthType};
+    assert_eq!([VlanEthType, CvlanEthType, CvlanId].map(exact), [Some(0x8100), Some(0x800), None]);
 }
 
 #[test]
@@ -217,6 +251,49 @@ fn a_rule_takes_the_packet() {
     assert_eq!(controls("2,pop_vlan"), want(&[("mirred", Pipe), ("vlan", Pipe), ("gact", Shot)]));
     assert_eq!(controls("clone(2),recirc(0x5)"), want(&[("mirred", Pipe), ("gact", Goto(5))]));
     assert_eq!(controls("ct(commit)"), want(&[("ct", Pipe), ("gact", Shot)]));
+    // What an internal port receives is for this host.
+    assert_eq!(controls("9"), want(&[("skbedit", Pipe), ("mirred", Stolen)]));
+}
+
+#[test]
+fn sides_by_length_skip_each_other() {
+    let controls = |actions| {
+        let rule = lowered(&whole("eth(),eth_type(0x0800),ipv4(tos=0/0xfc,frag=no)"), actions).unwrap();
+        rule.actions
+            .into_iter()
+            .map(|action| (action.spec.kind().to_owned(), action.control.code()))
+            .collect::<Vec<_>>()
+    };
+    use crate::tc::action::Control::{Jump, Pipe, Stolen};
+    let want = |list: &[(&str, crate::tc::action::Control)]| {
+        list.iter().map(|(kind, control)| (kind.to_string(), control.code())).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        controls("check_pkt_len(size=200,gt(4),le(5)),3"),
+        want(&[("police", Pipe), ("mirred", Jump(3)), ("mirred", Pipe), ("mirred", Stolen)])
+    );
+    // Changes of a side are undone, for the rest sees the packet as it was.
+    assert_eq!(
+        controls("check_pkt_len(size=200,gt(drop),le(set(ipv4(tos=0x4/0xfc)),5)),3"),
+        want(&[
+            ("police", Pipe),
+            ("pedit", Pipe),
+            ("csum", Pipe),
+            ("mirred", Pipe),
+            ("pedit", Pipe),
+            ("csum", Jump(6)),
+            ("mirred", Stolen),
+        ])
+    );
+    let what = |flow: &str, actions| lowered(&whole(flow), actions).unwrap_err().to_string();
+    assert_eq!(
+        what("eth_type(0x0800),ipv4(frag=no)", "check_pkt_len(size=9,gt(set(ipv4(tos=0x4/0xfc)),4),le(5)),3"),
+        "actions after check_pkt_len with sets of what is not matched"
+    );
+    assert_eq!(
+        what("eth_type(0x0800),ipv4(frag=no)", "check_pkt_len(size=9,gt(pop_vlan,4),le(5)),3"),
+        "actions after check_pkt_len with more than outputs and sets"
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Shared {
             Control::Goto(chain) => Some(chain),
             _ => None,
         });
-        let hard = Hard { id, goto, group: None, base: (0, 0), stats: FlowStats::default() };
+        let hard = Hard { id, goto, group: None, loose: false, base: (0, 0), stats: FlowStats::default() };
         self.lead(&hard);
         self.places.insert(ufid, Place::Hard(hard));
         true

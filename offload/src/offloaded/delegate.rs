@@ -35,6 +35,10 @@ impl Datapath for Offloaded {
         self.shared.inner.features()
     }
 
+    fn offloaded_flows(&self) -> usize {
+        self.shared.places.hard_count()
+    }
+
     fn as_engine(&self) -> Option<&user::Engine> {
         self.shared.inner.as_engine()
     }

@@ -146,9 +146,12 @@ impl Shared {
             return Ok(Some(flow));
         }
         let port = self.ports.of(filter.id.on, filter.id.hook).ok_or(ufid)?;
-        let raised = raise(filter, port, self)
+        let mut raised = raise(filter, port, self)
             .inspect_err(|why| tracing::debug!(target: "dpif_offload_tc", "rule of {ufid}: {why}"))
             .map_err(|_| ufid)?;
+        if self.places.hard(ufid).is_some_and(|hard| hard.loose) {
+            (raised.key.vlans[1], raised.mask.0.vlans[1]) = Default::default();
+        }
         let support = self.inner.features().odp_support();
         let params = Params { mask: Some(&raised.mask), ..Params::new(&raised.key, &support) };
         flow.key = RawKey(for_kernel(&key_from_flow(&params).0).into());

@@ -370,7 +370,7 @@ fn a_flow_has_one_place() {
 }
 
 #[test]
-fn a_flow_that_changes_keeps_its_counters_wherever_it_goes() {
+fn a_flow_that_changes_keeps_its_counters_until_it_goes_elsewhere() {
     let it = Fixture::new();
     it.put(PutFlags::CREATE, FLOW, "2").unwrap();
     it.hit(3);
@@ -386,11 +386,25 @@ fn a_flow_that_changes_keeps_its_counters_wherever_it_goes() {
     for flow in it.inner.flows().values_mut() {
         flow.stats.packets = 9;
     }
-    // And back.
+    // And back, where they begin anew likewise: what counted to nine there was taken up from there.
     assert!(it.put(PutFlags::MODIFY, FLOW, "2").is_ok());
     it.hit(1);
-    assert_eq!(it.dump(false), [format!("tc 10 {FLOW} 2")]);
+    assert_eq!(it.dump(false), [format!("tc 1 {FLOW} 2")]);
     assert_eq!(it.inner.flows().len(), 0);
+}
+
+#[test]
+fn a_rule_tells_of_an_inner_tag_that_its_flow_does_not_look_at() {
+    let it = Fixture::new();
+    let tagged = |inner| {
+        format!(
+            "recirc_id(0),in_port(1),eth(),eth_type(0x88a8),vlan(vid=5,pcp=0),encap({inner}eth_type(0x0800),ipv4(frag=no))"
+        )
+    };
+    let any = "eth_type(0x8100/0),vlan(vid=6/0,pcp=1/0,cfi=1/0),encap(";
+    it.put(PutFlags::CREATE, &format!("{})", tagged(any)), "2").unwrap();
+    assert_eq!(it.dump(false), [format!("tc 0 {} 2", tagged(""))]);
+    assert_eq!(it.nic.rules().len(), 1);
 }
 
 #[test]

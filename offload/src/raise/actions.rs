@@ -19,7 +19,8 @@ use crate::tc::action::mpls::Parts;
 use crate::tc::action::police::Exceed;
 use crate::tc::action::vlan::Tag;
 use crate::tc::action::{
-    Control, Ct, Header, Mirred, Mpls, PeditKey, Police, Skbedit, Spec, TcAction, TunnelSet, Vlan as TcVlan,
+    Control, Ct, Header, Mirred, Mpls, PACKET_HOST, PeditKey, Police, Skbedit, Spec, TcAction, TunnelSet,
+    Vlan as TcVlan,
 };
 use crate::tc::options::{Erspan, SetOpts};
 
@@ -47,30 +48,71 @@ fn list(
     around: &dyn Surroundings,
     out: &mut Vec<Action>,
 ) -> Raised<()> {
-    for at in from..to {
-        let action = &all[at];
-        if let Spec::Police(Police {
+    let mut at = from;
+    while at < to {
+        at = match length_of(&all[at]) {
+            Some((mtu, skip)) => check_length(all, (at, to), (mtu, skip), around, out)?,
+            None => {
+                one(&all[at], around, out)?;
+                at + 1
+            }
+        };
+    }
+    Ok(())
+}
+
+/// The length that an action tells packets apart by, and where longer ones go on.
+fn length_of(action: &TcAction) -> Option<(u32, usize)> {
+    match &action.spec {
+        Spec::Police(Police {
             mtu,
             exceed: Some(Exceed(Control::Jump(skip))),
             bytes: None,
             packets: None,
             ..
-        }) = &action.spec
-        {
-            let skip = *skip as usize;
-            if skip <= at || skip > to {
-                return Err(foreign("a jump"));
-            }
-            let (mut greater, mut less_equal) = (Vec::new(), Vec::new());
-            list(all, at + 1, skip, around, &mut less_equal)?;
-            list(all, skip, to, around, &mut greater)?;
-            let len = u16::try_from(*mtu).map_err(|_| foreign("a length beyond 16 bits"))?;
-            out.push(Action::CheckPktLen { len, greater, less_equal });
-            return Ok(());
-        }
-        one(action, around, out)?;
+        }) => Some((*mtu, *skip as usize)),
+        _ => None,
     }
-    Ok(())
+}
+
+/// The action at `from` of a list that ends at `to` tells lengths apart; where the list goes on.
+fn check_length(
+    all: &[TcAction],
+    (from, to): (usize, usize),
+    (mtu, skip): (u32, usize),
+    around: &dyn Surroundings,
+    out: &mut Vec<Action>,
+) -> Raised<usize> {
+    let len = u16::try_from(mtu).map_err(|_| foreign("a length beyond 16 bits"))?;
+    if skip <= from || skip > to {
+        return Err(foreign("a jump"));
+    }
+    let bridge = skip - 1;
+    // More follows if packets that are not longer skip what longer ones have done to them.
+    let end = match all[bridge].control {
+        Control::Jump(end) if bridge > from => Some(end as usize),
+        _ => None,
+    };
+    if end.is_some_and(|end| end < skip || end > to) {
+        return Err(foreign("a jump"));
+    }
+    let alone = end.is_some() && all[bridge].spec == Spec::Gact;
+    let (mut greater, mut less_equal) = (Vec::new(), Vec::new());
+    list(all, from + 1, if alone { bridge } else { skip }, around, &mut less_equal)?;
+    list(all, skip, end.unwrap_or(to), around, &mut greater)?;
+    if end.is_some() {
+        // Changes back to what the packet was are none of the flow.
+        [&mut greater, &mut less_equal].into_iter().for_each(trim);
+    }
+    out.push(Action::CheckPktLen { len, greater, less_equal });
+    Ok(end.unwrap_or(to))
+}
+
+/// Takes changes from the end of a list.
+fn trim(actions: &mut Vec<Action>) {
+    while matches!(actions.last(), Some(Action::Set(_) | Action::SetMasked(..))) {
+        actions.pop();
+    }
 }
 
 fn one(action: &TcAction, around: &dyn Surroundings, out: &mut Vec<Action>) -> Raised<()> {
@@ -287,7 +329,8 @@ fn conntrack(ct: &Ct) -> Action {
 }
 
 fn skbedit(edit: &Skbedit, out: &mut Vec<Action>) -> Raised<()> {
-    if edit.queue.is_some() || edit.packet_type.is_some() {
+    // What an internal port receives is for its host.
+    if edit.queue.is_some() || edit.packet_type.is_some_and(|kind| kind != PACKET_HOST) {
         return Err(foreign("skbedit of a queue or type"));
     }
     out.extend(edit.priority.map(|priority| Action::Set(KeyAttr::Priority(priority))));

@@ -105,6 +105,9 @@ pub struct Mirred {
     pub mirror: bool,
 }
 
+/// The type of packets for this host.
+pub const PACKET_HOST: u16 = 0;
+
 /// What `skbedit` sets.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Skbedit {
@@ -176,9 +179,10 @@ impl TcAction {
         Self { spec: Spec::Gact, control, cookie: None }
     }
 
-    /// Whether other rules share it, and its counters.
+    /// Whether other rules share it, and its counters. What tells lengths apart is a rule's own.
     pub fn is_shared(&self) -> bool {
-        matches!(self.spec, Spec::Police(_))
+        let own = |police: &Police| matches!(police.exceed, Some(police::Exceed(Control::Jump(_))));
+        matches!(&self.spec, Spec::Police(police) if !own(police))
     }
 }
 

@@ -104,12 +104,16 @@ fn show(backers: &Backers, _: &[&str], _: Instant) -> Result<String, String> {
         let (kind, name) = (backer.kind(), backer.datapath.name());
         let _ = write!(
             out,
-            "{kind}@{name}:\n  flows         : (current {}) (avg {}) (max {}) (limit {})\n  dump duration : {}ms\n\
-             \x20 ufid enabled : {}\n\n",
-            figures.current,
-            figures.average,
-            figures.most,
-            figures.limit,
+            "{kind}@{name}:\n  flows         : (current {}) (avg {}) (max {}) (limit {})\n",
+            figures.current, figures.average, figures.most, figures.limit,
+        );
+        match backer.datapath.offloaded_flows() {
+            0 => {}
+            count => drop(writeln!(out, "  offloaded flows : {count}")),
+        }
+        let _ = write!(
+            out,
+            "  dump duration : {}ms\n  ufid enabled : {}\n\n",
             figures.duration.as_millis().max(1),
             backer.ufid()
         );
