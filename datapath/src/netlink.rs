@@ -46,6 +46,8 @@ mod kind {
     pub const ERROR: u16 = core::NLMSG_ERROR;
     pub const DONE: u16 = core::NLMSG_DONE;
     pub const OVERRUN: u16 = core::NLMSG_OVERRUN;
+    /// The least that is not netlink's own (`NLMSG_MIN_TYPE`).
+    pub const OTHERS: u16 = 0x10;
 }
 
 /// Attributes of errors (`NLMSGERR_ATTR_*`).
@@ -437,7 +439,7 @@ impl Client {
     pub fn dump_next(
         &mut self,
         dump: &mut DumpState,
-        each: &mut dyn FnMut(Message<'_>) -> Result<(), Error>,
+        each: impl FnMut(Message<'_>) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         if dump.done {
             return Ok(false);
@@ -455,7 +457,7 @@ impl Client {
     fn dump_read(
         &mut self,
         dump: &mut DumpState,
-        each: &mut dyn FnMut(Message<'_>) -> Result<(), Error>,
+        mut each: impl FnMut(Message<'_>) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         // The kernel never blocks while it dumps: when nothing waits, nothing will come.
         if self.mailbox.receive_some(&self.socket, 1)? == 0 {
@@ -472,6 +474,10 @@ impl Client {
                     continue;
                 }
                 dump.interrupted |= message.flags & flag::DUMP_INTR != 0;
+                if message.kind >= kind::OTHERS {
+                    each(message)?;
+                    continue;
+                }
                 match message.verdict() {
                     Some(Ok(())) if message.kind == kind::DONE => return Ok(false),
                     Some(Ok(())) => {}
@@ -497,7 +503,7 @@ impl Client {
         for attempt in 0.. {
             restart();
             let mut state = self.dump_start(kind, head, fill)?;
-            while self.dump_next(&mut state, each)? {}
+            while self.dump_next(&mut state, &mut *each)? {}
             if !state.interrupted || attempt >= DUMP_RETRIES {
                 break;
             }

@@ -281,7 +281,7 @@ struct Walk {
 impl Rules for Walk {
     fn next(&mut self, each: &mut dyn FnMut(Filter)) -> Result<bool, Error> {
         let Some(client) = &mut self.client else { return Ok(false) };
-        let more = client.dump_next(&mut self.state, &mut |message| {
+        let more = client.dump_next(&mut self.state, |message| {
             if message.kind == filter::RTM_NEWTFILTER
                 && let Some(filter) = filter::decode(message.payload)?
             {

@@ -162,6 +162,7 @@ fn part<'a, const N: usize>(rest: &mut &'a [u8], kind: u16, len: u16) -> Option<
 
 /// The name and the counters of a flow of a terse dump, if it is told of in the way that kernels have. Passes over all flows
 /// spend their time here.
+#[inline]
 fn sight(family: Family, message: &Message<'_>) -> Option<Sighting> {
     let (_, mut rest) =
         message.payload.split_first_chunk::<HEADER>().filter(|_| message.kind == family.id)?;
@@ -176,6 +177,7 @@ fn sight(family: Family, message: &Message<'_>) -> Option<Sighting> {
 }
 
 /// Reads a message of a terse dump.
+#[inline]
 pub(super) fn take(
     family: Family,
     message: &Message<'_>,
@@ -267,7 +269,7 @@ impl FlowDump {
         let (family, terse, before) = (self.genl.families.flow, self.terse, to.len());
         while self.walk.is_some() && to.len() == before {
             let mut lacking = Vec::new();
-            self.step(&mut |message| {
+            self.step(|message| {
                 let (flow, with_actions) = decode(family, &message)?;
                 if terse || with_actions {
                     to.push(flow)
@@ -284,7 +286,7 @@ impl FlowDump {
     }
 
     /// Reads what the kernel gives at once.
-    fn step(&mut self, each: &mut dyn FnMut(Message<'_>) -> Result<(), Error>) -> Result<(), Error> {
+    fn step(&mut self, each: impl FnMut(Message<'_>) -> Result<(), Error>) -> Result<(), Error> {
         let Some((client, state)) = &mut self.walk else { return Ok(()) };
         match client.dump_next(state, each) {
             Ok(true) => {}
@@ -343,7 +345,7 @@ impl Dump for FlowDump {
             return self.next(max, to);
         }
         let family = self.genl.families.flow;
-        self.step(&mut |message| take(family, &message, sightings, to))?;
+        self.step(|message| take(family, &message, sightings, to))?;
         Ok(self.walk.is_some())
     }
 }

@@ -39,7 +39,8 @@ pub(super) struct Look<'a> {
     /// The pass's number.
     pub pass: u64,
     pub now: Instant,
-    pub max_idle: Duration,
+    /// Nanoseconds that flows live without packets.
+    pub max_idle: u64,
     pub kill_all: bool,
     /// Flows whose packets are further apart than this go rather than being translated again, for passes are slow.
     pub sparse: Option<Duration>,
@@ -175,7 +176,7 @@ impl Look<'_> {
 
     /// Whether a flow goes that was used then, however right it is.
     pub fn must_go(&self, used: Instant) -> bool {
-        self.kill_all || self.now.since(used) >= self.max_idle
+        self.kill_all || self.now.nanos().saturating_sub(used.nanos()) >= self.max_idle
     }
 
     /// Whether a flow has too few packets to be worth a translation.

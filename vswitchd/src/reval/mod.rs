@@ -13,6 +13,7 @@
 //!
 //! Flows that were there before us are taken over, not flushed: `adopt`.
 
+mod ledger;
 pub mod ukey;
 mod news;
 mod look;
@@ -411,7 +412,7 @@ impl Flows {
             news: &News::default(),
             pass: 0,
             now: backer.clock.now(),
-            max_idle: Duration::ZERO,
+            max_idle: 0,
             kill_all: true,
             sparse: None,
         };

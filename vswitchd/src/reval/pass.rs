@@ -11,6 +11,7 @@ use datapath::flow::{Dump, Flow, FlowStats, Sighting};
 use flow::time::Instant;
 
 use super::adopt::Adoption;
+use super::ledger::Row;
 use super::look::{Batch, Look};
 use super::news::News;
 use super::ukey::{Life, State, Ukey};
@@ -30,6 +31,10 @@ pub(super) const MISSED_DUMPS: u32 = 4;
 struct Shown {
     sightings: Vec<Sighting>,
     flows: Vec<Flow>,
+    /// Those of the sightings that there is something to do about, with the ukeys that there are.
+    left: Vec<(Sighting, Option<Arc<Ukey>>)>,
+    /// How many needed nothing so far.
+    settled: usize,
 }
 
 /// A pass that has begun.
@@ -42,6 +47,8 @@ pub(super) struct Pass {
     news: News,
     pub began: Instant,
     seen: AtomicUsize,
+    /// Flows of ours that were seen and need nothing.
+    settled: AtomicUsize,
     /// Nanoseconds of work.
     took: AtomicU64,
     terse: bool,
@@ -72,6 +79,7 @@ impl Pass {
             seq,
             began: now,
             seen: AtomicUsize::new(0),
+            settled: AtomicUsize::new(0),
             took: AtomicU64::new(0),
             terse,
             warned: AtomicBool::new(false),
@@ -108,6 +116,7 @@ impl Pass {
                 limit.saturating_mul(2)
             );
         }
+        let max_idle = if present > limit { CROWDED_IDLE } else { self.settings.max_idle };
         Look {
             backer,
             snapshot: &self.snapshot,
@@ -115,7 +124,7 @@ impl Pass {
             news: &self.news,
             pass: self.number,
             now: backer.clock.now(),
-            max_idle: if present > limit { CROWDED_IDLE } else { self.settings.max_idle },
+            max_idle: max_idle.as_nanos().try_into().unwrap_or(u64::MAX),
             kill_all,
             sparse: self.sparse,
         }
@@ -132,13 +141,14 @@ impl Pass {
             self.look_at(flows, backer, &mut shown);
         }
         self.seen.fetch_add(done, Ordering::Relaxed);
+        self.settled.fetch_add(shown.settled, Ordering::Relaxed);
         self.took.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         more
     }
 
     /// Takes flows from the dump; whether there are more.
     fn take(&self, shown: &mut Shown) -> bool {
-        let Shown { sightings, flows } = shown;
+        let Shown { sightings, flows, .. } = shown;
         let next = {
             let mut dump = self.dump.lock().unwrap_or_else(PoisonError::into_inner);
             match self.terse {
@@ -156,61 +166,99 @@ impl Pass {
     fn look_at(&self, flows: &Flows, backer: &Backer, shown: &mut Shown) {
         let look = self.look(flows, backer);
         let mut batch = Batch::default();
-        for sighting in shown.sightings.drain(..) {
-            let Sighting { ufid, pmd, stats } = sighting;
-            match flows.ukeys.look_up(ufid, pmd, |ukey| self.glance(&look, ukey, &stats)) {
-                Some(None) => {}
-                Some(Some(ukey)) => self.look_at_one(&look, flows, &ukey, &sighting.into(), &mut batch),
-                None => self.look_at_unknown(&look, flows, &sighting.into(), &mut batch),
-            }
-        }
-        for flow in shown.flows.drain(..) {
-            match flows.ukeys.find(flow.ufid, flow.pmd) {
-                Some(ukey) => self.look_at_one(&look, flows, &ukey, &flow, &mut batch),
+        self.glance(&look, flows, shown);
+        let sighted = shown.left.drain(..).map(|(sighting, ukey)| (sighting.into(), ukey));
+        let whole = shown.flows.drain(..).map(|flow| {
+            let ukey = flows.ukeys.find(flow.ufid, flow.pmd);
+            (flow, ukey)
+        });
+        for (flow, ukey) in sighted.chain(whole) {
+            match ukey {
+                Some(ukey) => {
+                    let settled = self.look_at_one(&look, flows, &ukey, &flow, &mut batch);
+                    shown.settled += usize::from(settled);
+                }
                 None => self.look_at_unknown(&look, flows, &flow, &mut batch),
             }
         }
         batch.send(&look, flows);
     }
 
-    /// The ukey if there is something to do about it: most are settled, have no new packets and are not idle for too long.
-    fn glance(&self, look: &Look<'_>, ukey: &Arc<Ukey>, stats: &FlowStats) -> Option<Arc<Ukey>> {
-        let settled = ukey.is_settled(self.seq, stats.packets)
-            && !look.must_go(stats.used.unwrap_or(ukey.created))
-            && ukey.seen() != self.number;
-        if !settled {
-            return Some(Arc::clone(ukey));
+    /// Finds the flows that there is something to do about. Most are settled, and where they were the last time.
+    fn glance(&self, look: &Look<'_>, flows: &Flows, shown: &mut Shown) {
+        let mut walk = flows.ukeys.ledger.walk();
+        for &sighting in &shown.sightings {
+            let Sighting { ufid, pmd, stats } = sighting;
+            let settle = |row: &Row| self.settle(look, row, &stats);
+            if walk.advance(ufid, pmd, settle) {
+                shown.settled += 1;
+                continue;
+            }
+            let ukey = flows.ukeys.find(ufid, pmd);
+            if let Some(place) = ukey.as_deref().and_then(Ukey::place) {
+                walk.turn(place);
+                if settle(place.row()) {
+                    shown.settled += 1;
+                    continue;
+                }
+            }
+            shown.left.push((sighting, ukey));
         }
-        ukey.see(self.number);
-        None
+        shown.sightings.clear();
+    }
+
+    /// Whether nothing is to be done about a flow that is first seen in this pass: it is right, has no new packets and is
+    /// not idle for too long. It is seen then.
+    fn settle(&self, look: &Look<'_>, row: &Row, stats: &FlowStats) -> bool {
+        let settled = row.is_sure(self.seq)
+            && row.packets() == stats.packets
+            && !look.must_go(stats.used.unwrap_or_else(|| row.created()))
+            && row.seen() != self.number;
+        if settled {
+            row.see(self.number);
+        }
+        settled
     }
 
     fn look_at_unknown(&self, look: &Look<'_>, flows: &Flows, flow: &Flow, batch: &mut Batch) {
         match flows.foreign.adopt(look, flows, flow) {
-            Adoption::Ours(ukey) => self.look_at_one(look, flows, &ukey, flow, batch),
+            Adoption::Ours(ukey) => _ = self.look_at_one(look, flows, &ukey, flow, batch),
             Adoption::Doomed(ukey) => batch.delete(&ukey, &mut ukey.state()),
             Adoption::Left => {}
         }
     }
 
-    fn look_at_one(&self, look: &Look<'_>, flows: &Flows, ukey: &Arc<Ukey>, flow: &Flow, batch: &mut Batch) {
-        let Some(mut state) = ukey.try_state() else { return flows.tally(|c| &c.contention, 1) };
+    /// Whether nothing remains to be done about it.
+    fn look_at_one(
+        &self,
+        look: &Look<'_>,
+        flows: &Flows,
+        ukey: &Arc<Ukey>,
+        flow: &Flow,
+        batch: &mut Batch,
+    ) -> bool {
+        let Some(mut state) = ukey.try_state() else {
+            flows.tally(|c| &c.contention, 1);
+            return false;
+        };
         if ukey.seen() == self.number {
             let is_new = state.kept.effects.is_empty();
-            return flows.tally(|c| if is_new { &c.new } else { &c.duplicate }, 1);
+            flows.tally(|c| if is_new { &c.new } else { &c.duplicate }, 1);
+            return false;
         }
         if state.layer.replace(flow.attrs.layer).is_some_and(|before| before != flow.attrs.layer) {
             // It is another flow there, whose packets are counted from the beginning.
             flows.tally(|c| &c.layer_change, 1);
             state.stats = FlowStats::default();
         }
-        ukey.see(self.number);
+        ukey.see(&flows.ukeys.ledger, self.number);
         state.missed = 0;
         match state.life {
-            Life::Gone => return,
+            Life::Gone => return false,
             Life::Wrong => {
                 flows.tally(|c| &c.inconsistent, 1);
-                return batch.delete(ukey, &mut state);
+                batch.delete(ukey, &mut state);
+                return false;
             }
             Life::Asked | Life::Live => state.life = Life::Live,
         }
@@ -218,11 +266,17 @@ impl Pass {
         if stats.used.is_none() && self.terse && stats.packets > state.stats.packets {
             stats.used = Some(look.now);
         }
+        let requests = batch.len();
         look.decide(flows, ukey, &mut state, stats, batch);
+        batch.len() == requests
     }
 
     /// Deals with the flows of one part of `of` parts of the table that the dump did not show.
     pub fn sweep(&self, flows: &Flows, backer: &Backer, part: usize, of: usize) {
+        // What comes or goes right now waits for the next pass.
+        if self.settled.load(Ordering::Relaxed) == flows.len() {
+            return;
+        }
         let started = std::time::Instant::now();
         let look = self.look(flows, backer);
         let left = |ukey: &Ukey| {

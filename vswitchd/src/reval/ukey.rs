@@ -6,14 +6,14 @@
 //! left the table is [`Life::Gone`], whoever still has it.
 //!
 //! Nearly every flow of nearly every pass is as the pass before left it. To find that out takes no lock: who lets go of the lock
-//! leaves a glance (`Glance`), which says as of when the flow is right and how many packets were counted.
+//! leaves in a row of the [`Ledger`] as of when the flow is right and how many packets were counted.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use datapath::PmdId;
 use datapath::flow::FlowStats;
@@ -24,6 +24,7 @@ use flow::mini::Midi;
 use flow::odp::{RawKey, RawMask};
 use flow::time::Instant;
 
+use super::ledger::{Ledger, Place, UNSURE};
 use crate::xlate::{Effect, Effects, RecircRef};
 
 /// Parts of the table that have a lock each.
@@ -78,37 +79,14 @@ pub struct Ukey {
     /// Keeps what the flow's own recirculation id stands for.
     _recirc: Option<RecircRef>,
     pub created: Instant,
-    /// The pass in which the datapath last showed it.
-    seen: AtomicU64,
-    glance: Glance,
+    /// Its row, once a pass has seen it.
+    place: OnceLock<Place>,
     state: Mutex<State>,
-}
-
-/// What the state comes to, for who has not locked it.
-struct Glance {
-    /// As of which [`crate::backer::Backer::seq`] nothing is to be done with the flow; [`UNSURE`] if that is not known.
-    sure: AtomicU64,
-    /// Packets that were counted.
-    packets: AtomicU64,
-}
-
-const UNSURE: u64 = u64::MAX;
-
-impl Glance {
-    fn new() -> Self {
-        Self { sure: AtomicU64::new(UNSURE), packets: AtomicU64::new(0) }
-    }
-
-    fn leave(&self, state: &State) {
-        let usual = state.life == Life::Live && state.missed == 0 && state.layer == Some(OWN_LAYER);
-        self.packets.store(state.stats.packets, Ordering::Relaxed);
-        self.sure.store(state.seq.filter(|_| usual).unwrap_or(UNSURE), Ordering::Relaxed);
-    }
 }
 
 /// The state of a ukey, locked.
 pub struct Held<'a> {
-    glance: &'a Glance,
+    place: &'a OnceLock<Place>,
     state: MutexGuard<'a, State>,
 }
 
@@ -128,7 +106,10 @@ impl DerefMut for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.glance.leave(&self.state);
+        let Some(place) = self.place.get() else { return };
+        let State { life, missed, layer, seq, stats, .. } = &*self.state;
+        let usual = *life == Life::Live && *missed == 0 && *layer == Some(OWN_LAYER);
+        place.row().leave(seq.filter(|_| usual).unwrap_or(UNSURE), stats.packets);
     }
 }
 
@@ -185,8 +166,7 @@ impl Ukey {
             key: Midi::new(key),
             _recirc: recirc,
             created,
-            seen: AtomicU64::new(0),
-            glance: Glance::new(),
+            place: OnceLock::new(),
             state: Mutex::new(state),
         }
     }
@@ -196,7 +176,7 @@ impl Ukey {
     }
 
     fn held<'a>(&'a self, state: MutexGuard<'a, State>) -> Held<'a> {
-        Held { glance: &self.glance, state }
+        Held { place: &self.place, state }
     }
 
     /// Locks what changes.
@@ -213,24 +193,24 @@ impl Ukey {
         }
     }
 
-    /// The pass in which the datapath last showed it.
+    /// Its row, if a pass has seen it.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.get()
+    }
+
+    /// Says that a pass saw it, for who has its lock: what its row is sure of is left there when he lets go.
+    pub fn see(&self, ledger: &Ledger, pass: u64) {
+        self.place.get_or_init(|| ledger.place(self.ufid, self.pmd, self.created)).row().see(pass);
+    }
+
+    /// The pass in which the datapath last showed it; 0 for none.
     pub fn seen(&self) -> u64 {
-        self.seen.load(Ordering::Relaxed)
-    }
-
-    /// Says that a pass saw it.
-    pub fn see(&self, pass: u64) {
-        self.seen.store(pass, Ordering::Relaxed);
-    }
-
-    /// Whether nothing is to be done with the flow as of `seq`, if the datapath has counted no more than `packets`.
-    pub fn is_settled(&self, seq: u64, packets: u64) -> bool {
-        self.is_sure(seq) && self.glance.packets.load(Ordering::Relaxed) == packets
+        self.place.get().map_or(0, |place| place.row().seen())
     }
 
     /// Whether the flow is right as of `seq` and in the datapath. It may be so without this saying so.
     pub fn is_sure(&self, seq: u64) -> bool {
-        seq != UNSURE && self.glance.sure.load(Ordering::Relaxed) == seq
+        self.place.get().is_some_and(|place| place.row().is_sure(seq))
     }
 }
 
@@ -290,6 +270,7 @@ type Shard = HashMap<Name, Arc<Ukey>, BuildNameHasher>;
 pub struct Ukeys {
     shards: Box<[Mutex<Shard>]>,
     count: AtomicUsize,
+    pub ledger: Ledger,
 }
 
 impl Default for Ukeys {
@@ -298,6 +279,7 @@ impl Default for Ukeys {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher))).collect(),
             count: AtomicUsize::new(0),
+            ledger: Ledger::default(),
         }
     }
 }
@@ -320,13 +302,8 @@ impl Ukeys {
 
     /// The ukey of a flow.
     pub fn find(&self, ufid: Ufid, pmd: PmdId) -> Option<Arc<Ukey>> {
-        self.look_up(ufid, pmd, Arc::clone)
-    }
-
-    /// What `look`, which must be quick, makes of the ukey of a flow.
-    pub fn look_up<T>(&self, ufid: Ufid, pmd: PmdId, look: impl FnOnce(&Arc<Ukey>) -> T) -> Option<T> {
         let name = Name(ufid, pmd);
-        self.shard(name).get(&name).map(look)
+        self.shard(name).get(&name).cloned()
     }
 
     /// Enters a ukey; `replace` says whether it may take the place of one that is there. Gives the one that has the place.
