@@ -6,7 +6,7 @@
 //! left the table is [`Life::Gone`], whoever still has it.
 //!
 //! Nearly every flow of nearly every pass is as the pass before left it. To find that out takes no lock: who lets go of the lock
-//! leaves in a row of the [`Ledger`] as of when the flow is right and how many packets were counted.
+//! leaves in a row of the `Ledger` as of when the flow is right and how many packets were counted.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
