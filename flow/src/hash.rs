@@ -277,6 +277,15 @@ pub fn symmetric_l3l4(key: &Key, basis: u32, udp: bool) -> u32 {
     finish(hash, basis)
 }
 
+/// What a datapath's `hash` action with this algorithm makes of packets with a key. 0 would say that there is no hash.
+pub fn datapath(key: &Key, algorithm: u32, basis: u32) -> u32 {
+    let hash = match algorithm {
+        crate::action::hash_alg::SYM_L4 => symmetric_l3l4(key, basis, false),
+        _ => five_tuple(key, basis),
+    };
+    hash.max(1)
+}
+
 /// A hash of the addresses, protocol and ports (`flow_hash_5tuple`); what the `dp_hash` of the datapath begins from.
 pub fn five_tuple(key: &Key, basis: u32) -> u32 {
     let mut hash = basis;

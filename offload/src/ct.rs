@@ -5,7 +5,7 @@
 //! there it is kept alive by what the rules count, and taken back when its tracker, a flow on its way, or a port says
 //! so. Rules are confirmed to be gone before anything of the connection is freed.
 //!
-//! * [`path`]: the way of its packets.
+//! * [`change`]: what actions make of what packets look like. [`path`]: the way of its packets.
 //! * [`rule`]: one rule on its way, a state machine.
 //! * [`table`]: the connections, bounded; requests and answers.
 //! * [`gc`]: the collector, and what it asks of devices and of where connections come from.
@@ -13,6 +13,7 @@
 //! * [`worker`]: all of it over the userspace datapath, with a thread.
 //! * [`show`]: what commands tell.
 
+pub mod change;
 pub mod path;
 pub mod rule;
 pub mod table;

@@ -9,7 +9,7 @@
 //! * `hook`: flows that answers to upcalls install.
 //! * `dump`: walks.
 //! * `meters`: meters as limits that rules share.
-//! * `adopt`: rules that an earlier process left.
+//! * `adopt`: rules that an earlier process left. `floors`: the last rule of a chain, where kernels need one.
 //! * `sampling`: packets that rules sampled. `probe`: what devices can do.
 //! * `delegate`: everything else is the inner datapath's.
 
@@ -18,6 +18,7 @@ mod hook;
 mod dump;
 mod meters;
 mod adopt;
+mod floors;
 mod sampling;
 mod probe;
 mod delegate;
@@ -98,6 +99,7 @@ struct Shared {
     meters: Mutex<BTreeMap<DpMeter, MeterConfig>>,
     /// How many rules lead to each chain.
     chains: Mutex<HashMap<u32, u32>>,
+    floors: floors::Floors,
     /// The last handle that was given out.
     handle: AtomicU32,
     on: AtomicBool,
@@ -152,6 +154,7 @@ impl Offloaded {
             priorities: Priorities::default(),
             meters: Mutex::default(),
             chains: Mutex::default(),
+            floors: floors::Floors::default(),
             handle: AtomicU32::new(0),
             on: AtomicBool::new(false),
             samples: Samples::default(),
@@ -303,6 +306,7 @@ impl Shared {
         for (_, place) in gone {
             self.unlead(&place);
         }
+        self.forget_floors(on);
     }
 
     /// The chains that rules lead to.
@@ -379,6 +383,7 @@ impl Shared {
         let on = On::of(device.ifindex, device.block);
         let mut id =
             Id { on, hook: device.hook, chain: rule.chain, prio, protocol: rule.protocol, handle: 0 };
+        self.lay_floor(&id, &rule)?;
         let old = self.places.hard(ufid);
         id.handle = match old {
             // The rule takes the place of the one that is there.
@@ -412,6 +417,7 @@ impl Shared {
 
     /// Tries flows again that may be taken now. They are in the inner datapath, and leave it once a device has them.
     fn retry(&self) {
+        self.lift_floors();
         let due = self.places.due(self.clock.now(), MAX_RETRIES);
         for (ufid, soft) in due {
             let key = odp::RawKey::default();

@@ -9,6 +9,8 @@ use crate::tc::key::FlowerKey;
 const FIRST: u16 = 5;
 /// The last one. Those behind it are for questions to hardware.
 pub const LAST: u16 = 64_999;
+/// That of the rule behind all others of a chain.
+pub const FLOOR: u16 = 65_535;
 
 /// Which priority rules of a shape have. They are never given back: masks recur.
 #[derive(Default)]

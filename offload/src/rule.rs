@@ -70,7 +70,7 @@ pub struct Support {
     /// Bits of `ct_state` (`OVS_CS_F_*`) that rules match.
     pub ct_state: u8,
     /// A packet that no rule of a chain takes comes into the datapath as one that was recirculated (`OVS_DP_F_TC_RECIRC_SHARING`).
-    /// Without it the datapath would begin anew with what rules changed already, so that there can be no chains.
+    /// Without it packets begin anew, so that only tracking may lead to a chain: see `offloaded::floors`.
     pub chains: bool,
 }
 

@@ -381,6 +381,9 @@ static int delete_rule(struct simnic_source *source, struct flow_cls_offload *cl
 	bool lost = err || simnic_happens(READ_ONCE(nic->lose_deletes_permille));
 	struct simnic_rule *rule;
 
+	/* The kernel takes a block's rules after the block: the table is empty then, whatever it makes of each. */
+	lost &= READ_ONCE(source->bound);
+
 	mutex_lock(&nic->lock);
 	rule = simnic_tcam_find(source, cls->cookie);
 	if (!rule) {
@@ -436,6 +439,8 @@ int simnic_setup_tc(struct net_device *dev, enum tc_setup_type type, void *data)
 		return -EOPNOTSUPP;
 	block->unlocked_driver_cb = true;
 	err = flow_block_cb_setup_simple(block, &port_blocks, source_callback, &port->source, &port->source, true);
+	if (!err)
+		WRITE_ONCE(port->source.bound, block->command == FLOW_BLOCK_BIND);
 	/* A port without a block has an empty table: what was lost goes, too. */
 	if (!err && block->command == FLOW_BLOCK_UNBIND)
 		simnic_source_forget_lost(&port->source);
@@ -462,6 +467,7 @@ static struct simnic_source *tunnel_source(struct simnic *nic, struct net_device
 		kfree(source);
 		return NULL;
 	}
+	source->bound = true;
 	if (netif_is_vxlan(dev)) {
 		const struct vxlan_dev *vxlan = netdev_priv(dev);
 

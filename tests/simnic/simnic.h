@@ -78,6 +78,8 @@ struct simnic_source {
 	struct simnic *nic;
 	int ifindex;
 	char name[IFNAMSIZ];
+	/* It has a block. */
+	bool bound;
 	/* Of a tunnel device only. */
 	enum simnic_tunnel_kind kind;
 	__be16 udp_port;

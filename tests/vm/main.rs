@@ -93,6 +93,8 @@ const PARTS: &[&[Test]] = &[netlink::PARTS];
 
 /// The longest that a test may take. Emulated processors are slow, and the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(1800);
+/// The longest that one of `--long` may take.
+const LONG_LIMIT: Duration = Duration::from_secs(7200);
 
 struct Options {
     smoke: bool,
@@ -245,7 +247,8 @@ fn run_all(tests: &[&Test], options: &Options) -> ExitCode {
 /// complained of.
 pub fn apart(name: &str, daemons: &str) -> Result<String, String> {
     let me = std::env::current_exe().map_err(|error| error.to_string())?;
-    let limit = LIMIT.as_secs().to_string();
+    let is_long = TABLES.iter().flat_map(|table| table.iter()).any(|test| test.name == name && test.long);
+    let limit = if is_long { LONG_LIMIT } else { LIMIT }.as_secs().to_string();
     let out = Command::new("timeout")
         .args([
             "-k",

@@ -86,7 +86,7 @@ pub fn counted(world: &World, dev: &str, prio: u32) -> (u64, u64) {
 
 /// One of the NIC's counters.
 pub fn counter(world: &World, name: &str, which: &str) -> u64 {
-    let text = world.sh(&format!("cat {FILES}/{name}/counters"));
+    let text = world.read(&format!("{FILES}/{name}/counters"));
     let line = text.lines().find(|line| line.split(' ').next() == Some(which));
     let value = line.and_then(|line| line.split(' ').nth(1)).and_then(|n| n.parse().ok());
     value.unwrap_or_else(|| panic!("no {which} in {text}"))
@@ -435,7 +435,7 @@ fn tracking(world: &World, dev: &str, other: &str, track: &str, commit: Option<&
 }
 
 /// A server that gives back what it hears, and a client that asks 400 times, 50 ms apart.
-const TALK: &str = r"
+pub const TALK: &str = r"
 import socket, sys, time
 if sys.argv[1] == 'server':
     heard = socket.create_server(('0.0.0.0', 5001)).accept()[0]

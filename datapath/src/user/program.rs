@@ -256,7 +256,7 @@ fn nsh_bytes(nsh: &NshKey) -> Result<Box<[u8]>, Error> {
 }
 
 /// A mask attribute of the same type as `value` with all bits set.
-fn all_ones(value: &KeyAttr) -> KeyAttr {
+pub fn all_ones(value: &KeyAttr) -> KeyAttr {
     let ones = vec![0xff; value.payload().len()];
     let mut writer = Writer::new();
     writer.put(value.code(), &ones);

@@ -16,6 +16,8 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 /// Connections looked at in a step, at least; and into how many steps a whole round is divided, at most.
 const MIN_SLICE: usize = 4096;
 const STEPS: usize = 4;
+/// Rules that are walked over at a time: whoever else wants the table waits no longer than that takes.
+const CHUNK: usize = 1024;
 
 /// A rule as a walk tells of it.
 #[derive(Clone, Debug)]
@@ -70,6 +72,9 @@ pub trait Source {
 
     /// No device has anything of a connection any more.
     fn freed(&mut self, conn: Self::Conn, cause: Cause);
+
+    /// A direction that devices refused may be offered again.
+    fn rested(&mut self, conn: Self::Conn, dir: usize);
 }
 
 /// Moves requests, answers and what is freed between a table and those who have to do with them.
@@ -86,6 +91,9 @@ pub fn pump<S: Source>(
         nic.send(request);
     }
     nic.flush();
+    for (conn, dir) in table.take_rested() {
+        source.rested(conn, dir);
+    }
     for (conn, cause) in table.take_freed() {
         source.freed(conn, cause);
     }
@@ -95,6 +103,8 @@ pub fn pump<S: Source>(
 #[derive(Debug)]
 pub struct Gc {
     next: Instant,
+    /// Rules that this step is still to walk over.
+    owed: usize,
     /// The device that is walked.
     walking: Option<u32>,
     last: Option<u32>,
@@ -107,15 +117,15 @@ pub struct Gc {
 impl Gc {
     pub const fn new(now: Instant) -> Self {
         let latest = Step { looked: 0, expired: 0, dying: 0, teardown: 0 };
-        Self { next: now, walking: None, last: None, steps: 0, walks: 0, missing: 0, latest }
+        Self { next: now, owed: 0, walking: None, last: None, steps: 0, walks: 0, missing: 0, latest }
     }
 
-    /// When the next step is to be taken.
+    /// When the next step is to be taken, or the rest of this one.
     pub const fn due(&self) -> Instant {
-        self.next
+        if self.is_at_it() { Instant::ZERO } else { self.next }
     }
 
-    /// A step.
+    /// A step, or a part of it.
     pub fn step<S: Source>(
         &mut self,
         table: &mut Table<S::Conn, S::Rule>,
@@ -124,28 +134,42 @@ impl Gc {
         ports: &[u32],
         now: Instant,
     ) -> Step {
-        self.next = now + INTERVAL;
-        self.steps += 1;
-        self.walk(table, nic, source, ports, now);
-        let slice = (table.len() / STEPS).max(MIN_SLICE);
-        self.latest = table.step(now, slice, |connection| source.cause(connection));
+        if self.owed == 0 {
+            self.next = now + INTERVAL;
+            self.owed = (table.rules() / STEPS).max(MIN_SLICE);
+        }
+        let chunk = self.owed.min(CHUNK);
+        self.owed -= chunk;
+        if !self.walk(table, nic, source, (ports, chunk), now) {
+            self.owed = 0;
+        }
+        if self.owed == 0 {
+            self.steps += 1;
+            let slice = (table.len() / STEPS).max(MIN_SLICE);
+            self.latest = table.step(now, slice, |connection| source.cause(connection));
+        }
         self.latest
     }
 
+    /// Whether a step is begun and not done.
+    pub const fn is_at_it(&self) -> bool {
+        self.owed > 0
+    }
+
+    /// Walks on, over so many rules; whether there are more.
     fn walk<S: Source>(
         &mut self,
         table: &mut Table<S::Conn, S::Rule>,
         nic: &mut impl Nic<Rule = S::Rule>,
         source: &mut S,
-        ports: &[u32],
+        (ports, mut left): (&[u32], usize),
         now: Instant,
-    ) {
-        let mut left = (table.rules() / STEPS).max(MIN_SLICE);
+    ) -> bool {
         for _ in 0..ports.len() {
             let going_on = self.walking.filter(|port| ports.contains(port));
             let next =
                 || ports.iter().copied().find(|port| Some(*port) > self.last).or(ports.first().copied());
-            let Some(port) = going_on.or_else(next) else { return };
+            let Some(port) = going_on.or_else(next) else { return false };
             if going_on.is_none() {
                 table.walk_begins(port, now);
             }
@@ -159,7 +183,7 @@ impl Gc {
                 }
             });
             match walked {
-                Walked::More => return,
+                Walked::More => return true,
                 Walked::End => {
                     self.walks += 1;
                     self.missing += table.walk_ends(port, now) as u64;
@@ -169,8 +193,9 @@ impl Gc {
             self.walking = None;
             left = left.saturating_sub(seen);
             if left == 0 {
-                return;
+                return true;
             }
         }
+        false
     }
 }

@@ -15,11 +15,13 @@ use datapath::user::flows::Megaflow;
 use datapath::user::worker::{MAX_DEPTH, Worker};
 use flow::action::{Action, Ct, NatKind};
 use flow::id::Zone;
-use flow::key::{Key, Mask};
+use flow::key::{Key, MAX_VLANS, Mask, Vlan};
 use flow::odp::convert::label_from_odp;
 use flow::odp::{Ipv4Key, Ipv6Key, KeyAttr, PortsKey};
 use flow::proto::{ct, ethertype, ip};
 use flow::time::Instant;
+
+use super::change::{Change, change, hides};
 
 /// FIN, SYN and RST: what begins or ends a connection is the tracker's to see.
 const TURNS: u16 = 7;
@@ -60,8 +62,12 @@ pub enum Detour {
     Again,
     #[error("ct() with {0}")]
     CtPart(&'static str),
-    #[error("action before recirculation")]
-    Action,
+    #[error("packets are changed before they are tracked")]
+    Changed,
+    #[error("action {0} before recirculation")]
+    Action(&'static str),
+    #[error("tracking or recirculation of a copy")]
+    Hidden,
     #[error("recirculation before the end of the actions")]
     Recirculation,
     #[error("recirculated too often")]
@@ -87,6 +93,8 @@ struct Following<'a> {
     now: Instant,
     /// What packets look like by now.
     key: Key,
+    /// They are not what they came as.
+    changed: bool,
     tracked: Tracked,
     path: Path,
 }
@@ -114,7 +122,8 @@ pub fn follow(worker: &mut Worker, key: &Key, now: Instant) -> Result<Path, Deto
     let (actions, conns, flows) = (Vec::new(), Vec::new(), Vec::new());
     let path = Path { key: *key, mask: Mask::default(), actions, conns, flows };
     let tracker = Arc::clone(&worker.shared.tracker);
-    let mut following = Following { tracker: &tracker, now, key: *key, tracked: Tracked::default(), path };
+    let (changed, tracked) = (false, Tracked::default());
+    let mut following = Following { tracker: &tracker, now, key: *key, changed, tracked, path };
     for _ in 0..=MAX_DEPTH {
         let flow = worker.flows.by_key(&following.key).ok_or(Detour::NoFlow)?;
         // The mark to be told of changes is made before the actions are read.
@@ -134,6 +143,8 @@ impl Following<'_> {
         let recirculates = actions.iter().any(|action| matches!(action, Action::Recirc(_)));
         for (at, action) in actions.iter().enumerate() {
             match action {
+                // Who asks knows packets as they are when they are tracked first.
+                Action::Ct(_) if self.changed && self.path.conns.is_empty() => return Err(Detour::Changed),
                 Action::Ct(ct) => self.track(ct)?,
                 Action::CtClear => {
                     self.tracked = Tracked::default();
@@ -144,13 +155,29 @@ impl Following<'_> {
                     return Ok(Next::Recirculated);
                 }
                 Action::Recirc(_) => return Err(Detour::Recirculation),
-                Action::Output(_) | Action::Meter(_) => self.path.actions.push(action.clone()),
-                // What is changed before another look-up would have to be followed, too.
-                _ if recirculates => return Err(Detour::Action),
-                action => self.path.actions.push(action.clone()),
+                action if hides(action) => return Err(Detour::Hidden),
+                action => self.act(action, recirculates)?,
             }
         }
         Ok(Next::End)
+    }
+
+    /// Takes an action that does not track. What packets look like after it has to be known if they are looked at again.
+    fn act(&mut self, action: &Action, looked_at: bool) -> Result<(), Detour> {
+        match change(action, &mut self.key) {
+            Ok(Change::Metadata) => return Ok(()),
+            Ok(Change::Tags) => {
+                // Later flows look at other tags than the packet came with: these are to be the same.
+                self.path.mask.0.vlans = [Vlan { tpid: u16::MAX.into(), tci: u16::MAX.into() }; MAX_VLANS];
+                self.changed = true;
+            }
+            Ok(Change::Headers) => self.changed = true,
+            Ok(Change::None) => {}
+            Err(name) if looked_at => return Err(Detour::Action(name)),
+            Err(_) => self.changed = true,
+        }
+        self.path.actions.push(action.clone());
+        Ok(())
     }
 
     /// Puts what tracking says into the key.
@@ -236,45 +263,42 @@ impl Following<'_> {
     }
 
     fn set_addresses(&mut self, src: Option<u128>, dst: Option<u128>) {
-        let key = &mut self.key;
-        let (value, mask) = if key.dl_type.get() == ethertype::IPV6 {
-            let (mut value, mut mask) = (Ipv6Key::default(), Ipv6Key::default());
-            if let Some(src) = src {
-                (value.src, mask.src) = (src.to_be_bytes(), [0xff; 16]);
-                key.ipv6_src = value.src;
-            }
-            if let Some(dst) = dst {
-                (value.dst, mask.dst) = (dst.to_be_bytes(), [0xff; 16]);
-                key.ipv6_dst = value.dst;
-            }
-            (KeyAttr::Ipv6(value), KeyAttr::Ipv6(mask))
+        let (value, mask) = if self.key.dl_type.get() == ethertype::IPV6 {
+            let part =
+                |addr: Option<u128>| addr.map_or_else(Default::default, |a| (a.to_be_bytes(), [0xff; 16]));
+            let [(src, src_mask), (dst, dst_mask)] = [part(src), part(dst)];
+            let of = |src, dst| KeyAttr::Ipv6(Ipv6Key { src, dst, ..Ipv6Key::default() });
+            (of(src, dst), of(src_mask, dst_mask))
         } else {
-            let (mut value, mut mask) = (Ipv4Key::default(), Ipv4Key::default());
-            if let Some(src) = src {
-                (value.src, mask.src) = ((src as u32).into(), u32::MAX.into());
-                key.nw_src = value.src;
-            }
-            if let Some(dst) = dst {
-                (value.dst, mask.dst) = ((dst as u32).into(), u32::MAX.into());
-                key.nw_dst = value.dst;
-            }
-            (KeyAttr::Ipv4(value), KeyAttr::Ipv4(mask))
+            let part = |addr: Option<u128>| addr.map_or((0, 0), |addr| (addr as u32, u32::MAX));
+            let [(src, src_mask), (dst, dst_mask)] = [part(src), part(dst)];
+            let of = |src: u32, dst: u32| {
+                KeyAttr::Ipv4(Ipv4Key { src: src.into(), dst: dst.into(), ..Ipv4Key::default() })
+            };
+            (of(src, dst), of(src_mask, dst_mask))
         };
-        self.path.actions.push(Action::SetMasked(value, mask));
+        self.set(value, mask);
     }
 
     fn set_ports(&mut self, src: u16, dst: u16) {
-        let key = &mut self.key;
-        let change = |old: u16, new: u16| if old == new { 0 } else { u16::MAX };
-        let mask =
-            PortsKey { src: change(key.tp_src.get(), src).into(), dst: change(key.tp_dst.get(), dst).into() };
-        if mask == PortsKey::default() {
+        let change = |old: u16, new: u16| if old == new { (0, 0) } else { (new, u16::MAX) };
+        let (src, src_mask) = change(self.key.tp_src.get(), src);
+        let (dst, dst_mask) = change(self.key.tp_dst.get(), dst);
+        if src_mask | dst_mask == 0 {
             return;
         }
-        (key.tp_src, key.tp_dst) = (src.into(), dst.into());
-        let value = PortsKey { src: key.tp_src, dst: key.tp_dst };
-        let attr = if key.nw_proto == ip::TCP { KeyAttr::Tcp } else { KeyAttr::Udp };
-        self.path.actions.push(Action::SetMasked(attr(value), attr(mask)));
+        let of = |src: u16, dst: u16| PortsKey { src: src.into(), dst: dst.into() };
+        let (value, mask) = (of(src, dst), of(src_mask, dst_mask));
+        let attr = if self.key.nw_proto == ip::TCP { KeyAttr::Tcp } else { KeyAttr::Udp };
+        self.set(attr(value), attr(mask));
+    }
+
+    /// Sets addresses or ports of packets. They are changed in the view of flows only: who tracks knows of translations.
+    fn set(&mut self, value: KeyAttr, mask: KeyAttr) {
+        let action = Action::SetMasked(value, mask);
+        // Every key of TCP or UDP over IP has what translations set.
+        let _ = change(&action, &mut self.key);
+        self.path.actions.push(action);
     }
 
     /// Makes a match of the masks: the tuple wholly, and nothing of what tracking and recirculation added.
@@ -292,6 +316,14 @@ impl Following<'_> {
             (mask.ipv6_src, mask.ipv6_dst) = ([0xff; 16], [0xff; 16]);
         } else {
             (mask.nw_src, mask.nw_dst) = (u32::MAX.into(), u32::MAX.into());
+        }
+        // Packets come in without metadata, and their hash is made of what is matched.
+        for (field, of_mask) in [
+            (key.skb_priority, &mut mask.skb_priority),
+            (key.pkt_mark, &mut mask.pkt_mark),
+            (key.dp_hash, &mut mask.dp_hash),
+        ] {
+            *of_mask = if field == 0 { 0 } else { *of_mask };
         }
         if key.nw_proto == ip::TCP {
             mask.tcp_flags = (mask.tcp_flags.get() | TURNS).into();

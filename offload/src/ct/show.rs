@@ -83,6 +83,18 @@ fn shown_rule(rule: &Rule<Body>, ports: &BTreeMap<u32, String>) -> ShownRule {
     ShownRule { port, handle, state, packets: rule.packets, bytes: rule.bytes }
 }
 
+/// Why directions are in software.
+fn in_software(connection: &Connection<Token, Body>) -> Option<String> {
+    let why = connection.software.each_ref().map(|software| software.as_ref().map(|(why, _)| why));
+    match why {
+        [None, None] => None,
+        [Some(orig), None] => Some(format!("orig: {orig}")),
+        [None, Some(reply)] => Some(format!("reply: {reply}")),
+        [Some(orig), Some(reply)] if orig == reply => Some(orig.clone()),
+        [Some(orig), Some(reply)] => Some(format!("orig: {orig}; reply: {reply}")),
+    }
+}
+
 impl Show {
     fn one(
         connection: &Connection<Token, Body>,
@@ -97,7 +109,7 @@ impl Show {
             stage: connection.stage(),
             orig: orig.as_ref().map(|rule| shown_rule(rule, ports)),
             reply: reply.as_ref().map(|rule| shown_rule(rule, ports)),
-            why: connection.software.as_ref().map(|(why, _)| why.clone()).or_else(ending),
+            why: in_software(connection).or_else(ending),
         }
     }
 }
@@ -139,7 +151,7 @@ pub struct Stats {
     /// Notes of workers for which there was no room.
     pub notes_dropped: u64,
     pub gc: GcStats,
-    /// Connections that stay in software, by reason.
+    /// Directions of connections that stay in software for now, by reason.
     pub software: BTreeMap<String, usize>,
     /// Directions that were not taken so far, by reason.
     pub declined: BTreeMap<String, u64>,
@@ -220,7 +232,8 @@ impl Service {
     pub fn stats(&self) -> Stats {
         let state = self.shared.state();
         let mut software: BTreeMap<String, usize> = BTreeMap::new();
-        for (why, _) in state.table.connections().filter_map(|connection| connection.software.as_ref()) {
+        for (why, _) in state.table.connections().flat_map(|connection| connection.software.iter().flatten())
+        {
             *software.entry(why.clone()).or_default() += 1;
         }
         Stats {

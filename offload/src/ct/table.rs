@@ -126,8 +126,8 @@ pub struct Connection<T, R> {
     pub zone: u16,
     pub rules: [Option<Rule<R>>; 2],
     pub ending: Option<Cause>,
-    /// Why it is in software, until when.
-    pub software: Option<(String, Instant)>,
+    /// Why a direction is in software, until when.
+    pub software: [Option<(String, Instant)>; 2],
     idle: Duration,
     used: Instant,
 }
@@ -142,7 +142,7 @@ pub enum Stage {
     InHardware,
     /// On its way out.
     Dying,
-    /// Refused.
+    /// Refused in the directions that were asked for.
     Software,
 }
 
@@ -151,17 +151,23 @@ impl<T, R> Connection<T, R> {
         let in_hardware = |rule: &Rule<R>| rule.progress.was_in && !rule.progress.doomed;
         if self.ending.is_some() {
             Stage::Dying
-        } else if self.software.is_some() {
-            Stage::Software
         } else if self.rules.iter().flatten().any(in_hardware) {
             Stage::InHardware
+        } else if self.is_empty() && self.software.iter().any(Option::is_some) {
+            Stage::Software
         } else {
             Stage::Pending
         }
     }
 
     fn new(token: Option<T>, zone: u16, idle: Duration, now: Instant) -> Self {
-        Self { token, zone, rules: [None, None], ending: None, software: None, idle, used: now }
+        let software = [None, None];
+        Self { token, zone, rules: [None, None], ending: None, software, idle, used: now }
+    }
+
+    /// Whether nothing of it is in a device or on its way.
+    fn is_empty(&self) -> bool {
+        self.rules.iter().all(Option::is_none)
     }
 }
 
@@ -243,6 +249,8 @@ pub struct Table<T, R> {
     walks: HashMap<u32, WalkMark>,
     /// Not told yet.
     freed: HashMap<T, Cause>,
+    /// Directions that rested in software long enough; not told yet.
+    rested: Vec<(T, usize)>,
     cursor: usize,
     pub totals: Totals,
 }
@@ -261,6 +269,7 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
             handles: seed,
             walks: HashMap::new(),
             freed: HashMap::new(),
+            rested: Vec::new(),
             cursor: 0,
             totals: Totals::default(),
         }
@@ -328,13 +337,15 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
         let dir = usize::from(wish.dir != 0);
         let slot = match self.by_token.get(token) {
             Some(&slot) => {
-                let there = self.slots[slot as usize].as_ref();
+                let there = self.slots[slot as usize].as_mut();
                 match there {
                     Some(there) if there.ending.is_some() => return Err(Full::Dying),
-                    Some(there) if there.software.is_some() => return Err(Full::Refused),
+                    Some(there) if there.software[dir].is_some() => return Err(Full::Refused),
                     Some(there) if there.rules[dir].is_some() => return Err(Full::Twice),
-                    _ => slot,
+                    Some(there) => there.idle = wish.idle,
+                    None => {}
                 }
+                slot
             }
             None if self.freed.contains_key(token) => return Err(Full::Dying),
             None if self.len() >= MAX_CONNECTIONS => {
@@ -382,18 +393,21 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
         self.due[queue as usize].first().copied()
     }
 
-    /// Notes why a connection stays in software for a time, if nothing of it is in hardware.
-    pub fn refuse(&mut self, token: &T, zone: u16, why: String, now: Instant) {
-        if self.by_token.contains_key(token) || self.freed.contains_key(token) {
-            return;
+    /// Notes why a direction of a connection stays in software for a time, if it has no rule.
+    pub fn refuse(&mut self, token: &T, (zone, dir): (u16, usize), why: String, now: Instant) {
+        let slot = match self.by_token.get(token) {
+            Some(&slot) => slot,
+            None if self.freed.contains_key(token) => return,
+            None if self.len() >= MAX_CONNECTIONS => {
+                self.totals.full += 1;
+                return;
+            }
+            None => self.place(Connection::new(Some(token.clone()), zone, Duration::MAX, now)),
+        };
+        let dir = usize::from(dir != 0);
+        if let Some(there) = self.slots[slot as usize].as_mut().filter(|there| there.rules[dir].is_none()) {
+            there.software[dir] = Some((why, now + COOL_DOWN));
         }
-        if self.len() >= MAX_CONNECTIONS {
-            self.totals.full += 1;
-            return;
-        }
-        let mut connection = Connection::new(Some(token.clone()), zone, Duration::ZERO, now);
-        connection.software = Some((why, now + COOL_DOWN));
-        self.place(connection);
     }
 
     /// When there is something to do next.
@@ -473,16 +487,14 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
         if let Some(mark) = self.walks.get_mut(&rule.name.port).filter(|mark| mark.is_on) {
             mark.gone.insert(rule.name.handle);
         }
-        let empty = connection.rules.iter().all(Option::is_none);
         if connection.ending.is_some() {
-            if empty {
+            if connection.is_empty() {
                 self.release(slot);
             }
             return;
         }
         match outcome {
-            Outcome::GaveUp(why) if empty => connection.software = Some((why, now + COOL_DOWN)),
-            Outcome::GaveUp(_) => {}
+            Outcome::GaveUp(why) => connection.software[usize::from(dir)] = Some((why, now + COOL_DOWN)),
             _ => self.end_slot(slot, Cause::Vanished, now),
         }
     }
@@ -502,6 +514,23 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
         std::mem::take(&mut self.freed)
     }
 
+    /// Directions that may be offered again, though they were refused.
+    pub fn take_rested(&mut self) -> Vec<(T, usize)> {
+        std::mem::take(&mut self.rested)
+    }
+
+    /// Lets directions of a connection be offered again that were refused long enough ago. Whether nothing of the connection is left
+    /// to be kept.
+    fn rest(&mut self, slot: u32, now: Instant) -> bool {
+        let Some(there) = self.slots[slot as usize].as_mut() else { return false };
+        for (dir, software) in there.software.iter_mut().enumerate() {
+            if software.take_if(|(_, until)| *until <= now).is_some() {
+                self.rested.extend(there.token.clone().map(|token| (token, dir)));
+            }
+        }
+        there.is_empty() && there.software.iter().all(Option::is_none)
+    }
+
     fn end_slot(&mut self, slot: u32, cause: Cause, now: Instant) {
         let Some(connection) = self.slots[slot as usize].as_mut() else { return };
         if connection.ending.is_some() {
@@ -509,8 +538,7 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
         }
         connection.ending = Some(cause);
         *self.totals.ended.entry(cause).or_default() += 1;
-        let empty = connection.rules.iter().all(Option::is_none);
-        if empty {
+        if connection.is_empty() {
             return self.release(slot);
         }
         for dir in 0..2 {
@@ -552,17 +580,16 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
         let mut step = Step::default();
         for _ in 0..budget.min(self.slots.len()) {
             self.cursor = (self.cursor + 1) % self.slots.len();
+            let rested = self.rest(self.cursor as u32, now);
             let Some(there) = &self.slots[self.cursor] else { continue };
             step.looked += 1;
             if there.ending.is_some() {
                 step.teardown += there.rules.iter().flatten().count();
                 continue;
             }
-            let idle = now.since(there.used) >= there.idle;
-            let why = match &there.software {
-                Some((_, until)) => (now >= *until).then_some(Cause::Refused),
-                None => cause(there).or_else(|| idle.then_some(Cause::Idle)),
-            };
+            let idle = !there.is_empty() && now.since(there.used) >= there.idle;
+            let idle = || idle.then_some(Cause::Idle);
+            let why = if rested { Some(Cause::Refused) } else { cause(there).or_else(idle) };
             if let Some(why) = why {
                 if why == Cause::Idle {
                     step.expired += 1;

@@ -152,7 +152,7 @@ impl Wake for Inbox {
 struct Userspace {
     now: Instant,
     /// What rules counted for flows, by worker.
-    credits: HashMap<PmdId, Vec<(Ufid, u64, u64)>>,
+    credits: HashMap<PmdId, HashMap<Ufid, (u64, u64)>>,
 }
 
 /// Why a rule that stands for these is not to stay.
@@ -187,7 +187,8 @@ impl Source for Userspace {
             }
         }
         for (pmd, ufid) in grown.rule.credits() {
-            self.credits.entry(pmd).or_default().push((ufid, grown.packets, grown.bytes));
+            let credit = self.credits.entry(pmd).or_default().entry(ufid).or_default();
+            *credit = (credit.0 + grown.packets, credit.1 + grown.bytes);
         }
     }
 
@@ -195,6 +196,10 @@ impl Source for Userspace {
         conn.unwatch();
         conn.forget_asked(Dir::Orig);
         conn.forget_asked(Dir::Reply);
+    }
+
+    fn rested(&mut self, Token(conn): Token, dir: usize) {
+        conn.forget_asked(if dir == 0 { Dir::Orig } else { Dir::Reply });
     }
 }
 
@@ -233,6 +238,8 @@ pub(super) struct Shared {
     pub(super) inbox: Arc<Inbox>,
     state: Mutex<State>,
     stop: AtomicBool,
+    /// How often there was nothing left to do.
+    rests: AtomicU64,
 }
 
 /// Connections of a userspace datapath in hardware, as long as it lives.
@@ -282,6 +289,7 @@ impl Service {
             inbox,
             state: Mutex::new(state),
             stop: AtomicBool::new(false),
+            rests: AtomicU64::new(0),
         });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("ct-gc".to_owned()).spawn(move || theirs.run())?;
@@ -304,9 +312,13 @@ impl Service {
 
     /// Has the collector take a step now.
     pub fn step(&self) -> Step {
-        let mut state = self.shared.state();
-        let step = state.step(&self.shared.engine, self.shared.clock.now());
-        drop(state);
+        let step = loop {
+            let mut state = self.shared.state();
+            let step = state.step(&self.shared.engine, self.shared.clock.now());
+            if !state.gc.is_at_it() {
+                break step;
+            }
+        };
         self.shared.inbox.rouse();
         step
     }
@@ -341,6 +353,7 @@ impl Shared {
             let now = self.clock.now();
             let due = self.turn(now);
             if due > now && self.inbox.notes().is_empty() {
+                self.rests.fetch_add(1, Ordering::Release);
                 self.clock.wait(due, &waker);
                 std::thread::park_timeout(due.since(now).min(super::gc::INTERVAL));
             }
@@ -401,6 +414,8 @@ impl Shared {
             state.place(ask, path, &self.engine, now);
         }
         if self.inbox.rescan.swap(false, Ordering::AcqRel) {
+            // A port that goes takes its flows with it.
+            state.look_at_ports(&self.engine, now);
             let State { table, source, .. } = &mut *state;
             table.end_where(now, |connection| source.cause(connection));
         }
@@ -481,7 +496,8 @@ impl State {
 
     fn decline(&mut self, ask: &Ask, why: String, now: Instant) {
         *self.declined.entry(why.clone()).or_default() += 1;
-        self.table.refuse(&Token(Arc::clone(&ask.conn)), ask.conn.orig.zone, why, now);
+        let place = (ask.conn.orig.zone, usize::from(ask.dir == Dir::Reply));
+        self.table.refuse(&Token(Arc::clone(&ask.conn)), place, why, now);
     }
 
     fn offer(&mut self, ask: &Ask, path: Path, engine: &Engine, now: Instant) -> Result<(), String> {
@@ -530,14 +546,16 @@ impl State {
     /// Takes a step of the collector.
     fn step(&mut self, engine: &Engine, now: Instant) -> Step {
         self.source.now = now;
-        self.look_at_ports(engine, now);
+        if !self.gc.is_at_it() {
+            self.look_at_ports(engine, now);
+        }
         let ports: Vec<u32> = self.devices.iter().copied().collect();
         let step = self.gc.step(&mut self.table, &mut self.nic, &mut self.source, &ports, now);
         for (pmd, credits) in self.source.credits.drain() {
             let Some(cell) = engine.cell(pmd) else { continue };
             // A worker that has too much to do misses counts, not packets.
             let _ = cell.post(Box::new(move |worker| {
-                for (ufid, packets, bytes) in credits {
+                for (ufid, (packets, bytes)) in credits {
                     worker.flows.credit_unseen(&ufid, packets, bytes, now);
                 }
             }));

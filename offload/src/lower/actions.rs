@@ -212,7 +212,7 @@ impl Lowering<'_> {
         if id == 0 || id > MAX_VALUE {
             return Err(Unsupported::Chain(id));
         }
-        if !self.support.chains {
+        if !self.support.chains && !can_begin_anew(self.all) {
             return Err(Unsupported::Part("recirc", "a kernel that does not share recirculation ids"));
         }
         if self.released {
@@ -330,6 +330,15 @@ impl Lowering<'_> {
 
 fn mark_of(mark: u32, mask: u32) -> Spec {
     Spec::Skbedit(Skbedit { mark: Some((mark, mask)), ..Skbedit::default() })
+}
+
+/// Whether nothing is done to packets before they are recirculated but that they are tracked, so that they can begin anew.
+fn can_begin_anew(actions: &[Action]) -> bool {
+    let (Some(Action::Recirc(_)), before) = (actions.last(), &actions[..actions.len().saturating_sub(1)])
+    else {
+        return false;
+    };
+    before.iter().all(|action| matches!(action, Action::Ct(ct) if ct.nat.is_none() && !ct.force))
 }
 
 fn conntrack(ct: &action::Ct) -> Lowered<Ct> {

@@ -376,12 +376,21 @@ fn what_stops_a_flow_is_named() {
 }
 
 #[test]
-fn chains_need_a_kernel_that_goes_on_where_they_end() {
+fn without_a_kernel_that_goes_on_where_chains_end_packets_begin_anew() {
     let (key, mask) = parsed(&whole("eth_type(0x0800),ipv4(frag=no)"));
-    let actions = action::parse::actions("ct,recirc(0x5)", &NoNames).unwrap();
     let support = Support { chains: false, ..SUPPORT };
-    let why = lower((&key, &mask), &actions, &World, &support).unwrap_err();
-    assert_eq!(why.to_string(), "no action recirc with a kernel that does not share recirculation ids");
+    let of = |actions: &str| {
+        let actions = action::parse::actions(actions, &NoNames).unwrap();
+        lower((&key, &mask), &actions, &World, &support).map(|rule| rule.goto).map_err(|why| why.to_string())
+    };
+    assert_eq!(of("ct(zone=5),recirc(0x5)"), Ok(Some(5)));
+    assert_eq!(of("ct(commit,zone=5,mark=0x1/0xff),recirc(0x5)"), Ok(Some(5)));
+    let changed =
+        ["ct(zone=5,nat),recirc(0x5)", "ct(force_commit),recirc(0x5)", "2,recirc(0x5)", "clone(recirc(0x5))"];
+    for actions in changed {
+        let why = "no action recirc with a kernel that does not share recirculation ids";
+        assert_eq!(of(actions), Err(why.to_owned()), "{actions}");
+    }
 }
 
 /// A key that a packet may have, with few enough values that prerequisites hold often.

@@ -54,6 +54,9 @@ impl Shared {
 
     /// Whether a rule can go on as a flow of ours.
     fn adopt_one(&self, filter: &Filter, device: &Device) -> bool {
+        if self.adopt_floor(filter) {
+            return true;
+        }
         let Some(ufid) = filter.cookie().and_then(|cookie| cookie.try_into().ok()).map(Ufid) else {
             return false;
         };

@@ -268,8 +268,12 @@ impl Fixture {
         Self::over(Arc::default())
     }
 
-    /// Ports 1 and 2 have rules, port 3 has none.
     fn over(nic: Arc<Nic>) -> Self {
+        Self::on(nic, Support::default())
+    }
+
+    /// Ports 1 and 2 have rules, port 3 has none.
+    fn on(nic: Arc<Nic>, support: Support) -> Self {
         let features = Features {
             recirc: true,
             ct_state: true,
@@ -282,8 +286,7 @@ impl Fixture {
         };
         let inner = Arc::new(Inner { features, ..Inner::default() });
         let clock = Arc::new(Still::default());
-        let datapath =
-            Offloaded::new(inner.clone(), Box::new(Arc::clone(&nic)), clock.clone(), Support::default());
+        let datapath = Offloaded::new(inner.clone(), Box::new(Arc::clone(&nic)), clock.clone(), support);
         let config = [("hw-offload", "true"), ("tc-policy", "skip_hw")];
         let config = config.map(|(key, value)| (key.to_owned(), value.to_owned()));
         datapath.configure(&config.into()).unwrap();
@@ -424,6 +427,44 @@ fn what_is_refused_runs_in_software_and_is_tried_again() {
     assert_eq!(it.dump(false), [soft]);
     assert_eq!(it.dump(false), [format!("tc 0 {FLOW} 2")]);
     assert_eq!(it.inner.flows().len(), 0);
+}
+
+#[test]
+fn chains_have_floors_where_packets_begin_anew() {
+    let nic = Arc::<Nic>::default();
+    let support = Support { chains: false, ..Support::default() };
+    let it = Fixture::on(Arc::clone(&nic), support);
+    let floors = |it: &Fixture| {
+        let rules = it.nic.rules();
+        let floors = rules.values().filter(|rule| rule.id.prio == crate::prio::FLOOR);
+        floors.map(|rule| (rule.id.on, rule.id.chain, rule.id.protocol, rule.flags)).collect::<Vec<_>>()
+    };
+    it.put(PutFlags::CREATE, FLOW, "ct(zone=5),recirc(0x5)").unwrap();
+    it.put(PutFlags::CREATE, CHAINED, "2").unwrap();
+    let there = [(On::Device(101), 5, 3, cls::SKIP_HW)];
+    assert_eq!(floors(&it), there);
+    let other = "recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4(frag=no)";
+    it.put(PutFlags::CREATE, other, "ct(zone=5,nat),recirc(0x5)").unwrap();
+    let why = "why:no action recirc with a kernel that does not share recirculation ids";
+    let expected = [
+        format!("ovs 0 {other} ct(zone=5,nat),recirc(0x5) {why}"),
+        format!("tc 0 {FLOW} ct(zone=5),recirc(0x5)"),
+        format!("tc 0 {CHAINED} 2"),
+    ];
+    assert_eq!(it.dump(false), expected);
+    // Whoever comes after a crash takes it up.
+    let it = Fixture::on(nic, support);
+    assert_eq!(floors(&it), there);
+    for flow in [CHAINED, FLOW] {
+        it.del(flow).unwrap();
+    }
+    it.pass(29);
+    it.dump(true);
+    assert_eq!(floors(&it), there);
+    it.pass(31);
+    it.dump(true);
+    assert_eq!(floors(&it), []);
+    assert!(it.nic.rules().is_empty());
 }
 
 #[test]

@@ -136,12 +136,7 @@ pub fn hash(worker: &mut Worker, algorithm: u32, basis: u32, packets: &mut [Pack
     for &at in members {
         let packet = &mut packets[usize::from(at)];
         let key = worker.locate(packet);
-        let hash = match algorithm {
-            flow::action::hash_alg::SYM_L4 => hash::symmetric_l3l4(&key, basis, false),
-            _ => hash::five_tuple(&key, basis),
-        };
-        // 0 says that there is no hash.
-        packet.meta.dp_hash = hash.max(1);
+        packet.meta.dp_hash = hash::datapath(&key, algorithm, basis);
     }
 }
 

@@ -159,6 +159,7 @@ impl Nic for Fake {
 #[derive(Default)]
 struct Numbers {
     freed: Vec<(u64, Cause)>,
+    rested: Vec<(u64, usize)>,
     dead: std::collections::HashSet<u64>,
     counted: u64,
 }
@@ -177,6 +178,10 @@ impl Source for Numbers {
 
     fn freed(&mut self, conn: u64, cause: Cause) {
         self.freed.push((conn, cause));
+    }
+
+    fn rested(&mut self, conn: u64, dir: usize) {
+        self.rested.push((conn, dir));
     }
 }
 
@@ -441,4 +446,32 @@ fn refused_connections_rest_and_are_freed() {
     }
     assert!(play.table.is_empty());
     assert_eq!(play.table.totals.ended, BTreeMap::from([(Cause::Refused, 1)]));
+}
+
+#[test]
+fn directions_rest_for_themselves() {
+    let mut play = Play::new(6, Faults::default());
+    play.offer(1, 0);
+    (0..5).for_each(|_| play.pass(1000));
+    play.table.refuse(&1, (0, 0), "has a rule".into(), play.now);
+    play.table.refuse(&1, (0, 1), "no such action".into(), play.now);
+    let why = |play: &Play| {
+        let there = play.table.connections().next().unwrap();
+        there.software.each_ref().map(|software| software.as_ref().map(|(why, _)| why.clone()))
+    };
+    assert_eq!(why(&play), [None, Some("no such action".to_owned())]);
+    assert_eq!(play.table.stages(), BTreeMap::from([(Stage::InHardware, 1)]));
+    let wish = |rule| Wish { zone: 0, dir: 1, port: 7, rule: Arc::new(rule), idle: IDLE };
+    assert_eq!(play.table.offer(&1, wish(2), play.now), Err(Full::Refused));
+    let until = play.now + COOL_DOWN;
+    while play.now <= until {
+        // It is used, so that it stays.
+        play.table.touch(&1, play.now);
+        play.pass(1000);
+    }
+    assert_eq!(why(&play), [None, None]);
+    assert_eq!(play.source.rested, [(1, 1)]);
+    assert_eq!(play.table.offer(&1, wish(3), play.now), Ok(()));
+    (0..5).for_each(|_| play.pass(1000));
+    assert_eq!((play.table.rules(), play.table.totals.pushed, play.table.totals.ended.len()), (2, 2, 0));
 }

@@ -277,7 +277,29 @@ impl Fixture {
         self.send(2, server, client, ACK, 201, 101);
     }
 
+    /// Waits until the service has seen everything up to now, and has nothing left to do at this time.
+    fn rest(&self) {
+        let shared = &self.service().shared;
+        let began = std::time::Instant::now();
+        // One rest may have been decided on before now; what comes after it is told by the next.
+        let mut from = shared.rests.load(Ordering::Acquire);
+        loop {
+            let rests = shared.rests.load(Ordering::Acquire);
+            if rests >= from + 2 {
+                if shared.state().table.in_flight() == 0 {
+                    return;
+                }
+                from = rests;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "no rest\n{}", self.evidence());
+            shared.inbox.rouse();
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    /// Lets time pass, once all that is due was done: time is not to outrun the service.
     fn pass(&self, time: Duration) {
+        self.rest();
         self.clock.0.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
         self.service().shared.inbox.rouse();
     }
@@ -289,7 +311,6 @@ impl Fixture {
             let late = began.elapsed() > Duration::from_secs(60);
             assert!(!late, "not in time: {what}\n{}", self.evidence());
             self.pass(Duration::from_millis(20));
-            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -450,16 +471,98 @@ fn what_stays_in_software_says_why() {
     fixture.ports.lock().unwrap().truncate(1);
     fixture.until("port 2 is gone", |this| this.service().shared.state().ports.all().len() == 1);
     fixture.connect(CLIENT, SERVER);
-    fixture.until("a reason", |this| this.stage(Stage::Software) == 1);
+    let reasons = |this: &Fixture| this.service().stats().software.values().sum::<usize>();
+    fixture.until("reasons", |this| reasons(this) == 2);
     let shown = fixture.service().show(None, true).to_string();
-    assert!(shown.ends_with(", software, why: port 2 is no network device\n"), "{shown}");
+    let why = ", software, why: orig: port 2 is no network device; reply: port 2 has no rules\n";
+    assert!(shown.ends_with(why), "{shown}");
     fixture.ports.lock().unwrap().push((DpPort(2), "b".to_owned(), 12));
     fixture.pass(Duration::from_secs(40));
     fixture.until("another try", |this| this.stage(Stage::Software) == 0);
     fixture.send(2, SERVER, CLIENT, ACK, 201, 101);
     fixture.until("a reason", |this| this.stage(Stage::Software) == 1);
     let shown = fixture.service().show(None, true).to_string();
-    assert!(shown.ends_with(", software, why: no action trunc\n"), "{shown}");
+    assert!(shown.ends_with(", software, why: reply: no action trunc\n"), "{shown}");
+    // One direction in hardware, and why the other is not.
+    fixture.send(1, CLIENT, SERVER, ACK, 101, 201);
+    fixture.until("one direction", |this| this.stage(Stage::InHardware) == 1);
+    let shown = fixture.service().show(None, true).to_string();
+    assert!(shown.contains(", in_hardware, orig=(port=a,handle=0x"), "{shown}");
+    assert!(shown.ends_with("), why: reply: no action trunc\n"), "{shown}");
+    // The other is tried again.
+    fixture.flow(&established(2, 5), "1");
+    fixture.pass(Duration::from_secs(40));
+    fixture.until("the reason is gone", |this| reasons(this) == 0);
+    fixture.send(2, SERVER, CLIENT, ACK, 201, 101);
+    fixture.until("both directions", |this| this.rules() == 2);
+    assert_eq!(fixture.ended(Cause::Refused), 1);
+}
+
+/// Packets that are tracked in zone 5, changed by `actions`, tracked in zone 8, and look then like `third`.
+fn tracked_twice(fixture: &Fixture, actions: &str, third: &str) {
+    let new = "recirc_id(0x5),in_port(1),ct_state(-est+trk),packet_type(ns=0,id=0),eth(),eth_type(0x0800),ipv4(frag=no)";
+    fixture.flow(new, "ct(commit,zone=5,mark=0x7/0xff),ct(commit,zone=8),2");
+    for (port, to) in [(1, 2), (2, 1)] {
+        fixture.flow(&established(port, 5), actions);
+        let third = format!(
+            "ct_state(+est+trk),ct_zone(0x8),recirc_id(0x8),in_port({port}),packet_type(ns=0,id=0),{third}"
+        );
+        fixture.flow(&third, &to.to_string());
+    }
+}
+
+#[test]
+fn what_is_changed_before_another_look_is_followed() {
+    let fixture = Fixture::new();
+    tracked_twice(
+        &fixture,
+        "set(eth(src=02:00:00:00:00:aa)),set(ipv4(ttl=63)),ct(zone=8),hash(l4(0)),push_vlan(vid=9,pcp=0),recirc(0x8)",
+        "eth(src=02:00:00:00:00:aa),eth_type(0x8100),vlan(vid=9,pcp=0),encap(eth_type(0x0800),ipv4(ttl=63,frag=no))",
+    );
+    fixture.connect(CLIENT, SERVER);
+    fixture.until("two rules", |this| this.stage(Stage::InHardware) == 1 && this.rules() == 2);
+    let expected = [
+        "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:02),eth_type(0x0800),\
+         ipv4(src=11.0.0.1,dst=10.0.5.2,proto=6,ttl=64,frag=no),tcp(src=1000,dst=80),tcp_flags(-fin-syn-rst), \
+         actions:set(eth(src=02:00:00:00:00:aa)),set(ipv4(ttl=63)),push_vlan(vid=9,pcp=0),2",
+        "recirc_id(0),in_port(2),packet_type(ns=0,id=0),eth(src=02:00:00:00:00:02),eth_type(0x0800),\
+         ipv4(src=10.0.5.2,dst=11.0.0.1,proto=6,ttl=64,frag=no),tcp(src=80,dst=1000),tcp_flags(-fin-syn-rst), \
+         actions:set(eth(src=02:00:00:00:00:aa)),set(ipv4(ttl=63)),push_vlan(vid=9,pcp=0),1",
+    ];
+    assert_eq!(raised(&fixture), expected);
+    // The end of either connection takes the rules.
+    fixture.engine.tracker().flush(Some(Zone(8))).unwrap();
+    fixture.nothing_is_left();
+    assert_eq!(fixture.ended(Cause::Flushed), 1);
+}
+
+#[test]
+fn what_cannot_be_followed_says_why() {
+    let ip = "eth(),eth_type(0x0800),ipv4(frag=no)";
+    let cases = [
+        ("trunc(100),ct(zone=8),recirc(0x8)", "action trunc before recirculation"),
+        ("ct(zone=8),clone(ct(commit,zone=9),2),recirc(0x8)", "tracking or recirculation of a copy"),
+    ];
+    for (actions, why) in cases {
+        let fixture = Fixture::new();
+        tracked_twice(&fixture, "ct(zone=8),recirc(0x8)", ip);
+        fixture.connect(CLIENT, SERVER);
+        fixture.until("two rules", |this| this.rules() == 2);
+        tracked_twice(&fixture, actions, ip);
+        fixture.until("the rules go", |this| this.rules() == 0);
+        fixture.send(1, CLIENT, SERVER, ACK, 101, 201);
+        fixture.until("a reason", |this| this.stage(Stage::Software) == 1);
+        assert_eq!(fixture.service().stats().software, BTreeMap::from([(why.to_owned(), 1)]));
+    }
+    // Whoever tells of a packet tells how it is when it is tracked.
+    let fixture = Fixture::new();
+    for (port, which) in [(1, "dst"), (2, "src")] {
+        let flow = first(port, &format!("{which}=10.0.5.0/255.255.255.0,"));
+        fixture.flow(&flow, "set(ipv4(tos=0x10/0xfc)),ct(zone=5,nat),recirc(0x5)");
+    }
+    fixture.connect(CLIENT, SERVER);
+    let why = "packets are changed before they are tracked";
+    fixture.until("reasons", |this| this.service().stats().software.get(why) == Some(&2));
 }
 
 #[test]
