@@ -53,6 +53,9 @@ use crate::tc::{Hook, On};
 /// Refused flows that are tried again after a dump, at most.
 const MAX_RETRIES: usize = 64;
 
+/// A chain of a device: those of others have nothing to do with it.
+type Chain = (On, Hook, u32);
+
 /// Where rules may be (`tc-policy`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
@@ -98,7 +101,7 @@ struct Shared {
     /// What meters were configured to.
     meters: Mutex<BTreeMap<DpMeter, MeterConfig>>,
     /// How many rules lead to each chain.
-    chains: Mutex<HashMap<u32, u32>>,
+    chains: Mutex<HashMap<Chain, u32>>,
     floors: floors::Floors,
     /// The last handle that was given out.
     handle: AtomicU32,
@@ -310,13 +313,13 @@ impl Shared {
     }
 
     /// The chains that rules lead to.
-    fn chains(&self) -> std::sync::MutexGuard<'_, HashMap<u32, u32>> {
+    fn chains(&self) -> std::sync::MutexGuard<'_, HashMap<Chain, u32>> {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A rule leads to where it leads, and samples for whom it samples.
     fn lead(&self, hard: &Hard) {
-        if let Some(chain) = hard.goto {
+        if let Some(chain) = hard.leads_to() {
             *self.chains().entry(chain).or_default() += 1;
         }
         hard.group.into_iter().for_each(|group| self.samples.hold(group));
@@ -326,24 +329,23 @@ impl Shared {
     fn unlead(&self, place: &Place) {
         let Place::Hard(hard) = place else { return };
         hard.group.into_iter().for_each(|group| self.samples.release(group));
-        let Some(chain) = &hard.goto else { return };
+        let Some(chain) = hard.leads_to() else { return };
         let mut chains = self.chains();
-        if let Some(count) = chains.get_mut(chain) {
+        if let Some(count) = chains.get_mut(&chain) {
             *count -= 1;
             if *count == 0 {
-                chains.remove(chain);
+                chains.remove(&chain);
             }
         }
     }
 
     fn lowered(&self, key: &Key, mask: &Mask, actions: &[Action]) -> Result<Rule, Reason> {
         let port = DpPort(key.in_port);
-        if self.device(port).is_none() {
-            return Err(Reason::Port(port));
-        }
+        let device = self.device(port).ok_or(Reason::Port(port))?;
         let rule = lower((key, mask), actions, self, &self.support)?;
         // Without the rule before it, packets of the chain come into the datapath.
-        if rule.chain != 0 && !self.chains().contains_key(&rule.chain) {
+        let chain = (On::of(device.ifindex, device.block), device.hook, rule.chain);
+        if rule.chain != 0 && !self.chains().contains_key(&chain) {
             return Err(Reason::Chain(rule.chain));
         }
         Ok(rule)

@@ -12,6 +12,7 @@ use flow::time::Instant;
 use crate::rule::Unsupported;
 use crate::tc::action::ActStats;
 use crate::tc::filter::Id;
+use crate::tc::{Hook, On};
 
 /// Why a flow is in software.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, thiserror::Error)]
@@ -83,6 +84,11 @@ pub struct Hard {
 }
 
 impl Hard {
+    /// The chain of its device that its rule leads to.
+    pub fn leads_to(&self) -> Option<(On, Hook, u32)> {
+        self.goto.map(|chain| (self.id.on, self.id.hook, chain))
+    }
+
     /// Takes up what the rule counted, and gives the flow's counters. Counters never go back: what hardware tells late or
     /// not at all leaves the flow as it was.
     pub fn count(&mut self, counted: &ActStats, now: Instant) -> FlowStats {
@@ -220,7 +226,6 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tc::{Hook, On};
 
     fn hard() -> Hard {
         let id = Id { on: On::Device(1), hook: Hook::Ingress, chain: 0, prio: 5, protocol: 0x800, handle: 1 };

@@ -338,7 +338,10 @@ fn can_begin_anew(actions: &[Action]) -> bool {
     else {
         return false;
     };
-    before.iter().all(|action| matches!(action, Action::Ct(ct) if ct.nat.is_none() && !ct.force))
+    before.iter().all(|action| match action {
+        Action::Ct(ct) => ct.nat.is_none() && !ct.force,
+        action => *action == Action::CtClear,
+    })
 }
 
 fn conntrack(ct: &action::Ct) -> Lowered<Ct> {

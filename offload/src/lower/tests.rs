@@ -384,7 +384,7 @@ fn without_a_kernel_that_goes_on_where_chains_end_packets_begin_anew() {
         lower((&key, &mask), &actions, &World, &support).map(|rule| rule.goto).map_err(|why| why.to_string())
     };
     assert_eq!(of("ct(zone=5),recirc(0x5)"), Ok(Some(5)));
-    assert_eq!(of("ct(commit,zone=5,mark=0x1/0xff),recirc(0x5)"), Ok(Some(5)));
+    assert_eq!(of("ct_clear,ct(commit,zone=5,mark=0x1/0xff),recirc(0x5)"), Ok(Some(5)));
     let changed =
         ["ct(zone=5,nat),recirc(0x5)", "ct(force_commit),recirc(0x5)", "2,recirc(0x5)", "clone(recirc(0x5))"];
     for actions in changed {

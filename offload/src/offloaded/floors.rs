@@ -11,16 +11,16 @@ use std::time::Duration;
 use flow::time::Instant;
 use sys::errno::Errno;
 
-use super::Shared;
 use super::operate::failed;
+use super::{Chain, Shared};
 use crate::place::Reason;
 use crate::prio;
 use crate::rule::Rule;
 use crate::table::Job;
+use crate::tc::On;
 use crate::tc::action::{Control, Ct, Spec, TcAction};
 use crate::tc::filter::{Filter, Id, cls};
 use crate::tc::key::FlowerKey;
-use crate::tc::{Hook, On};
 
 /// How cookies of floors begin. They have another length than those of flows.
 const COOKIE: &[u8] = b"TNOUTFLR";
@@ -31,16 +31,16 @@ const LINGER: Duration = Duration::from_secs(30);
 
 /// Where floors are, and when something was to lead there for the last time.
 #[derive(Default)]
-pub(super) struct Floors(Mutex<HashMap<(On, Hook, u32), Instant>>);
+pub(super) struct Floors(Mutex<HashMap<Chain, Instant>>);
 
 impl Floors {
     /// Locks; nothing panics while the lock is held.
-    fn lock(&self) -> MutexGuard<'_, HashMap<(On, Hook, u32), Instant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Chain, Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-const fn floor((on, hook, chain): (On, Hook, u32)) -> Id {
+const fn floor((on, hook, chain): Chain) -> Id {
     Id { on, hook, chain, prio: prio::FLOOR, protocol: ALL_PROTOCOLS, handle: 1 }
 }
 
@@ -85,7 +85,7 @@ impl Shared {
         let mut floors = self.floors.lock();
         let (chains, now) = (self.chains(), self.clock.now());
         let idle: Vec<_> = floors
-            .extract_if(|(.., chain), used| {
+            .extract_if(|chain, used| {
                 if chains.contains_key(chain) {
                     *used = now;
                 }

@@ -477,6 +477,11 @@ fn chains_follow_rules_that_lead_to_them() {
     it.pass(1);
     it.dump(false);
     assert_eq!(it.dump(false), [format!("tc 0 {FLOW} ct(zone=5),recirc(0x5)"), format!("tc 0 {CHAINED} 2")]);
+    // Packets of other devices do not come there.
+    let other = "recirc_id(0x5),in_port(2),eth(),eth_type(0x0800),ipv4(frag=no)";
+    it.put(PutFlags::CREATE, other, "1").unwrap();
+    assert_eq!(it.dump(false)[0], format!("ovs 0 {other} 1 {why}"));
+    it.del(other).unwrap();
     it.del(FLOW).unwrap();
     assert!(it.datapath.shared.chains().is_empty());
 }
