@@ -129,12 +129,22 @@ impl<A: Array<Item = u64>> Compressed<A> {
 
     /// Whether every bit of `key` is also in `self`.
     pub fn covers_key(&self, key: &Key) -> bool {
-        let mut rest = *key;
-        let words = rest.words_mut();
-        for (index, word) in self.iter() {
-            words[index] &= !word;
-        }
-        words.iter().fold(0, |any, &word| any | word) == 0
+        // Most words are zero in both, and most of those in long runs.
+        let mut words = self.words.iter();
+        let mut covers = |start: usize, run: &[u64]| {
+            let bits = self.map.get(start / 64).map_or(0, |map| map >> (start % 64)) as u8;
+            if bits == 0 {
+                return run.iter().fold(0, |any, &word| any | word) == 0;
+            }
+            let mut left = 0;
+            for (n, &word) in run.iter().enumerate() {
+                let mask = if bits >> n & 1 == 0 { 0 } else { words.next().copied().unwrap_or(0) };
+                left |= word & !mask;
+            }
+            left == 0
+        };
+        let (runs, rest) = key.words().as_chunks::<RUN>();
+        runs.iter().enumerate().all(|(n, run)| covers(n * RUN, run)) && covers(runs.len() * RUN, rest)
     }
 
     /// A hash of the whole.
@@ -234,8 +244,16 @@ mod tests {
             }
             let mini = Mini::new(&key);
             prop_assert!(mini.expand() == key && Midi::new(&key).expand() == key);
+            let mut less = key;
             for (index, &word) in key.words().iter().enumerate() {
                 prop_assert_eq!(mini.get(index), word);
+                less.words_mut()[index] &= word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let more = |bits| {
+                    let mut more = less;
+                    more.words_mut()[index] |= bits;
+                    mini.covers_key(&more)
+                };
+                prop_assert!(more(word) && more(!word) == (word == u64::MAX));
             }
         }
     }

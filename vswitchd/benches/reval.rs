@@ -1,8 +1,9 @@
 //! What revalidation costs a flow, over the bytes of a kernel's dump: found unchanged, found with new packets, found out of
-//! reach of a changed rule, translated again after a change. `scripts/bench revalidation` runs it with the `dist` profile;
+//! reach of a changed rule, translated again after a change, and after one of a rule that it met, which changes what the flow
+//! does or does not. `scripts/bench revalidation` runs it with the `dist` profile;
 //! under `valgrind --tool=callgrind` (`--toggle-collect='*Backer*revalidate*'`) it tells where instructions go.
 //!
-//!     reval [FLOWS [WHAT...]]    so many flows (100000); WHAT: unchanged, busy, apart, anew (all)
+//!     reval [FLOWS [WHAT...]]    so many flows (100000); WHAT: unchanged, busy, apart, anew, met, turned (all)
 
 mod shelf;
 
@@ -83,5 +84,16 @@ fn main() {
         bench.add_rule(&format!("table=2,priority=1,tcp,tp_dst={n} actions=drop"));
     });
     passes("anew", &mut |bench, _| bench.backer.changed());
-    assert_eq!(bench.shelf.changes.load(Ordering::Relaxed), 0, "nothing was to be changed");
+    let last = "table=2,priority=7,udp,reg1=1,tp_dst=9";
+    passes("met", &mut |bench, _| bench.add_rule(&format!("{last} actions=output:2")));
+    passes("turned", &mut |bench, n| {
+        let others = "output:2,".repeat(n as usize);
+        bench.add_rule(&format!("{last} actions=output:2,{others}output:2"));
+    });
+    let turned = if wanted("turned") { u64::from(flows * ROUNDS) } else { 0 };
+    assert_eq!(
+        bench.shelf.changes.load(Ordering::Relaxed),
+        turned,
+        "each flow is changed when its actions are others"
+    );
 }

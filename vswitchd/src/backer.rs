@@ -16,8 +16,8 @@ use flow::id::{DpPort, OfPort, RecircId, TableId};
 use flow::key::Key;
 use flow::time::{Clock, Instant};
 
-use crate::ofproto::Tables;
 use crate::ofproto::journal::RuleChange;
+use crate::ofproto::{Tables, Version};
 use crate::reval::Flows;
 use crate::reval::command::undisturbed;
 use crate::tunnel;
@@ -70,8 +70,23 @@ pub struct Moment {
     pub seq: u64,
     configuration: u64,
     pub snapshot: Arc<Snapshot>,
-    /// Each bridge's tables, with the number of their latest change.
-    tables: Vec<(Arc<Tables>, u64)>,
+    /// Each bridge's tables, by address.
+    tables: Vec<Dated>,
+}
+
+/// A bridge's tables, and when it was.
+struct Dated {
+    tables: Arc<Tables>,
+    /// Every change of this version is among the `changes`.
+    version: Version,
+    /// The number of the latest change.
+    changes: u64,
+}
+
+impl Dated {
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.tables).addr()
+    }
 }
 
 impl Moment {
@@ -86,11 +101,17 @@ impl Moment {
         if !self.has_configuration_of(earlier) {
             return None;
         }
-        for ((tables, to), (_, from)) in self.tables.iter().zip(&earlier.tables) {
-            let changes = tables.journal().between(*from, *to)?;
+        for (Dated { tables, changes: to, .. }, then) in self.tables.iter().zip(&earlier.tables) {
+            let changes = tables.journal().between(then.changes, *to)?;
             all.extend(changes.into_iter().map(|change| (Arc::clone(tables), change)));
         }
         Some(all)
+    }
+
+    /// The version of a bridge's tables of which all changes are known.
+    pub fn version_of(&self, tables: &Arc<Tables>) -> Option<Version> {
+        let at = self.tables.binary_search_by_key(&Arc::as_ptr(tables).addr(), Dated::address).ok()?;
+        Some(self.tables[at].version)
     }
 }
 
@@ -254,14 +275,14 @@ impl Backer {
     pub fn moment(&self) -> Moment {
         let configuration = self.seq.load(Ordering::Acquire);
         let snapshot = self.snapshot();
-        let tables: Vec<_> = snapshot
-            .tables()
-            .map(|tables| {
-                let changes = tables.changes();
-                (Arc::clone(tables), changes)
-            })
-            .collect();
-        let seq = tables.iter().fold(configuration, |sum, (_, changes)| sum.wrapping_add(*changes));
+        let dated = |tables: &Arc<Tables>| {
+            // In this order: what comes between the two is among the changes.
+            let version = tables.journal().version();
+            Dated { tables: Arc::clone(tables), version, changes: tables.changes() }
+        };
+        let mut tables: Vec<_> = snapshot.tables().map(dated).collect();
+        tables.sort_by_key(Dated::address);
+        let seq = tables.iter().fold(configuration, |sum, dated| sum.wrapping_add(dated.changes));
         Moment { seq, configuration, snapshot, tables }
     }
 

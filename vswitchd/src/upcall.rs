@@ -20,7 +20,9 @@ use crate::backer::{Backer, Note, PacketIn};
 use crate::reval::{Kept, New, raw_key};
 use crate::xlate::snapshot::Sampled;
 use crate::xlate::trace::Tracer;
-use crate::xlate::{Bridge, BridgeId, Input, Output, Snapshot, Stats, effect, translate};
+use crate::xlate::{
+    Bridge, BridgeId, Input, Output, Past, Room, Snapshot, Stats, effect, translate, translate_again,
+};
 
 /// The action that hands a flow's packets to userspace because of `slow`.
 pub(crate) fn slow_path(
@@ -60,18 +62,47 @@ impl Backer {
         packet: Option<&[u8]>,
         now: Instant,
     ) -> Output {
-        translate(&Input {
+        let pid = |port| self.datapath.port_pid(port);
+        let input = self.flow_input(snapshot, (bridge, in_port), key, now, &pid);
+        let input = Input { packet, side_effects: packet.is_some(), ..input };
+        translate(&input)
+    }
+
+    /// Translates a flow's packet of which it is known what the last translation did.
+    pub(crate) fn translate_again(
+        &self,
+        snapshot: &Snapshot,
+        origin: (&Arc<Bridge>, OfPort),
+        key: &Key,
+        past: &Past<'_>,
+        now: Instant,
+        room: &mut Room,
+    ) -> Output {
+        let pid = |port| self.datapath.port_pid(port);
+        translate_again(&self.flow_input(snapshot, origin, key, now, &pid), Some(past), room)
+    }
+
+    /// What is translated for a flow of this key.
+    fn flow_input<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        (bridge, in_port): (&'a Arc<Bridge>, OfPort),
+        key: &'a Key,
+        now: Instant,
+        pid: &'a dyn Fn(DpPort) -> u32,
+    ) -> Input<'a> {
+        Input {
             snapshot,
             bridge,
             recirc: &self.recirc,
             key,
             in_port,
-            packet,
+            packet: None,
             actions: None,
             rule: None,
             frozen: None,
             pin: None,
-            side_effects: packet.is_some(),
+            side_effects: false,
             caching: true,
             in_packet_out: false,
             trace: false,
@@ -79,8 +110,8 @@ impl Backer {
             now,
             depth: 0,
             resubmits: 0,
-            pid: &|port| self.datapath.port_pid(port),
-        })
+            pid,
+        }
     }
 
     /// Carries out what a translation does besides its actions.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use flow::id::TableId;
 use flow::mini::Match;
 
+use super::rule::Rule;
 use super::version::Version;
 
 /// Changes that are remembered.
@@ -21,12 +22,32 @@ const MEMORY: usize = 256;
 pub struct RuleChange {
     pub table: TableId,
     pub matching: Match,
+    /// Of that rule; `None` if other rules with this match may be met from now on.
+    pub priority: Option<i32>,
+}
+
+impl RuleChange {
+    /// The change of a rule.
+    pub fn of(rule: &Rule) -> Self {
+        Self { table: rule.table, matching: rule.matching.clone(), priority: Some(rule.priority) }
+    }
+
+    /// Rules of a table changed places.
+    pub fn of_order(table: TableId) -> Self {
+        Self { table, matching: Match::default(), priority: None }
+    }
+
+    /// Whether it was this rule that changed, or one that came in its place or had it before.
+    pub fn is_of(&self, rule: &Rule) -> bool {
+        (self.table, self.priority) == (rule.table, Some(rule.priority)) && self.matching == rule.matching
+    }
 }
 
 /// The changes of one bridge's tables.
-#[derive(Default)]
 pub struct Journal {
     count: AtomicU64,
+    /// The latest version of which all is noted.
+    version: AtomicU64,
     recent: Mutex<Recent>,
 }
 
@@ -38,7 +59,18 @@ struct Recent {
     changes: VecDeque<(u64, Arc<RuleChange>)>,
 }
 
+impl Default for Journal {
+    fn default() -> Self {
+        Self { count: AtomicU64::new(0), version: AtomicU64::new(Version::MIN.0), recent: Mutex::default() }
+    }
+}
+
 impl Journal {
+    /// The latest version of which every change is noted. A version is published first, and noted then.
+    pub fn version(&self) -> Version {
+        Version(self.version.load(Ordering::Acquire))
+    }
+
     /// The number of the latest change.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
@@ -106,6 +138,7 @@ impl Announced {
             Some(changes) => journal.note_rules(changes.concat()),
             None => journal.note_any(),
         }
+        journal.version.store(version.0, Ordering::Release);
     }
 }
 
@@ -114,7 +147,7 @@ mod tests {
     use super::*;
 
     fn change(table: u8) -> RuleChange {
-        RuleChange { table: TableId(table), matching: Match::default() }
+        RuleChange::of_order(TableId(table))
     }
 
     fn between(journal: &Journal, from: u64, to: u64) -> Option<Vec<u8>> {
@@ -155,7 +188,7 @@ mod tests {
         announced.any(Version(4));
         announced.rule(Version(4), change(4));
         announced.come_true(Version(2), &journal);
-        assert_eq!(between(&journal, 0, 1), Some(vec![2]));
+        assert_eq!((between(&journal, 0, 1), journal.version()), (Some(vec![2]), Version(2)));
         announced.come_true(Version(3), &journal);
         assert_eq!(between(&journal, 1, 2), Some(vec![3]));
         announced.come_true(Version(5), &journal);

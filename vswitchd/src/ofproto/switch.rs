@@ -200,8 +200,7 @@ impl Ofproto {
 
     /// Announces that a rule comes, or goes, in `version`.
     pub(super) fn announce(&mut self, version: Version, rule: &Rule) {
-        let change = RuleChange { table: rule.table, matching: rule.matching.clone() };
-        self.announced.rule(version, change);
+        self.announced.rule(version, RuleChange::of(rule));
     }
 
     /// Makes new masks known to readers; what they hold stays invisible until its version.
@@ -225,7 +224,7 @@ impl Ofproto {
         if let Some(table) = self.tables.table(rule.table) {
             if table.classifier.insert(Arc::clone(rule)) {
                 // Which of two rules of equal priority a packet meets that matches both may be another now.
-                self.announced.rule(version, RuleChange { table: rule.table, matching: Match::default() });
+                self.announced.rule(version, RuleChange::of_order(rule.table));
             }
             self.changed.insert(rule.table);
         }

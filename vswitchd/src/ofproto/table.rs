@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use flow::id::{DpMeter, GroupId, OfPort, TableId};
 use flow::key::{Key, Mask, frag};
+use flow::mini::Match;
 use flow::tlv;
 use openflow::msg::flow_mod::FlowMod;
 use openflow::msg::switch::FragHandling;
 use openflow::msg::table::TableMiss;
 
-use super::classifier::Classifier;
+use super::classifier::{Classifier, Entry};
 use super::group::{Group, Groups};
 use super::journal::Journal;
 use super::rule::{Rule, match_words};
@@ -81,6 +82,13 @@ impl Table {
 
     pub(super) fn set_miss(&self, miss: TableMiss) {
         self.miss.set(miss);
+    }
+
+    /// The rule of exactly this match and priority in `version`, if it is not part of conjunctions.
+    pub fn plain_rule(&self, matching: &Match, priority: i32, version: Version) -> Option<Arc<Rule>> {
+        let (mask, key) = match_words(matching);
+        let rule = self.classifier.find_exactly(&mask, &key, priority, version)?;
+        rule.conjunctions().is_empty().then_some(rule)
     }
 
     /// Counts lookups: those that found a rule, and those that did not.

@@ -12,11 +12,12 @@ use flow::odp::{self, OdpSupport, Params, RawKey, RawMask};
 use flow::time::Instant;
 
 use super::Flows;
-use super::news::News;
+use super::news::{Concern, News};
 use super::ukey::{Kept, Life, State, Ukey};
 use crate::backer::Backer;
+use crate::ofproto::Tables;
 use crate::upcall::slow_path;
-use crate::xlate::{Snapshot, Stats};
+use crate::xlate::{Output, Past, Room, Snapshot, Stats};
 
 /// Packet counts above this may have wrapped round when they are smaller the next time.
 const MAY_WRAP: u64 = u64::MAX / 4 * 3;
@@ -24,10 +25,36 @@ const MAY_WRAP: u64 = u64::MAX / 4 * 3;
 /// What becomes of a flow.
 pub(super) enum Verdict {
     Keep,
-    Change(Arc<[Action]>, Kept),
+    /// With other actions, if there are any here.
+    Change(Option<Arc<[Action]>>, Renewed),
     /// Put in again, with a mask that sees more.
-    Replace(Box<Mask>, Arc<[Action]>, Kept),
+    Replace(Box<Mask>, Arc<[Action]>, Renewed),
     Delete,
+}
+
+/// What a flow keeps of its new translation.
+pub(super) struct Renewed {
+    /// So many effects stay, from the first on.
+    same: usize,
+    /// What is not as it was.
+    other: Kept,
+}
+
+impl Renewed {
+    /// Whether nothing changes.
+    fn is_same(&self, kept: &Kept) -> bool {
+        let Self { same, other } = self;
+        *same == kept.effects.len()
+            && other.effects.is_empty()
+            && other.recircs == kept.recircs
+            && other.counts_rules == kept.counts_rules
+    }
+
+    pub fn renew(self, kept: &mut Kept) {
+        kept.effects.truncate(self.same);
+        kept.effects.extend(self.other.effects);
+        (kept.recircs, kept.counts_rules) = (self.other.recircs, self.other.counts_rules);
+    }
 }
 
 /// A pass's circumstances.
@@ -56,7 +83,11 @@ enum Request {
 
 /// Requests that go to the datapath together.
 #[derive(Default)]
-pub(super) struct Batch(Vec<Pending>);
+pub(super) struct Batch {
+    pending: Vec<Pending>,
+    /// For translations.
+    room: Room,
+}
 
 struct Pending {
     ukey: Arc<Ukey>,
@@ -67,14 +98,14 @@ struct Pending {
 
 impl Batch {
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.pending.len()
     }
 
     /// Has the flow deleted.
     pub fn delete(&mut self, ukey: &Arc<Ukey>, state: &mut State) {
         state.life = Life::Gone;
         let actions = Arc::default();
-        self.0.push(Pending { ukey: Arc::clone(ukey), request: Request::Delete, mask: None, actions });
+        self.pending.push(Pending { ukey: Arc::clone(ukey), request: Request::Delete, mask: None, actions });
     }
 
     fn put(&mut self, look: &Look<'_>, ukey: &Arc<Ukey>, state: &State, request: Request) {
@@ -83,14 +114,14 @@ impl Batch {
             _ => raw_mask(look.snapshot, &ukey.key.expand(), &Mask(state.mask.expand())),
         };
         let actions = Arc::clone(&state.actions);
-        self.0.push(Pending { ukey: Arc::clone(ukey), request, mask: Some(mask), actions });
+        self.pending.push(Pending { ukey: Arc::clone(ukey), request, mask: Some(mask), actions });
     }
 
     /// Sends the requests, and deals with what comes of them.
     pub fn send(&mut self, look: &Look<'_>, flows: &Flows) {
         let terse = look.backer.ufid();
-        let mut ops = Vec::with_capacity(self.0.len());
-        for pending in &self.0 {
+        let mut ops = Vec::with_capacity(self.pending.len());
+        for pending in &self.pending {
             let ukey = &*pending.ukey;
             let ufid = ukey.has_ufid.then_some(ukey.ufid);
             if !matches!(pending.request, Request::Modify) {
@@ -111,7 +142,7 @@ impl Batch {
         }
         let mut results = look.backer.datapath.operate(&ops).into_iter();
         drop(ops);
-        for pending in std::mem::take(&mut self.0) {
+        for pending in std::mem::take(&mut self.pending) {
             pending.done(look, flows, &mut results);
         }
     }
@@ -162,16 +193,26 @@ impl Look<'_> {
         stats: FlowStats,
         batch: &mut Batch,
     ) {
-        let verdict = match state.seq {
-            _ if self.must_go(stats.used.unwrap_or(ukey.created)) => Verdict::Delete,
-            Some(seq) if seq == self.seq => Verdict::Keep,
-            Some(seq) if self.news.spare(seq, ukey, state) => Verdict::Keep,
+        let must_go = self.must_go(stats.used.unwrap_or(ukey.created));
+        let concern = if must_go { Concern::Unknown } else { self.concern(ukey, state) };
+        let verdict = match concern {
+            _ if must_go => Verdict::Delete,
+            Concern::None => Verdict::Keep,
             _ if self.is_sparse(state, &stats) => Verdict::Delete,
-            _ => self.translate_again(ukey, state),
+            _ => self.translate_again(ukey, state, concern, &mut batch.room),
         };
         // Packets so far did what the flow said then.
         self.push(flows, ukey, state, stats);
         self.carry_out(ukey, state, verdict, batch);
+    }
+
+    /// What changed for a flow since it was found right.
+    pub fn concern(&self, ukey: &Ukey, state: &State) -> Concern<'_> {
+        match state.seq {
+            Some(seq) if seq == self.seq => Concern::None,
+            Some(seq) => self.news.concern(seq, ukey, state),
+            None => Concern::Unknown,
+        }
     }
 
     /// Whether a flow goes that was used then, however right it is.
@@ -193,9 +234,9 @@ impl Look<'_> {
                 state.seq = Some(self.seq);
             }
             Verdict::Change(actions, kept) => {
-                let same = *actions == *state.actions;
-                (state.kept, state.seq, state.teaching) = (kept, Some(self.seq), false);
-                if !same {
+                kept.renew(&mut state.kept);
+                (state.seq, state.teaching) = (Some(self.seq), false);
+                if let Some(actions) = actions {
                     state.actions = actions;
                     batch.put(self, ukey, state, Request::Modify);
                 }
@@ -204,44 +245,71 @@ impl Look<'_> {
                 state.mask = Midi::new(&mask.0);
                 state.actions = actions;
                 batch.put(self, ukey, state, Request::Replace);
-                (state.kept, state.seq, state.teaching) = (kept, Some(self.seq), false);
+                kept.renew(&mut state.kept);
+                (state.seq, state.teaching) = (Some(self.seq), false);
             }
             Verdict::Delete => batch.delete(ukey, state),
         }
     }
 
     /// What translation makes of the flow now.
-    fn translate_again(&self, ukey: &Ukey, state: &State) -> Verdict {
-        let backer = self.backer;
+    pub fn translate_again(
+        &self,
+        ukey: &Ukey,
+        state: &State,
+        concern: Concern<'_>,
+        room: &mut Room,
+    ) -> Verdict {
         let key = ukey.key.expand();
-        let Ok((bridge, in_port)) = backer.origin(self.snapshot, &key) else { return Verdict::Delete };
-        let result = backer.translate(self.snapshot, bridge, in_port, &key, None, self.now);
+        let Ok(origin) = self.backer.origin(self.snapshot, &key) else { return Verdict::Delete };
+        let (stands, heir) = match concern {
+            Concern::After(stands, heir) => (stands, heir),
+            _ => (0, None),
+        };
+        let as_of = |tables: &Arc<Tables>| self.news.version_of(tables);
+        let past = Past { effects: &state.kept.effects, stands, heir, as_of: &as_of };
+        let translated = |past: &Past<'_>, room: &mut Room| {
+            self.backer.translate_again(self.snapshot, origin, &key, past, self.now, room)
+        };
+        let mut result = translated(&past, room);
+        let mut covered = state.mask.covers_key(&result.mask.0);
+        // What was not looked up again is within the mask, if that is the mask still.
+        let unsure = !covered || result.guessed && *result.actions != *state.actions;
+        if unsure && result.blind {
+            room.put(result.mask, result.actions);
+            result = translated(&Past { stands: 0, heir: None, ..past }, room);
+            covered = state.mask.covers_key(&result.mask.0);
+        }
+        let Output { mask, mut actions, slow, same, effects, recircs, counts_rules, .. } = result;
         if result.avoid_caching {
+            room.put(mask, actions);
             return Verdict::Delete;
         }
-        let actions = if result.slow.is_empty() {
-            result.actions
-        } else {
-            slow_path(backer, bridge, result.slow, DpPort(key.in_port), in_port)
-        };
-        let kept = Kept::new(result.effects, result.recircs, result.counts_rules);
+        if !slow.is_empty() {
+            let (bridge, in_port) = origin;
+            actions = slow_path(self.backer, bridge, slow, DpPort(key.in_port), in_port);
+        }
+        let kept = Renewed { same, other: Kept::new(effects, recircs, counts_rules) };
         // A flow that is too wide now must go, unless it is as it should have been had its own packet's rules been there;
         // one that is too narrow may stay.
-        let covered = state.mask.covers_key(&result.mask.0) || {
-            let installed = significant(self.snapshot, &key, &Mask(state.mask.expand()));
-            installed.covers(&significant(self.snapshot, &key, &result.mask))
-        };
-        if !covered {
+        if !covered && !self.covers_significant(state, &key, &mask) {
             return match state.teaching {
-                true => Verdict::Replace(result.mask, actions.into(), kept),
+                true => Verdict::Replace(mask, actions.into(), kept),
                 false => Verdict::Delete,
             };
         }
-        let same = *actions == *state.actions;
-        if same && kept.is_same(&state.kept) {
+        let other = (*actions != *state.actions).then(|| actions.drain(..).collect());
+        room.put(mask, actions);
+        if other.is_none() && kept.is_same(&state.kept) {
             return Verdict::Keep;
         }
-        Verdict::Change(actions.into(), kept)
+        Verdict::Change(other, kept)
+    }
+
+    /// Whether a flow's mask has every bit of `mask` that a datapath flow can have.
+    fn covers_significant(&self, state: &State, key: &Key, mask: &Mask) -> bool {
+        let installed = significant(self.snapshot, key, &Mask(state.mask.expand()));
+        installed.covers(&significant(self.snapshot, key, mask))
     }
 
     /// Counts the packets that came since the last time.

@@ -5,15 +5,22 @@
 //! flow's packets have in common excludes the rule ([`crate::xlate::asked`]). All other flows are right as they are: what they
 //! met is what they would meet, and their masks hold what decided it.
 //!
+//! Of a flow that a change concerns, the lookups before the first one that it concerns give what they gave
+//! ([`crate::xlate::past`]). So does that one, but for the rule, if what changed is the very rule that it met: then it meets the
+//! one that came in its place.
+//!
 //! A flow may stay with a wider mask than a translation would give it now, for that would look at bits that exclude the new
 //! rule, and there are others that do.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use flow::id::TableId;
 
 use crate::backer::Moment;
-use crate::ofproto::Tables;
 use crate::ofproto::journal::RuleChange;
+use crate::ofproto::{Rule, Tables, Version};
 use crate::reval::ukey::{State, Ukey};
+use crate::xlate::asked::{Asked, Wanted};
 use crate::xlate::effect::Effect;
 
 /// Passes whose beginnings are remembered.
@@ -29,12 +36,30 @@ pub(super) struct History(Mutex<Vec<Arc<Moment>>>);
 #[derive(Default)]
 pub(super) struct News {
     /// As of when it is.
-    seq: u64,
+    moment: Option<Arc<Moment>>,
     /// By [`Moment::seq`], oldest first.
-    since: Vec<(u64, Option<Changes>)>,
+    since: Vec<(u64, Option<Vec<Changed>>)>,
 }
 
-type Changes = Vec<(Arc<Tables>, Arc<RuleChange>)>;
+/// A rule that changed.
+struct Changed {
+    change: Arc<RuleChange>,
+    tables: Arc<Tables>,
+    wants: Box<[Wanted]>,
+    /// What is there of its match and priority now, once somebody has asked.
+    heir: OnceLock<Option<Arc<Rule>>>,
+}
+
+/// What news mean for a flow.
+#[derive(Clone, Copy)]
+pub(super) enum Concern<'a> {
+    /// Nothing that changed concerns it: it is right.
+    None,
+    /// So many of its effects come out the same, from the first on; in the next one this rule is met, if one is told.
+    After(usize, Option<&'a Arc<Rule>>),
+    /// It is not known.
+    Unknown,
+}
 
 impl History {
     /// Takes in the beginning of a pass; gives what is new to it.
@@ -45,39 +70,82 @@ impl History {
         if past.len() == MEMORY {
             past.remove(0);
         }
-        let since = past.iter().map(|earlier| {
-            let changes = moment.rules_since(earlier).filter(|changes| changes.len() <= MANY);
-            (earlier.seq, changes)
-        });
-        let news = News { seq: moment.seq, since: since.collect() };
-        past.push(Arc::new(moment));
-        news
+        let moment = Arc::new(moment);
+        let since = past.iter().map(|earlier| (earlier.seq, changes(&moment, earlier))).collect();
+        past.push(Arc::clone(&moment));
+        News { moment: Some(moment), since }
     }
+}
+
+/// The rules that changed between two moments, each match once; `None` if that is not known or too much.
+fn changes(now: &Moment, earlier: &Moment) -> Option<Vec<Changed>> {
+    let mut all: Vec<Changed> = Vec::new();
+    for (tables, change) in now.rules_since(earlier)? {
+        // Mostly another rule comes in the place of one that goes.
+        if all.iter().any(|known| known.change == change && Arc::ptr_eq(&known.tables, &tables)) {
+            continue;
+        }
+        if all.len() == MANY {
+            return None;
+        }
+        all.push(Changed { wants: Wanted::all(&change.matching), change, tables, heir: OnceLock::new() });
+    }
+    Some(all)
 }
 
 impl News {
-    /// Whether a flow that was right as of `seq` still is, for nothing that changed concerns it.
-    pub fn spare(&self, seq: u64, ukey: &Ukey, state: &State) -> bool {
-        if state.teaching || state.kept.counts_rules || seq > self.seq {
-            return false;
+    /// What changed means for a flow that was right as of `seq`.
+    pub fn concern(&self, seq: u64, ukey: &Ukey, state: &State) -> Concern<'_> {
+        let is_later = self.moment.as_ref().is_none_or(|moment| seq > moment.seq);
+        if state.teaching || state.kept.counts_rules || is_later {
+            return Concern::Unknown;
         }
         // What changed before the flow was found right is in vain considered again, but does no harm.
-        let Some((_, changes)) = self.since.iter().rev().find(|(since, _)| *since <= seq) else {
-            return false;
+        let since = self.since.iter().rev().find(|(since, _)| *since <= seq);
+        let Some(changes) = since.and_then(|(_, changes)| changes.as_ref()) else { return Concern::Unknown };
+        for (n, effect) in state.kept.effects.iter().enumerate() {
+            let mut its = changes.iter().filter(|change| change.concerns(effect, ukey, state));
+            if let Some(change) = its.next() {
+                let heir = if its.next().is_none() { self.heir(change, effect) } else { None };
+                return Concern::After(n, heir);
+            }
+        }
+        Concern::None
+    }
+
+    /// The rule that is met in the place of the changed one, where that was met.
+    fn heir<'a>(&self, changed: &'a Changed, effect: &Effect) -> Option<&'a Arc<Rule>> {
+        let Effect::Met { rule, .. } = effect else { return None };
+        if !changed.change.is_of(rule) {
+            return None;
+        }
+        let Changed { change, tables, heir, .. } = changed;
+        let find = || {
+            let table = tables.table(change.table)?;
+            table.plain_rule(&change.matching, change.priority?, self.version_of(tables)?)
         };
-        changes.as_ref().is_some_and(|changes| {
-            changes.iter().all(|(tables, change)| !concerns(tables, change, ukey, state))
-        })
+        heir.get_or_init(find).as_ref()
+    }
+
+    /// The version of a bridge's tables all changes of which are among the news.
+    pub fn version_of(&self, tables: &Arc<Tables>) -> Option<Version> {
+        self.moment.as_ref()?.version_of(tables)
     }
 }
 
-fn concerns(changed: &Arc<Tables>, change: &RuleChange, ukey: &Ukey, state: &State) -> bool {
-    state.kept.effects.iter().any(|effect| match effect {
-        Effect::Met { tables, table, asked, .. } | Effect::Missed { tables, table, asked } => {
-            *table == change.table
-                && Arc::ptr_eq(tables, changed)
-                && !asked.excludes(&change.matching, &ukey.key, &state.mask)
+impl Changed {
+    /// Whether a lookup of a flow may have another result since.
+    fn concerns(&self, effect: &Effect, ukey: &Ukey, state: &State) -> bool {
+        let concerns = |tables: &Arc<Tables>, table: TableId, met: Option<&Rule>, asked: &Asked| {
+            table == self.change.table
+                && Arc::ptr_eq(tables, &self.tables)
+                && (met.is_some_and(|met| self.change.is_of(met))
+                    || !asked.excludes(&self.wants, &ukey.key, &state.mask))
+        };
+        match effect {
+            Effect::Met { rule, tables, table, asked } => concerns(tables, *table, Some(rule), asked),
+            Effect::Missed { tables, table, asked } => concerns(tables, *table, None, asked),
+            _ => false,
         }
-        _ => false,
-    })
+    }
 }

@@ -23,6 +23,21 @@ const IN_PORT: usize = offset_of!(Key, in_port) / 8;
 /// Where the input port is in its word.
 const IN_PORT_AT: usize = offset_of!(Key, in_port) % 8;
 
+/// What a rule wants of a word of the key.
+pub struct Wanted {
+    index: usize,
+    mask: u64,
+    value: u64,
+}
+
+impl Wanted {
+    /// All that a rule with this match wants.
+    pub fn all(matching: &Match) -> Box<[Self]> {
+        let wanted = |(index, mask)| Self { index, mask, value: matching.key.get(index) };
+        matching.mask.iter().map(wanted).collect()
+    }
+}
+
 /// The key that a table was asked about, as far as it is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Asked {
@@ -40,21 +55,16 @@ impl Asked {
         Self { metadata: key.words()[METADATA], own, in_port }
     }
 
-    /// Whether no packet of a datapath flow with this key and mask met a rule with this match.
-    pub fn excludes(&self, rule: &Match, key: &Midi, mask: &Midi) -> bool {
-        rule.mask.iter().any(|(index, wanted)| {
-            let differs = |value: u64| wanted & (value ^ rule.key.get(index)) != 0;
-            match index {
-                METADATA => differs(self.metadata),
-                IN_PORT => {
-                    let wanted = in_port(wanted);
-                    wanted & (u32::from(self.in_port.0) ^ in_port(rule.key.get(index))) != 0
-                }
-                _ if OWN.contains(&index) && self.own >> (index - OWN.start) & 1 != 0 => {
-                    mask.get(index) & wanted & (key.get(index) ^ rule.key.get(index)) != 0
-                }
-                _ => false,
+    /// Whether no packet of a datapath flow with this key and mask met a rule that wants this.
+    pub fn excludes(&self, rule: &[Wanted], key: &Midi, mask: &Midi) -> bool {
+        rule.iter().any(|wanted| match wanted.index {
+            METADATA => wanted.mask & (self.metadata ^ wanted.value) != 0,
+            IN_PORT => in_port(wanted.mask) & (u32::from(self.in_port.0) ^ in_port(wanted.value)) != 0,
+            index if OWN.contains(&index) && self.own >> (index - OWN.start) & 1 != 0 => {
+                let differs = wanted.mask & (key.get(index) ^ wanted.value);
+                differs != 0 && mask.get(index) & differs != 0
             }
+            _ => false,
         })
     }
 }
@@ -100,7 +110,7 @@ mod tests {
         let excluded = |set: &dyn Fn(&mut FullMatch)| {
             let mut rule = FullMatch::default();
             set(&mut rule);
-            asked.excludes(&Match::new(&rule), &key, &mask)
+            asked.excludes(&Wanted::all(&Match::new(&rule)), &key, &mask)
         };
         assert!(!excluded(&|_| ()));
         assert!(!excluded(&|m| (m.key.in_port, m.mask.0.in_port) = (1, u32::MAX)));

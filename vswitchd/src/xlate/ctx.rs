@@ -17,18 +17,18 @@ use openflow::action::{Controller, Nat, OfAction};
 use openflow::names::Names;
 use zerocopy::FromZeros;
 
-use super::effect::{Effect, Effects};
+use super::effect::Effects;
+use super::finish::Room;
 use super::report::{Kind, Place, Tree};
 use super::snapshot::{Bridge, BridgeId, Bundle, Port};
-use super::{Input, RecircRef, trace};
+use super::{Input, Past, RecircRef, trace};
 use crate::ofproto::{Pin, Rule, Version};
-
-/// Actions that there is room for at first.
-const ACTIONS: usize = 4;
 
 /// One translation under way.
 pub(super) struct Ctx<'a> {
     pub input: &'a Input<'a>,
+    /// The packet's last translation.
+    pub past: Option<&'a Past<'a>>,
     /// The bridge whose tables apply now.
     pub bridge: &'a Arc<Bridge>,
     pin: Pin,
@@ -75,7 +75,14 @@ pub(super) struct Ctx<'a> {
     pub error: Option<DropReason>,
     pub slow: SlowReasons,
     pub recircs: Vec<RecircRef>,
+    /// So many effects were those of the last translation.
+    pub same: usize,
+    /// The effects after those.
     pub effects: Effects,
+    /// A rule was met that was not looked up: what that would have looked at is not in the mask.
+    pub blind: bool,
+    /// Actions were made for which the mask was read all the same.
+    pub guessed: bool,
     pub avoid_caching: bool,
     pub counts_rules: bool,
     /// The port by which the packet came in, for recirculated packets to be found again.
@@ -94,21 +101,28 @@ pub(super) struct Retained {
 
 impl<'a> Ctx<'a> {
     /// A translation that begins. `key` and `base` are the input's key.
-    pub fn new(input: &'a Input<'a>, key: &'a mut Key, base: &'a mut Key) -> Self {
+    pub fn new(
+        input: &'a Input<'a>,
+        past: Option<&'a Past<'a>>,
+        (key, base): (&'a mut Key, &'a mut Key),
+        room: &mut Room,
+    ) -> Self {
         for key in [&mut *key, &mut *base] {
             key.in_port = input.in_port.0.into();
             key.actset_output = OfPort::UNSET.0.into();
         }
         base.tunnel = Tunnel::new_zeroed();
+        let (wc, odp) = room.take();
         Self {
             input,
+            past,
             bridge: input.bridge,
             pin: input.pin.clone().unwrap_or_else(|| input.bridge.tables.pin()),
             _options: tlv::enter(input.bridge.tables.tlvs()),
             key,
             base,
-            wc: Mask::boxed(),
-            odp: Vec::with_capacity(ACTIONS),
+            wc,
+            odp,
             stack: Vec::new(),
             rule: input.rule.clone(),
             depth: input.depth,
@@ -138,7 +152,10 @@ impl<'a> Ctx<'a> {
             error: None,
             slow: SlowReasons::empty(),
             recircs: Vec::new(),
+            same: 0,
             effects: Effects::new(),
+            blind: false,
+            guessed: false,
             avoid_caching: false,
             counts_rules: false,
             port: None,
@@ -214,7 +231,9 @@ impl<'a> Ctx<'a> {
         let pending =
             Pending { encap: self.pending_encap, decap: self.pending_decap, encap_data: data.as_deref() };
         let masked = self.can(|features| features.masked_set_action);
+        let before = self.odp.len();
         self.slow |= commit(self.key, self.base, &mut self.wc, &mut self.odp, masked, pending);
+        self.guessed |= self.blind && self.odp.len() != before;
         (self.pending_encap, self.pending_decap) = (false, false);
     }
 
@@ -247,11 +266,6 @@ impl<'a> Ctx<'a> {
 
     pub fn fail(&mut self, reason: DropReason) {
         self.error = Some(reason);
-    }
-
-    /// Keeps an effect of this translation.
-    pub fn effect(&mut self, effect: Effect) {
-        self.effects.push(effect);
     }
 
     /// Makes a whole field significant.

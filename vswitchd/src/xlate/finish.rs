@@ -6,7 +6,7 @@ use flow::cookie::SlowReasons;
 use flow::drop::DropReason;
 use flow::field::dl_type;
 use flow::id::{DpPort, OfPort, RecircId, TableId};
-use flow::key::{Tunnel, VLAN_CFI, frag, tnl_flags};
+use flow::key::{Mask, Tunnel, VLAN_CFI, frag, tnl_flags};
 use flow::odp::KeyAttr;
 use flow::proto::{PT_ETH, ethertype, ip};
 use openflow::action::OfAction;
@@ -19,9 +19,11 @@ use super::freeze::Frozen;
 use super::report::Kind;
 use super::snapshot::Port;
 use super::table::How;
-use super::{Input, Output};
+use super::{Input, Output, Past};
 use crate::tunnel;
 
+/// Actions that there is room for at first.
+const ACTIONS: usize = 4;
 /// The longest list of actions that a netlink attribute can hold.
 const MAX_ACTIONS_LEN: usize = 65535;
 /// What a short action takes there, at most.
@@ -58,11 +60,45 @@ fn is_short(action: &Action) -> bool {
 /// Translation stopped; the error is in the context, and the mask is left as it is.
 struct Stopped;
 
+/// Memory that translations use one after the other.
+#[derive(Default)]
+pub struct Room {
+    mask: Option<Box<Mask>>,
+    actions: Vec<Action>,
+}
+
+impl Room {
+    /// An empty mask and an empty list.
+    pub(super) fn take(&mut self) -> (Box<Mask>, Vec<Action>) {
+        let mask = match self.mask.take() {
+            Some(mut mask) => {
+                mask.0.zero();
+                mask
+            }
+            None => Mask::boxed(),
+        };
+        let mut actions = std::mem::take(&mut self.actions);
+        actions.clear();
+        actions.reserve(ACTIONS);
+        (mask, actions)
+    }
+
+    /// Takes back what the result of a translation does not need any more.
+    pub fn put(&mut self, mask: Box<Mask>, actions: Vec<Action>) {
+        (self.mask, self.actions) = (Some(mask), actions);
+    }
+}
+
 /// Translates a packet.
 pub fn translate(input: &Input<'_>) -> Output {
+    translate_again(input, None, &mut Room::default())
+}
+
+/// Translates a packet of whose last translation it may be known what it did.
+pub fn translate_again(input: &Input<'_>, past: Option<&Past<'_>>, room: &mut Room) -> Output {
     // Keys are long: they are copied once, to where they stay.
     let (mut key, mut base) = (*input.key, *input.key);
-    let mut ctx = Ctx::new(input, &mut key, &mut base);
+    let mut ctx = Ctx::new(input, past, (&mut key, &mut base), room);
     ctx.init_mask();
     ctx.place = ctx.report(Kind::Bridge, format_args!("bridge(\"{}\")", input.bridge.name));
     if ctx.run().is_ok() {
@@ -79,7 +115,10 @@ pub fn translate(input: &Input<'_>) -> Output {
         error: ctx.error.filter(|error| !quiet.contains(error)),
         avoid_caching: ctx.avoid_caching,
         counts_rules: ctx.counts_rules,
+        same: ctx.same,
         effects: ctx.effects,
+        blind: ctx.blind,
+        guessed: ctx.guessed,
         trace: ctx.tree,
         recirculations: ctx.recirculations,
     }

@@ -10,7 +10,7 @@
 //! In the order to read it:
 //!
 //! * [`snapshot`], [`mac`]: what is read; [`asked`]: how tables were asked, [`effect`]: what else a translation does.
-//! * [`ctx`]: the state of a translation; [`report`]: what a trace says of it.
+//! * [`ctx`]: the state of a translation; [`past`]: what it need not do again; [`report`]: what a trace says of it.
 //! * [`finish`]: the frame around a translation, and the mask's two ends.
 //! * [`actions`]: one action after the other. Each family has a file: [`table`] (resubmit, goto), [`output`], [`normal`]
 //!   with [`vlan`] and [`mirror`], [`group`], [`set`], [`ttl`], [`controller`], [`bundle`], [`learn`], [`ct`], [`clone`],
@@ -24,6 +24,7 @@ pub mod asked;
 pub mod effect;
 pub mod report;
 pub mod ctx;
+pub mod past;
 pub mod finish;
 pub mod actions;
 pub mod table;
@@ -60,8 +61,9 @@ use flow::time::Instant;
 use openflow::action::OfAction;
 
 pub use effect::{Deferred, Effect, Effects, Stats};
-pub use finish::translate;
+pub use finish::{Room, translate, translate_again};
 pub use freeze::{Frozen, RecircIds, RecircRef};
+pub use past::Past;
 pub use snapshot::{Bridge, BridgeId, BundleId, Snapshot};
 
 use crate::ofproto::{Pin, Rule};
@@ -122,7 +124,14 @@ pub struct Output {
     pub avoid_caching: bool,
     /// Whether the actions depend on which rules there are, and not only on what lookups find.
     pub counts_rules: bool,
+    /// So many of the last translation's effects come first.
+    pub same: usize,
+    /// Then these.
     pub effects: Effects,
+    /// Whether a rule was met that was [not looked up](past): what that would have looked at is not in the mask.
+    pub blind: bool,
+    /// Whether the actions may set other bits of a field than they would if it had been.
+    pub guessed: bool,
     pub trace: Option<report::Tree>,
     /// Where a trace goes on.
     pub recirculations: Vec<trace::Recirculation>,

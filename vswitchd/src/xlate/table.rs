@@ -10,6 +10,7 @@ use flow::key::{Key, Mask, frag};
 use flow::proto::ethertype;
 use openflow::action::Resubmit;
 use openflow::msg::port::PortConfig;
+use smallvec::SmallVec;
 
 use super::asked::Asked;
 use super::ctx::Ctx;
@@ -120,6 +121,9 @@ impl Ctx<'_> {
 
     /// The rule that the packet meets from `table` on.
     pub(super) fn lookup(&mut self, in_port: OfPort, table: TableId, how: How) -> Option<Found> {
+        if let Some(rule) = self.met_before(table) {
+            return Some(Found { rule, table, conjunctive: Vec::new() });
+        }
         let bridge = self.bridge;
         let version = self.version();
         let asked = Asked::new(self.input.key, self.key, in_port, how.with_ct_orig);
@@ -127,11 +131,10 @@ impl Ctx<'_> {
         let missed = is_plain && self.tree.is_none();
         // Mostly the first table has a rule, and that is all.
         if missed && let Some(rule) = bridge.tables.lookup(version, table, self.key, Some(&mut self.wc)) {
-            let tables = Arc::clone(&bridge.tables);
-            self.effects.push(Effect::Met { rule: Arc::clone(&rule), tables, table, asked });
+            self.met(&rule, table, asked);
             return Some(Found { rule, table, conjunctive: Vec::new() });
         }
-        let (effects, mut met) = (&mut self.effects, None);
+        let (mut in_vain, mut met) = (SmallVec::<[TableId; 4]>::new(), None);
         let mut conjunctive = self.tree.is_some().then(Vec::new);
         let start = Start {
             version,
@@ -146,17 +149,18 @@ impl Ctx<'_> {
             },
             visited: &mut |table, matched| match matched {
                 true => met = Some(table),
-                false => effects.push(Effect::Missed { tables: Arc::clone(&bridge.tables), table, asked }),
+                false => in_vain.push(table),
             },
         };
         let landing = bridge.tables.lookup_from(start, self.key, Some(&mut self.wc), conjunctive.as_mut());
+        for table in in_vain {
+            self.effect(Effect::Missed { tables: Arc::clone(&bridge.tables), table, asked });
+        }
         let Landing { rule, table } = landing?;
-        self.effect(match met {
-            Some(table) => {
-                Effect::Met { rule: Arc::clone(&rule), tables: Arc::clone(&bridge.tables), table, asked }
-            }
-            None => Effect::Rule(Arc::clone(&rule)),
-        });
+        match met {
+            Some(table) => self.met(&rule, table, asked),
+            None => self.effect(Effect::Rule(Arc::clone(&rule))),
+        }
         Some(Found { rule, table, conjunctive: conjunctive.unwrap_or_default() })
     }
 
