@@ -3,6 +3,7 @@
 //! One table says where the fields of an attribute are in their header; [`crate::raise`] reads it the other way.
 
 use flow::action::Action;
+use flow::attr::{Attrs, Writer};
 use flow::odp::KeyAttr;
 use flow::odp::attrs::code;
 use zerocopy::big_endian::U32;
@@ -86,6 +87,14 @@ pub(super) fn is_pedit(action: &Action) -> bool {
 /// The name of an attribute that cannot be set.
 pub(super) fn name(attr: &KeyAttr) -> &'static str {
     flow::odp::rows::find(attr.code()).map_or("an unknown field", |row| row.name)
+}
+
+/// An attribute of these bytes, if they are one of that number.
+pub(crate) fn typed(code: u16, payload: &[u8]) -> Option<KeyAttr> {
+    let mut writer = Writer::new();
+    writer.put(code, payload);
+    let first = Attrs::new(writer.bytes()).next()?.ok()?;
+    KeyAttr::decode(&first).ok()
 }
 
 /// Changes of words, at most one a word. The last change of a bit counts.

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use flow::action::{self, Action, Nat, NatKind, NatRange};
-use flow::attr::{Attrs, Writer};
 use flow::id::{DpMeter, RecircId, Zone};
 use flow::key::{VLAN_CFI, Vlan};
 use flow::odp::attrs::code;
@@ -12,7 +11,7 @@ use flow::odp::{KeyAttr, TunnelAttr};
 use zerocopy::big_endian::U32;
 
 use super::Foreign;
-use crate::lower::set::{PLACES, gather};
+use crate::lower::set::{self, PLACES, gather};
 use crate::rule::Surroundings;
 use crate::tc::action::ct::NatSide;
 use crate::tc::action::mpls::Parts;
@@ -254,10 +253,7 @@ fn pedit(keys: &[PeditKey], out: &mut Vec<Action>) -> Raised<()> {
 }
 
 fn typed(attr: u16, payload: &[u8]) -> Raised<KeyAttr> {
-    let mut writer = Writer::new();
-    writer.put(attr, payload);
-    let first = Attrs::new(writer.bytes()).next();
-    first.and_then(Result::ok).and_then(|attr| KeyAttr::decode(&attr).ok()).ok_or_else(|| foreign("pedit"))
+    set::typed(attr, payload).ok_or_else(|| foreign("pedit"))
 }
 
 fn tunnel(set: &TunnelSet) -> Vec<TunnelAttr> {

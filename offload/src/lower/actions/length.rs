@@ -4,8 +4,8 @@
 //! what either side changed is changed back, which takes that the flow says what it was.
 
 use flow::action::Action;
-use flow::attr::{Attr, Attrs, Writer};
-use flow::odp::{self, KeyAttr, OdpSupport, Params};
+use flow::attr::{Attr, Attrs};
+use flow::odp::{self, OdpSupport, Params};
 
 use super::{Lowered, Lowering};
 use crate::lower::set;
@@ -104,23 +104,18 @@ impl Lowering<'_> {
 
 /// The change back to what the flow matches.
 fn undo(action: &Action, mut key: Attrs<'_>, mut mask: Attrs<'_>) -> Option<Action> {
-    let (set, bits) = match action {
-        Action::Set(set) => (set, None),
-        Action::SetMasked(set, bits) => (set, Some(bits.payload())),
+    let (new, bits) = match action {
+        Action::Set(new) => (new, None),
+        Action::SetMasked(new, bits) => (new, Some(bits.payload())),
         _ => return None,
     };
-    let is_that = |attr: &Attr<'_>| attr.kind == set.code();
+    let is_that = |attr: &Attr<'_>| attr.kind == new.code();
     let old = key.find_map(|attr| attr.ok().filter(is_that))?;
     let known = mask.find_map(|attr| attr.ok().filter(is_that))?;
-    let bits = bits.unwrap_or_else(|| vec![u8::MAX; set.payload().len()]);
+    let bits = bits.unwrap_or_else(|| vec![u8::MAX; new.payload().len()]);
     if known.data.len() != bits.len() || bits.iter().zip(known.data).any(|(bit, known)| bit & !known != 0) {
         return None;
     }
     let old: Vec<_> = old.data.iter().zip(&bits).map(|(old, bit)| old & bit).collect();
-    let typed = |payload: &[u8]| {
-        let mut writer = Writer::new();
-        writer.put(set.code(), payload);
-        Attrs::new(writer.bytes()).next()?.ok().and_then(|attr| KeyAttr::decode(&attr).ok())
-    };
-    Some(Action::SetMasked(typed(&old)?, typed(&bits)?))
+    Some(Action::SetMasked(set::typed(new.code(), &old)?, set::typed(new.code(), &bits)?))
 }
