@@ -272,11 +272,11 @@ pub fn apart(name: &str, daemons: &str) -> Result<String, String> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("unshare: {error}"))?;
-    let complaint = String::from_utf8_lossy(&out.stderr).into_owned();
+    let [said, complaint] = [&out.stdout, &out.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     match out.status.code() {
-        Some(0) => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
-        Some(124 | 137) => Err(format!("{complaint}\nthe time limit of {limit} s is reached")),
-        _ => Err(complaint),
+        Some(0) => Ok(said),
+        Some(124 | 137) => Err(format!("{said}{complaint}\nthe time limit of {limit} s is reached")),
+        _ => Err(format!("{said}{complaint}")),
     }
 }
 

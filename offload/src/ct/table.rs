@@ -252,6 +252,8 @@ pub struct Table<T, R> {
     /// Directions that rested in software long enough; not told yet.
     rested: Vec<(T, usize)>,
     cursor: usize,
+    /// Devices that were to have rules; not told yet.
+    used: BTreeSet<u32>,
     pub totals: Totals,
 }
 
@@ -271,6 +273,7 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
             freed: HashMap::new(),
             rested: Vec::new(),
             cursor: 0,
+            used: BTreeSet::new(),
             totals: Totals::default(),
         }
     }
@@ -364,6 +367,7 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
         let rule = Rule { name, rule, progress, packets: 0, bytes: 0, since: now, seen: 0, queued: None };
         connection.rules[dir] = Some(rule);
         connection.used = now;
+        self.used.insert(name.port);
         self.by_name.insert(name, (slot, dir as u8));
         self.schedule((slot, dir as u8));
     }
@@ -512,6 +516,11 @@ impl<T: Clone + Eq + Hash, R> Table<T, R> {
     /// Connections that no device has any more, and why they left.
     pub fn take_freed(&mut self) -> HashMap<T, Cause> {
         std::mem::take(&mut self.freed)
+    }
+
+    /// Devices that got rules, or were found to have some, since this was asked for the last time: whether or not they still have any.
+    pub fn take_used(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.used)
     }
 
     /// Directions that may be offered again, though they were refused.

@@ -603,18 +603,20 @@ impl State {
         let ports: BTreeSet<u32> = self.ports.all().iter().map(|(_, port)| port.device.ifindex).collect();
         let rules = self.table.connections().flat_map(|connection| connection.rules.iter().flatten());
         let busy: BTreeSet<u32> = rules.map(|rule| rule.name.port).collect();
+        // Those, too, whose rules came and went since the last look.
+        self.worn.extend(self.table.take_used());
         for ifindex in self.devices.clone().into_iter().filter(|ifindex| !busy.contains(ifindex)) {
+            let is_worn = self.worn.remove(&ifindex);
             if !ports.contains(&ifindex) {
                 self.nic.detach(ifindex);
                 self.devices.remove(&ifindex);
-            } else if self.worn.contains(&ifindex) {
+            } else if is_worn {
                 self.nic.detach(ifindex);
                 if let Err(error) = self.nic.attach(ifindex) {
                     tracing::info!(target: "dpif_offload", "device {ifindex} takes no rules: {error}");
                 }
             }
         }
-        self.worn = busy;
     }
 
     /// Ports that have rules.

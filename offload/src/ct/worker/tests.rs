@@ -47,6 +47,10 @@ struct Nic {
     refused: AtomicU32,
     lost_deletes: AtomicU32,
     failed: AtomicU32,
+    /// Of so many deletions the kernel forgets the rule, and the device does not.
+    kept: AtomicU32,
+    /// Where the device has what the kernel forgot.
+    hidden: Mutex<Vec<On>>,
     random: AtomicU64,
     /// Every rule counts as much.
     packets: AtomicU64,
@@ -84,6 +88,9 @@ impl Nic {
             Job::Del(id) => {
                 let gone = rules.remove(&id).ok_or(Errno::ENOENT)?;
                 keys.remove(&(id.on, id.prio, gone.key));
+                if self.happens(&self.kept) {
+                    self.hidden.lock().unwrap().push(id.on);
+                }
                 if self.happens(&self.failed) { Err(Errno::ENOBUFS.into()) } else { Ok(None) }
             }
             Job::Get(id) => {
@@ -143,6 +150,7 @@ impl Rules for Held {
     }
 
     fn detach(&self, ifindex: u32, _: Hook) -> Result<(), Error> {
+        self.0.hidden.lock().unwrap().retain(|on| *on != On::Device(ifindex));
         self.0.rules().retain(|id, _| id.on != On::Device(ifindex));
         self.0.keys.lock().unwrap().retain(|(on, ..), _| *on != On::Device(ifindex));
         Ok(())
@@ -321,6 +329,14 @@ impl Fixture {
 
     fn rules(&self) -> usize {
         self.nic.rules().len()
+    }
+
+    /// Devices as a crash leaves them.
+    fn left(&self) -> Arc<Nic> {
+        let nic = Nic { random: AtomicU64::new(5), ..Nic::default() };
+        *nic.rules() = self.nic.rules().clone();
+        *nic.keys.lock().unwrap() = self.nic.keys.lock().unwrap().clone();
+        Arc::new(nic)
     }
 
     fn stage(&self, stage: Stage) -> usize {
@@ -572,9 +588,7 @@ fn leftovers_of_a_crashed_process_go() {
         crashed.connect((CLIENT.0 + n, 1000), SERVER);
     }
     crashed.until("rules", |this| this.rules() == 400);
-    let nic = Arc::new(Nic { random: AtomicU64::new(5), ..Nic::default() });
-    *nic.rules() = crashed.nic.rules().clone();
-    *nic.keys.lock().unwrap() = crashed.nic.keys.lock().unwrap().clone();
+    let nic = crashed.left();
     let fixture = Fixture::over(nic, 0x1234_5678);
     // The same connections come back at once, and wait until what matches the same is gone.
     for n in 0..100 {
@@ -587,6 +601,27 @@ fn leftovers_of_a_crashed_process_go() {
     let mut fixture = fixture;
     drop(fixture.service.take());
     assert_eq!(fixture.rules(), 0);
+}
+
+#[test]
+fn devices_that_keep_what_the_kernel_forgot_are_emptied() {
+    let crashed = Fixture::new();
+    for n in 0..50 {
+        crashed.connect((CLIENT.0 + n, 1000), SERVER);
+    }
+    crashed.until("rules", |this| this.rules() == 100);
+    let nic = crashed.left();
+    nic.kept.store(1000, Ordering::Relaxed);
+    let emptied = |this: &Fixture| this.rules() == 0 && this.nic.hidden.lock().unwrap().is_empty();
+    // What came and went between two steps wears a device, too.
+    let fixture = Fixture::over(nic, 9);
+    fixture.until("leftovers are found", |this| this.ended(Cause::Leftover) == 100);
+    fixture.until("nothing is left of them", emptied);
+    fixture.connect(CLIENT, SERVER);
+    fixture.until("two rules", |this| this.rules() == 2);
+    fixture.service().flush(None);
+    fixture.until("they are deleted", |this| this.rules() == 0);
+    fixture.until("nothing is left of them", emptied);
 }
 
 #[test]
