@@ -272,7 +272,8 @@ pub fn apart(name: &str, daemons: &str) -> Result<String, String> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("unshare: {error}"))?;
-    let [said, complaint] = [&out.stdout, &out.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    let [said, complaint] =
+        [&out.stdout, &out.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     match out.status.code() {
         Some(0) => Ok(said),
         Some(124 | 137) => Err(format!("{said}{complaint}\nthe time limit of {limit} s is reached")),

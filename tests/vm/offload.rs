@@ -94,7 +94,9 @@ fn changes(world: &World) {
 
 fn tracks(world: &World) {
     two_hosts(world);
-    world.sh("ovs-ofctl del-flows br0
+    // Flows are looked at some time after their last packet.
+    world.sh("ovs-vsctl set open_vswitch . other_config:max-idle=600000
+         ovs-ofctl del-flows br0
          ovs-ofctl add-flow br0 arp,actions=normal
          ovs-ofctl add-flow br0 'ip,ct_state=-trk,actions=ct(table=0,zone=7)'
          ovs-ofctl add-flow br0 'ip,in_port=1,ct_state=+trk+new,actions=ct(commit,zone=7),output:2'
