@@ -285,6 +285,8 @@ impl Batch {
 pub enum Outcome<'a> {
     /// It was done, and nothing more was said.
     Done,
+    /// It was done, and the kernel has this to say. Only who asks for an acknowledgement hears it.
+    Warned(Box<str>),
     /// It was done, and this is the answer.
     Reply(Message<'a>),
     Refused(Refusal),
@@ -353,7 +355,7 @@ impl Client {
         batch.push(kind, flags, head, fill);
         let mut result = Ok(None);
         let sent = self.transact_batch(&mut batch, &mut |_, outcome| match outcome {
-            Outcome::Done => {}
+            Outcome::Done | Outcome::Warned(_) => {}
             Outcome::Reply(message) => result = Ok(Some(message.payload.to_vec())),
             Outcome::Refused(refusal) => result = Err(refusal.into()),
             Outcome::Unknown => result = Err(Errno::ENOBUFS.into()),
@@ -544,7 +546,7 @@ pub fn settle(datagram: &[u8], base: u32, settled: &mut [bool], tell: &mut dyn F
         }
         match message.verdict() {
             None => tell(place, Outcome::Reply(message)),
-            Some(Ok(())) => tell(place, Outcome::Done),
+            Some(Ok(())) => tell(place, message.explanation().0.map_or(Outcome::Done, Outcome::Warned)),
             Some(Err(refusal)) => {
                 let words = refusal.text.as_deref().map_or_else(|| refusal.errno.to_string(), str::to_owned);
                 tracing::debug!(
@@ -634,6 +636,7 @@ mod tests {
                     Outcome::Reply(message) => message.kind.to_string(),
                     Outcome::Refused(refusal) => refusal.errno.to_string(),
                     Outcome::Done => "done".to_owned(),
+                    Outcome::Warned(words) => words.into(),
                     Outcome::Unknown => "unknown".to_owned(),
                 },
             ));
@@ -678,6 +681,21 @@ mod tests {
         assert_eq!(message.verdict(), Some(Err(refusal.clone())));
         let error = Error::from(refusal);
         assert_eq!((error.to_string(), error.detail()), ("Invalid argument".to_owned(), Some("no")));
+    }
+
+    #[test]
+    fn what_was_done_may_come_with_words() {
+        let kind = u32::from(kind::ERROR) | u32::from(flag::CAPPED | flag::ACK_TLVS) << 16;
+        let mut datagram = bytes(&[48, kind, 7, 9, 0, 100, 0, 0, 0]);
+        let mut attrs = Writer::new();
+        attrs.put_str(extack::MSG, "no room");
+        datagram.extend(attrs.into_bytes());
+        let mut told = Vec::new();
+        settle(&datagram, 7, &mut [false], &mut |place, outcome| {
+            let Outcome::Warned(words) = outcome else { panic!("no words") };
+            told.push((place, words.into_string()));
+        });
+        assert_eq!(told, [(0, "no room".to_owned())]);
     }
 
     #[test]

@@ -399,7 +399,10 @@ impl Shared {
     /// Flags of new rules of a device.
     fn flags_on(&self, device: &Device) -> u32 {
         let flags = self.flags.load(Ordering::Relaxed);
-        if device.tunnel { flags & !cls::SKIP_SW } else { flags }
+        let flags = if device.tunnel { flags & !cls::SKIP_SW } else { flags };
+        let may_refuse =
+            flags & (cls::SKIP_SW | cls::SKIP_HW) == 0 && self.probed.hardware(device.ifindex) != Some(false);
+        if may_refuse { flags | cls::VERBOSE } else { flags }
     }
 
     fn new_handle(&self) -> u32 {

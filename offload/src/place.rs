@@ -14,7 +14,7 @@ use crate::tc::action::ActStats;
 use crate::tc::filter::Id;
 use crate::tc::{Hook, On};
 
-/// Why a flow is in software.
+/// Why a flow is not in hardware.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, thiserror::Error)]
 pub enum Reason {
     /// Rules do not have what it takes.
@@ -37,6 +37,23 @@ pub enum Reason {
     /// Its key is not one that we understand.
     #[error("{0}")]
     Key(String),
+    /// It is not to be in hardware. This and what follows is of rules that the kernel has, and of flows that nobody tried.
+    #[error("tc-policy is skip_hw")]
+    Policy,
+    /// Hardware refused, in its own words; the kernel took the rule.
+    #[error("refused: {0}")]
+    Declined(Box<str>),
+    /// No hardware takes rules of that device. Rules of a tunnel device are never for hardware alone: the kernel refuses it
+    /// of devices that are no NIC's own.
+    #[error("no hardware takes rules of {0}")]
+    NoHardware(String),
+    /// Hardware has it not, and was not heard to say why: an earlier process asked.
+    #[error("hardware did not say why")]
+    Unsaid,
+    #[error("its rule is about to take over")]
+    Moving,
+    #[error("it was there before flows were offloaded")]
+    Before,
 }
 
 fn refusal(errno: &i32, text: &str) -> String {
@@ -62,6 +79,8 @@ impl Reason {
             // What a device cannot do it will not do later; what it has no room for, it may.
             Self::Refused { errno, .. } => !matches!(Errno(*errno), Errno::EOPNOTSUPP | Errno::EINVAL),
             Self::Unsupported(_) | Self::Port(_) | Self::Priorities | Self::Lacks(..) | Self::Key(_) => false,
+            Self::Policy | Self::Declined(_) | Self::NoHardware(_) => false,
+            Self::Unsaid | Self::Moving | Self::Before => false,
         };
         may_pass.then(|| AGAIN.0.saturating_mul(1 << tries.min(16)).min(AGAIN.1))
     }
@@ -149,10 +168,12 @@ impl Places {
         }
     }
 
-    pub fn why(&self, ufid: Ufid) -> Option<Reason> {
+    /// Why a flow is in the inner datapath.
+    pub fn why(&self, ufid: Ufid) -> Reason {
         match self.shard(ufid).get(&ufid) {
-            Some(Place::Soft(soft)) => Some(soft.why.clone()),
-            _ => None,
+            Some(Place::Soft(soft)) => soft.why.clone(),
+            Some(Place::Hard(_)) => Reason::Moving,
+            None => Reason::Before,
         }
     }
 

@@ -2,8 +2,8 @@
 
 pub mod lanes;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datapath::Error;
 use datapath::linux::hook::{Hooks, User};
@@ -42,6 +42,11 @@ pub type Done = Result<Option<Box<Filter>>, Error>;
 pub trait Table: Send + Sync {
     /// Does all of `jobs` in order; one result each.
     fn submit(&self, jobs: &[Job<'_>]) -> Vec<Done>;
+
+    /// What was said when a rule was put that is in the kernel alone, if anything: why hardware did not take it.
+    fn words(&self, _: &Id) -> Option<Box<str>> {
+        None
+    }
 
     /// Begins to tell the rules of a device.
     ///
@@ -94,6 +99,8 @@ pub struct Netlink {
     pool: Arc<Pool>,
     lanes: Lanes,
     hooks: Arc<Hooks>,
+    /// What was said of rules that are there.
+    words: Mutex<HashMap<Id, Box<str>>>,
 }
 
 /// Bytes of the longest request there is, about: all keys and a full list of actions.
@@ -157,7 +164,34 @@ fn shares<'a>(jobs: &'a [Job<'a>]) -> impl Iterator<Item = (usize, &'a [Job<'a>]
 impl Netlink {
     /// Rules hang from what `hooks` own.
     pub fn new(hooks: Arc<Hooks>) -> Self {
-        Self { pool: Arc::new(Pool::new(NETLINK_ROUTE)), lanes: Lanes::default(), hooks }
+        Self {
+            pool: Arc::new(Pool::new(NETLINK_ROUTE)),
+            lanes: Lanes::default(),
+            hooks,
+            words: Mutex::default(),
+        }
+    }
+
+    /// Locks; nothing panics while the lock is held.
+    fn all_words(&self) -> MutexGuard<'_, HashMap<Id, Box<str>>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what was said of a rule, and forgets what was said of the one before it.
+    fn keep_words(&self, job: &Job<'_>, raw: &mut Raw) {
+        let said = match raw {
+            Raw::Warned(words) => Some(std::mem::take(words)),
+            _ => None,
+        };
+        match (job, said) {
+            (Job::Put { id, .. }, Some(words)) => {
+                self.all_words().insert(*id, words);
+            }
+            (Job::Put { id, .. } | Job::Del(id), _) => {
+                self.all_words().remove(id);
+            }
+            (Job::Get(_), _) => {}
+        }
     }
 
     /// Deletes all rules of a device, priority by priority.
@@ -181,9 +215,10 @@ impl Netlink {
         match done {
             Err(error) => results[first..first + len].fill(Err(error)),
             Ok(raws) => {
-                for (at, raw) in raws.into_iter().enumerate().map(|(n, raw)| (first + n, raw)) {
+                for (at, mut raw) in raws.into_iter().enumerate().map(|(n, raw)| (first + n, raw)) {
+                    self.keep_words(&jobs[at], &mut raw);
                     results[at] = match raw {
-                        Raw::Done => Ok(None),
+                        Raw::Done | Raw::Warned(_) => Ok(None),
                         Raw::Told(filter) => Ok(filter),
                         Raw::Failed(error) => Err(error),
                         Raw::Unknown => self.read_back(&jobs[at]),
@@ -202,7 +237,7 @@ impl Netlink {
             found = match raw {
                 Raw::Told(filter) => Ok(filter),
                 Raw::Failed(error) => Err(error),
-                Raw::Done | Raw::Unknown => Err(Errno::ENOBUFS.into()),
+                Raw::Done | Raw::Warned(_) | Raw::Unknown => Err(Errno::ENOBUFS.into()),
             };
         }
         match (job, found) {
@@ -236,6 +271,10 @@ impl Table for Netlink {
         results
     }
 
+    fn words(&self, id: &Id) -> Option<Box<str>> {
+        self.all_words().get(id).cloned()
+    }
+
     fn dump(&self, on: On, hook: Hook, terse: bool) -> Result<Box<dyn Rules>, Error> {
         let mut client = self.pool.take()?;
         let head = filter::dump_header(on, hook);
@@ -261,6 +300,7 @@ impl Table for Netlink {
     }
 
     fn detach(&self, ifindex: u32, hook: Hook) -> Result<(), Error> {
+        self.all_words().retain(|id, _| (id.on, id.hook) != (On::Device(ifindex), hook));
         if self.hooks.release(&mut Rtnl::open()?, ifindex, User::Rules, hook)? {
             return Ok(());
         }

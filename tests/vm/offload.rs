@@ -36,20 +36,15 @@ fn rules(world: &World, device: &str) -> String {
     world.sh(&format!("tc -s filter show dev {device} ingress"))
 }
 
-/// Flows of one kind, with their places.
-fn flows(world: &World, kind: &str) -> String {
-    world.sh(&format!("ovs-appctl dpctl/dump-flows --names --why type={kind}"))
-}
-
 fn forwards(world: &World) {
     two_hosts(world);
     world.ping("a", &ip(2));
     world.tcp("a", &ip(2), "b");
-    let shown = flows(world, "tc");
+    let shown = world.placed("tc");
     assert!(
         shown.contains("in_port(p-a)") && shown.contains("actions:p-b, placement:tc"),
         "{}",
-        flows(world, "all")
+        world.placed("all")
     );
     assert!(rules(world, "p-a").contains("action order 1: mirred (Egress Redirect to device p-b)"));
     // Rules count what went through, and flows of OpenFlow what rules counted.
@@ -59,7 +54,7 @@ fn forwards(world: &World) {
     world.at("a", &format!("ping -q -c 20 -i 0.02 -W 3 {}", ip(2)));
     world.counts("br0", &format!("icmp,nw_dst={}", ip(2)), 20);
     // Nobody uses them any more.
-    world.until("idle rules go", || !flows(world, "tc").contains("icmp"));
+    world.until("idle rules go", || !world.placed("tc").contains("icmp"));
     world.sh("ovs-vsctl del-port br0 p-a");
     assert_eq!(world.sh("tc qdisc show dev p-a ingress"), "");
     let shown = world.sh("ovs-appctl dpif/offload/show");
@@ -85,9 +80,9 @@ fn changes(world: &World) {
     assert!(
         shown.contains("pedit action pipe") && shown.contains("csum (iph, tcp)"),
         "{shown}{}",
-        flows(world, "all")
+        world.placed("all")
     );
-    let shown = flows(world, "tc");
+    let shown = world.placed("tc");
     assert!(shown.contains(&format!("set(ipv4(dst={}", ip(2))), "{shown}");
     world.check_end();
 }
@@ -105,7 +100,7 @@ fn tracks(world: &World) {
     world.ping("a", &ip(2));
     world.tcp("a", &ip(2), "b");
     // A kernel that does not share recirculation ids has no chains: then flows say so.
-    let (rules_shown, shown) = (flows(world, "tc"), flows(world, "ovs"));
+    let (rules_shown, shown) = (world.placed("tc"), world.placed("ovs"));
     let refused = "why:no action recirc with a kernel that does not share recirculation ids";
     if shown.contains(refused) {
         assert!(!rules_shown.contains("recirc("), "{rules_shown}");
@@ -123,12 +118,10 @@ fn says_why(world: &World) {
          ovs-ofctl add-flow br0 'table=1,actions=output(port=2,max_len=1400)'
          ovs-ofctl add-flow br0 'in_port=2,actions=output:1'");
     world.ping("a", &ip(2));
-    let shown = flows(world, "ovs");
+    let shown = world.placed("ovs");
     assert!(shown.contains("placement:software, why:no action trunc"), "{shown}");
-    for line in flows(world, "all").lines().filter(|line| line.contains("actions:")) {
-        let placed = line.contains(", placement:tc") || line.contains(", placement:software, why:");
-        assert!(placed, "{line}");
-    }
+    let placed = world.placed("all");
+    assert!(placed.contains(", placement:tc, why:tc-policy is skip_hw"), "{placed}");
     let shown = world.sh("ovs-appctl offload/reasons");
     assert!(shown.starts_with("rules: ") && shown.contains(" no action trunc\n"), "{shown}");
     world.check_end();

@@ -216,6 +216,16 @@ END",
         self.sh("ovs-appctl dpctl/dump-flows -m")
     }
 
+    /// The datapath's flows of a kind (`type=…`) with their places: each says where it is, and if not in hardware, why.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub fn placed(&self, kind: &str) -> String {
+        let shown = self.sh(&format!("ovs-appctl dpctl/dump-flows --names --why type={kind}"));
+        check_places(&shown);
+        shown
+    }
+
     /// Waits until a flow of `bridge` that matches `filter` has counted `packets`.
     pub fn counts(&self, bridge: &str, filter: &str, packets: u64) {
         let want = format!("n_packets={packets},");
@@ -225,12 +235,16 @@ END",
         });
     }
 
-    /// The switch lives, and logged no error.
+    /// The switch lives, knows why its flows are where they are, and logged no error.
     ///
     /// # Panics
     /// If not.
     pub fn check_end(&self) {
         self.sh("ovs-appctl version");
+        if !self.peer {
+            let all = "for dp in $(ovs-appctl dpctl/dump-dps); do ovs-appctl dpctl/dump-flows --names --why $dp; done";
+            check_places(&self.sh(all));
+        }
         let log = self.switch.log();
         let bad: Vec<&str> = log
             .lines()
@@ -275,6 +289,20 @@ END",
         }
         command.process_group(0);
         command
+    }
+}
+
+/// Every flow of a dump with `--why` says where it is, and if not in hardware, why.
+fn check_places(shown: &str) {
+    for line in shown.lines().filter(|line| line.contains("actions:")) {
+        let place = line.rsplit_once(", placement:").map(|(_, place)| place);
+        let place = place.map(|place| place.split_once(", why:").unwrap_or((place, "")));
+        let told = match place {
+            Some(("hardware" | "partial", why)) => why.is_empty(),
+            Some(("tc" | "software", why)) => !why.is_empty(),
+            _ => false,
+        };
+        assert!(told, "a flow that does not say where it is, or why: {line}");
     }
 }
 

@@ -83,13 +83,13 @@ pub fn flow_text(flow: &Flow, names: &dyn PortNames, verbose: bool, now: Instant
     text
 }
 
-/// Where a flow is, and if it is in software, why.
+/// Where a flow is, and if it is not in hardware, why.
 fn placement(flow: &Flow) -> (&'static str, Option<&str>) {
     match (flow.attrs.layer, flow.attrs.offloaded) {
         ("ovs", None) => ("software", Some(flow.attrs.why.as_deref().unwrap_or("nothing is offloaded"))),
         ("ovs", Some(_)) => ("partial", None),
         (_, Some(_)) => ("hardware", None),
-        (layer, None) => (layer, None),
+        (layer, None) => (layer, flow.attrs.why.as_deref()),
     }
 }
 

@@ -370,7 +370,7 @@ pub(super) fn one<T>(
     genl.with(|client| {
         client.transact_batch(batch, &mut |_, outcome| {
             result = match outcome {
-                Outcome::Done => Ok(None),
+                Outcome::Done | Outcome::Warned(_) => Ok(None),
                 Outcome::Reply(message) => read(&message).map(Some),
                 Outcome::Refused(refusal) => Err(refusal.into()),
                 Outcome::Unknown => Err(Errno::ENOBUFS.into()),

@@ -154,7 +154,7 @@ pub fn family(
         result = match outcome {
             Outcome::Reply(message) => read_family(&message, group).map_err(Error::from),
             Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Done => Err(Errno::EPROTO.into()),
+            Outcome::Done | Outcome::Warned(_) => Err(Errno::EPROTO.into()),
             Outcome::Unknown => Err(Errno::ENOBUFS.into()),
         };
     })?;
@@ -259,7 +259,7 @@ impl Genl {
         self.with(|client| {
             client.transact_batch(&mut batch, &mut |_, outcome| {
                 result = match outcome {
-                    Outcome::Done => Ok(None),
+                    Outcome::Done | Outcome::Warned(_) => Ok(None),
                     Outcome::Reply(message) => match read.take() {
                         Some(read) => read(&message).map(Some),
                         None => Ok(None),

@@ -81,7 +81,7 @@ impl Operator {
         let sent = client.transact_batch(batch, &mut |n, outcome| {
             let Some(&place) = places.get(n) else { return };
             results[place] = match outcome {
-                Outcome::Done => done(&ops[place]),
+                Outcome::Done | Outcome::Warned(_) => done(&ops[place]),
                 Outcome::Reply(message) => read(on.0, &ops[place], &message),
                 Outcome::Refused(refusal) => Err(refusal.into()),
                 Outcome::Unknown => {
@@ -118,7 +118,7 @@ impl Operator {
             found = match outcome {
                 Outcome::Reply(message) => decode(on.0.flow, &message).map(|(flow, _)| flow),
                 Outcome::Refused(refusal) => Err(refusal.into()),
-                Outcome::Done | Outcome::Unknown => Err(Errno::ENOBUFS.into()),
+                Outcome::Done | Outcome::Warned(_) | Outcome::Unknown => Err(Errno::ENOBUFS.into()),
             };
         });
         self.batch.clear();

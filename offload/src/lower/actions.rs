@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use flow::action::{self, Action, NatKind, Userspace};
 use flow::cookie::{CookieKind, UserCookie};
 use flow::id::DpPort;
-use flow::key::{Key, Mask, Vlan};
+use flow::key::{Key, Mask, VLAN_CFI, Vlan};
 use flow::odp::{KeyAttr, TunnelAttr};
 
 use super::set;
@@ -43,6 +43,35 @@ pub(super) struct Lowering<'a> {
     all: &'a [Action],
     /// Packets are sampled for userspace.
     sampled: bool,
+    tags: Tags,
+}
+
+/// Tags of the packet on its way.
+#[derive(Clone, Copy, Default)]
+struct Tags {
+    /// That it came with, behind the outermost one.
+    inner: usize,
+    /// That it was given.
+    pushed: usize,
+}
+
+impl Tags {
+    fn of(key: &Key) -> Self {
+        let count = key.vlans.iter().take_while(|vlan| vlan.tci.get() & VLAN_CFI != 0).count();
+        Self { inner: count.saturating_sub(1), pushed: 0 }
+    }
+
+    /// Of packets that came one way or the other: what may be in front of headers.
+    fn or(self, other: Self) -> Self {
+        Self { inner: self.inner.max(other.inner), pushed: self.pushed.max(other.pushed) }
+    }
+
+    fn pop(&mut self) {
+        match self.pushed.checked_sub(1) {
+            Some(rest) => self.pushed = rest,
+            None => self.inner = self.inner.saturating_sub(1),
+        }
+    }
 }
 
 type Lowered<T = ()> = Result<T, Unsupported>;
@@ -57,7 +86,9 @@ pub fn lower(
 ) -> Lowered<(Vec<TcAction>, Option<u32>)> {
     let (released, goto, out) = (false, None, Vec::new());
     let (all, sampled) = (actions, false);
-    let mut lowering = Lowering { key, mask, around, support, out, tunneled, released, goto, all, sampled };
+    let tags = Tags::of(key);
+    let mut lowering =
+        Lowering { key, mask, around, support, out, tunneled, released, goto, all, sampled, tags };
     lowering.list(actions, true)?;
     if lowering.out.len() > MAX_ACTIONS {
         return Err(Unsupported::Length);
@@ -104,6 +135,10 @@ impl Lowering<'_> {
             let sets = actions[at..].iter().take_while(|action| set::is_pedit(action)).count();
             if sets > 0 {
                 let (keys, sums) = set::lower(self, &actions[at..at + sets])?;
+                // The kernel takes an inner tag for where the network header begins, and would write over it.
+                if self.tags.inner > 0 && keys.iter().any(|key| key.header != tc::Header::Eth) {
+                    return Err(Unsupported::Set("headers behind two tags"));
+                }
                 self.push(Spec::Pedit(keys))?;
                 if sums != 0 {
                     self.push(Spec::Csum(sums))?;
@@ -146,8 +181,14 @@ impl Lowering<'_> {
                 Spec::Skbedit(Skbedit { priority: Some(*priority), ..Skbedit::default() })
             }
             Action::Set(attr) | Action::SetMasked(attr, _) => return Err(Unsupported::Set(set::name(attr))),
-            Action::PushVlan(vlan) => Spec::Vlan(tc::Vlan::Push(tag(*vlan))),
-            Action::PopVlan => Spec::Vlan(tc::Vlan::Pop),
+            Action::PushVlan(vlan) => {
+                self.tags.pushed += 1;
+                Spec::Vlan(tc::Vlan::Push(tag(*vlan)))
+            }
+            Action::PopVlan => {
+                self.tags.pop();
+                Spec::Vlan(tc::Vlan::Pop)
+            }
             Action::PushMpls { lse, ethertype } => Spec::Mpls(Mpls::Push(ethertype.get(), parts(lse.get()))),
             Action::PopMpls(ethertype) => Spec::Mpls(Mpls::Pop(ethertype.get())),
             Action::AddMpls { lse, ethertype, flags } => {

@@ -311,6 +311,19 @@ fn changes_are_one_and_mend_checksums_once() {
 }
 
 #[test]
+fn headers_behind_two_tags_stay_as_they_are() {
+    let tagged = "eth(),eth_type(0x88a8),vlan(vid=5,pcp=0),encap(eth_type(0x8100),vlan(vid=6,pcp=1),encap(eth_type(0x0800),ipv4(ttl=64,frag=no)))";
+    let lowered = |actions: &str| lowered(tagged, actions).map(|rule| rule.actions.len());
+    let ttl = "set(ipv4(ttl=63)),2";
+    let refused = Err(Unsupported::Set("headers behind two tags"));
+    assert_eq!(lowered(ttl), refused);
+    assert_eq!(lowered(&format!("push_vlan(vid=7,pcp=0),pop_vlan,{ttl}")), refused);
+    assert_eq!(lowered("set(eth(dst=02:00:00:00:00:01)),2"), Ok(2));
+    // With one tag less the header is where it is looked for.
+    assert_eq!(lowered(&format!("pop_vlan,{ttl}")), Ok(4));
+}
+
+#[test]
 fn what_stops_a_flow_is_named() {
     let ip = "eth_type(0x0800),ipv4(frag=no)";
     let rows = [

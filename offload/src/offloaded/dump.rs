@@ -6,12 +6,13 @@ use std::sync::Arc;
 use datapath::flow::{Dump, Flow, FlowAttrs, Sighting};
 use datapath::{Error, PmdId};
 use flow::attr::{Attrs, Writer};
-use flow::id::Ufid;
+use flow::id::{DpPort, Ufid};
 use flow::odp::attrs::code;
 use flow::odp::{Params, RawKey, RawMask, key_from_flow, mask_from_flow};
 use sys::errno::Errno;
 
 use super::Shared;
+use crate::place::Reason;
 use crate::raise::raise;
 use crate::table::{Job, Rules};
 use crate::tc::filter::{Filter, Id, cls};
@@ -92,7 +93,7 @@ impl Dump for Walk {
         let more = self.inner.next(max, to)?;
         if self.shared.is_on() {
             for flow in &mut to[before..] {
-                flow.attrs.why = self.shared.places.why(flow.ufid).map(|why| why.to_string().into());
+                flow.attrs.why = Some(self.shared.places.why(flow.ufid).to_string().into());
             }
             if !more {
                 self.shared.retry();
@@ -157,7 +158,24 @@ impl Shared {
         flow.key = RawKey(for_kernel(&key_from_flow(&params).0).into());
         flow.mask = RawMask(for_kernel(&mask_from_flow(&params, &raised.mask).0));
         flow.actions = raised.actions.into();
+        flow.attrs.why = (!in_hw).then(|| self.why_in_kernel(filter, port).to_string().into());
         Ok(Some(flow))
+    }
+
+    /// Why a rule is in the kernel and not in hardware.
+    fn why_in_kernel(&self, filter: &Filter, port: DpPort) -> Reason {
+        if filter.flags & cls::SKIP_HW != 0 {
+            return Reason::Policy;
+        }
+        if let Some(words) = self.table.words(&filter.id) {
+            return Reason::Declined(words);
+        }
+        match self.ports.get(port) {
+            Some(port) if self.probed.hardware(port.device.ifindex) != Some(true) => {
+                Reason::NoHardware(port.name)
+            }
+            _ => Reason::Unsaid,
+        }
     }
 
     /// Removes a rule that nobody could look after, and its flow.

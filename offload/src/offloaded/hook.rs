@@ -8,6 +8,7 @@ use datapath::flow::FlowStats;
 use datapath::upcall::{Answer, Handler, Offer, Upcall};
 use datapath::{Error, PmdId};
 use flow::id::Ufid;
+use sys::errno::Errno;
 
 use super::operate::failed;
 use super::{Prepared, Shared};
@@ -35,10 +36,10 @@ impl Handler for Hook {
             return self.handler.take(offers);
         };
         let taken = shared.take(offers);
-        for (offer, _) in offers.iter().zip(&taken).filter(|(_, taken)| **taken) {
-            self.handler.installed(offer.ufid, offer.pmd, true);
+        for (offer, taken) in offers.iter().zip(&taken).filter(|(_, taken)| **taken != Taken::Not) {
+            self.handler.installed(offer.ufid, offer.pmd, *taken == Taken::Rule);
         }
-        taken
+        taken.iter().map(|taken| *taken != Taken::Not).collect()
     }
 
     fn installed(&self, ufid: Ufid, pmd: PmdId, installed: bool) {
@@ -55,10 +56,20 @@ impl Handler for Hook {
     }
 }
 
+/// What became of an offered flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// It is a rule.
+    Rule,
+    /// The same rule is there under another name: another packet of the flow came first, and what the flow does is done.
+    Twin,
+    /// The inner datapath is to have it.
+    Not,
+}
+
 /// What an offered flow is by now.
 enum Offered {
-    /// It is a rule, or it cannot be one.
-    Settled(bool),
+    Settled(Taken),
     Ready(Box<Prepared>),
     /// It is as the one at this place.
     As(usize),
@@ -66,7 +77,7 @@ enum Offered {
 
 impl Shared {
     /// Which of the flows that answers install are rules now. One that is there already stays as it is.
-    fn take(&self, offers: &[Offer<'_>]) -> Vec<bool> {
+    fn take(&self, offers: &[Offer<'_>]) -> Vec<Taken> {
         let mut places = HashMap::new();
         let mut offered = Vec::with_capacity(offers.len());
         for (at, offer) in offers.iter().enumerate() {
@@ -91,7 +102,7 @@ impl Shared {
         for (offer, offered) in offers.iter().zip(&offered) {
             let done = if ready(offered) { done.next() } else { None };
             taken.push(match offered {
-                Offered::Settled(hard) => *hard,
+                Offered::Settled(taken) => *taken,
                 Offered::As(at) => taken[*at],
                 Offered::Ready(prepared) => self.taken(offer.ufid, prepared, failed(done)),
             });
@@ -101,23 +112,34 @@ impl Shared {
 
     fn consider(&self, offer: &Offer<'_>) -> Offered {
         if self.places.hard(offer.ufid).is_some() {
-            return Offered::Settled(true);
+            return Offered::Settled(Taken::Rule);
         }
         match self.prepare_parsed(offer.ufid, offer.key, offer.mask, offer.actions) {
             Ok(prepared) => Offered::Ready(Box::new(prepared)),
             Err(why) => {
                 self.keep_why(offer.ufid, why, 0);
-                Offered::Settled(false)
+                Offered::Settled(Taken::Not)
             }
         }
     }
 
     /// A device took the rule of a new flow, or refused it.
-    fn taken(&self, ufid: Ufid, prepared: &Prepared, error: Option<Error>) -> bool {
+    fn taken(&self, ufid: Ufid, prepared: &Prepared, error: Option<Error>) -> Taken {
         match &error {
-            None => self.installed(ufid, prepared, FlowStats::default()),
-            Some(error) => self.keep_why(ufid, Reason::from(error), 0),
+            None => {
+                self.installed(ufid, prepared, FlowStats::default());
+                Taken::Rule
+            }
+            Some(error) if self.is_twin(ufid, error) => Taken::Twin,
+            Some(error) => {
+                self.keep_why(ufid, Reason::from(error), 0);
+                Taken::Not
+            }
         }
-        error.is_none()
+    }
+
+    /// Whether a new flow was refused because its rule is there, as another flow's: then there is nothing to be had.
+    pub(super) fn is_twin(&self, ufid: Ufid, error: &Error) -> bool {
+        error.errno() == Errno::EEXIST && self.places.get(ufid).is_none()
     }
 }

@@ -39,8 +39,15 @@ impl Shared {
     }
 
     fn make_limit(&self, meter: DpMeter, config: &MeterConfig) {
-        let made =
-            limit(meter, config).map(|limit| self.table.limit(&limit, self.flags.load(Ordering::Relaxed)));
+        let wanted = limit(meter, config);
+        if let Some(limit) = &wanted
+            && self.ports.police(meter).is_none()
+        {
+            // An earlier process may have left one that was for rules of another policy, and would stay so. One that rules
+            // have stays.
+            let _ = self.table.unlimit(limit.index);
+        }
+        let made = wanted.map(|limit| self.table.limit(&limit, self.flags.load(Ordering::Relaxed)));
         if let Some(Err(error)) = &made {
             tracing::info!(target: "dpif_offload_tc", "meter {meter} has no policer: {error}");
         }

@@ -178,6 +178,9 @@ impl Shared {
     ) -> Option<OpResult> {
         let Op::Put(put) = op else { return Some(Err(Errno::EINVAL.into())) };
         if let Some(error) = failed(done) {
+            if self.is_twin(ufid, &error) {
+                return Some(Err(error));
+            }
             let why = Reason::from(&error);
             tracing::debug!(target: "dpif_offload_tc", rl = "60,60", "{ufid} stays in software: {why}");
             self.settle_for_software(ufid, prepared.old, why);

@@ -37,10 +37,19 @@ impl Probed {
         self.lock().known.get(&ifindex).cloned()
     }
 
+    /// Whether rules of a device are in hardware at all; `None` as long as it was not asked.
+    pub(super) fn hardware(&self, ifindex: u32) -> Option<bool> {
+        self.lock().known.get(&ifindex).map(|known| known.hardware)
+    }
+
     pub(super) fn all(&self) -> Vec<Capabilities> {
         let mut all: Vec<_> = self.lock().known.values().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    pub(super) fn know(&self, told: Capabilities) {
+        self.lock().known.insert(told.ifindex, told);
     }
 
     pub(super) fn forget(&self, ifindex: u32) {
@@ -100,7 +109,7 @@ impl Shared {
                 told.name, told.keys.len(), told.actions.len(), lacks.join(" ")
             );
         }
-        self.probed.lock().known.insert(device.ifindex, told);
+        self.probed.know(told);
     }
 
     /// Why a device refuses a rule; nothing if it takes it.
@@ -110,7 +119,11 @@ impl Shared {
         let id = Id { on, hook: device.hook, chain: 0, prio, protocol: rule.protocol, handle: 1 };
         let flags = if device.tunnel { cls::VERBOSE } else { cls::SKIP_SW };
         let put = Job::Put { id, key: &rule.key, actions: &rule.actions, flags, replace: false };
-        let done = self.table.submit(&[put, Job::Get(id), Job::Del(id)]);
+        let done = self.table.submit(&[put, Job::Get(id)]);
+        let words = self.table.words(&id);
+        let taken = matches!(done.first(), Some(Ok(_)));
+        // What is not deleted now goes with the device's last rule.
+        taken.then(|| self.table.submit(&[Job::Del(id)]));
         Ok(match done.as_slice() {
             [Err(error), ..] if error.errno() == Errno::ENODEV => return Err(Errno::ENODEV),
             [Err(error), ..] => Some(match error.detail() {
@@ -118,7 +131,7 @@ impl Shared {
                 None => error.to_string(),
             }),
             [Ok(_), Ok(Some(there)), ..] if there.flags & cls::IN_HW != 0 => None,
-            [Ok(_), Ok(Some(_)), ..] => Some("not in hardware".to_owned()),
+            [Ok(_), Ok(Some(_)), ..] => Some(words.map_or_else(|| "not in hardware".to_owned(), Into::into)),
             // The NIC took it; what it says of it is another matter.
             _ => None,
         })

@@ -180,6 +180,8 @@ impl Datapath for Inner {
 struct Nic {
     rules: Mutex<BTreeMap<Id, Filter>>,
     refusal: Mutex<Option<Error>>,
+    /// Hardware's words for what the kernel takes.
+    words: Mutex<Option<Box<str>>>,
     limits: Mutex<BTreeMap<u32, Police>>,
     /// Requests that were submitted together.
     lots: Mutex<Vec<usize>>,
@@ -224,6 +226,10 @@ impl Table for Arc<Nic> {
     fn submit(&self, jobs: &[Job<'_>]) -> Vec<Done> {
         self.lots.lock().unwrap().push(jobs.len());
         jobs.iter().map(|job| self.one(job)).collect()
+    }
+
+    fn words(&self, _: &Id) -> Option<Box<str>> {
+        self.words.lock().unwrap().clone()
     }
 
     fn dump(&self, on: On, hook: Hook, terse: bool) -> Result<Box<dyn Rules>, Error> {
@@ -324,7 +330,12 @@ impl Fixture {
         let line = |flow: &Flow| {
             let text = flow::odp::format::flow(&flow.key.0, &flow.mask.0, &Style::new(&NoNames, false));
             let actions = action::format::actions(&flow.actions, &NoNames);
-            let why = flow.attrs.why.as_deref().map_or(String::new(), |why| format!(" why:{why}"));
+            let why = flow.attrs.why.as_deref();
+            // Whoever is not in hardware says why.
+            assert!(terse || flow.attrs.offloaded.is_some() != why.is_some(), "{text}");
+            // Nobody is in hardware but where a test says so.
+            let why = why.filter(|why| *why != Reason::Policy.to_string());
+            let why = why.map_or(String::new(), |why| format!(" why:{why}"));
             format!("{} {} {text} {actions}{why}", flow.attrs.layer, flow.stats.packets)
         };
         let mut lines: Vec<_> = flows.iter().map(line).collect();
@@ -465,6 +476,48 @@ fn chains_have_floors_where_packets_begin_anew() {
     it.dump(true);
     assert_eq!(floors(&it), []);
     assert!(it.nic.rules().is_empty());
+}
+
+#[test]
+fn rules_that_hardware_has_not_say_why() {
+    let it = Fixture::new();
+    it.put(PutFlags::CREATE, FLOW, "2").unwrap();
+    let set = |flags| it.nic.rules().values_mut().for_each(|rule| rule.flags = flags);
+    let shown = |why: &str| assert_eq!(it.dump(false), [format!("tc 0 {FLOW} 2{why}")]);
+    shown("");
+    // No device is known to be a NIC's.
+    set(cls::NOT_IN_HW);
+    shown(" why:no hardware takes rules of p");
+    let nic = |hardware| Capabilities {
+        name: "p".to_owned(),
+        ifindex: 101,
+        hardware,
+        keys: Vec::new(),
+        actions: Vec::new(),
+        missing: Vec::new(),
+    };
+    it.datapath.shared.probed.know(nic(true));
+    shown(" why:hardware did not say why");
+    *it.nic.words.lock().unwrap() = Some("the table is full".into());
+    shown(" why:refused: the table is full");
+    set(cls::IN_HW);
+    shown("");
+    // Hardware's words are asked for where there are some to be had.
+    it.datapath.shared.flags.store(0, Ordering::Relaxed);
+    let device = it.datapath.shared.device(DpPort(1)).unwrap();
+    assert_eq!(it.datapath.shared.flags_on(&device), cls::VERBOSE);
+    it.datapath.shared.probed.know(nic(false));
+    assert_eq!(it.datapath.shared.flags_on(&device), 0);
+}
+
+#[test]
+fn flows_that_nobody_tried_say_so() {
+    let it = Fixture::new();
+    let (key, mask) = parsed(FLOW);
+    let flags = PutFlags::CREATE;
+    let put = FlowPut { flags, key: &key, mask: Some(&mask), ufid: None, pmd: PmdId::NONE, actions: &[] };
+    it.inner.flow_put(&put).unwrap();
+    assert_eq!(it.dump(false), [format!("ovs 0 {FLOW} drop why:it was there before flows were offloaded")]);
 }
 
 #[test]
@@ -675,4 +728,12 @@ fn flows_of_upcalls_are_rules_too() {
     assert_eq!((it.nic.rules().len(), it.datapath.tally().1.len()), (1, 1));
     inner.installed(ufid_of(&parsed(&packet(7)).0.0), PmdId::NONE, false);
     assert_eq!(it.datapath.tally().1.len(), 0);
+    // Another packet of a flow whose rule is there is no flow of its own, in software neither.
+    handler.0.lock().unwrap().clear();
+    it.refuse(Some(Errno::EEXIST.into()));
+    let twin = packet(0).replace("src=1.1.1.1", "src=1.1.1.3");
+    assert_eq!(ask(&twin), [true; 2]);
+    assert_eq!(&**handler.0.lock().unwrap(), &[false; 2]);
+    assert_eq!((it.nic.rules().len(), it.datapath.tally()), (1, (1, BTreeMap::new())));
+    assert_eq!(it.put(PutFlags::CREATE, FLOW, "2"), Err(Errno::EEXIST.into()));
 }

@@ -21,6 +21,8 @@ pub const LANES: usize = 7;
 /// What became of a request.
 pub enum Raw {
     Done,
+    /// It was done, and these are the kernel's words.
+    Warned(Box<str>),
     Told(Option<Box<Filter>>),
     Failed(Error),
     /// The answer was lost.
@@ -87,6 +89,7 @@ pub fn send(client: &mut Client, batch: &mut Batch) -> Result<Vec<Raw>, Error> {
         let Some(raw) = raws.get_mut(at) else { return };
         *raw = match outcome {
             Outcome::Done => Raw::Done,
+            Outcome::Warned(words) => Raw::Warned(words),
             Outcome::Reply(message) => match filter::decode(message.payload) {
                 Ok(told) => Raw::Told(told.map(Box::new)),
                 Err(error) => Raw::Failed(error.into()),

@@ -86,7 +86,9 @@ pub fn push_put(
     replace: bool,
 ) {
     let how = if replace { flag::CREATE } else { flag::CREATE | flag::EXCL };
-    batch.push(RTM_NEWTFILTER, how, &id.header(), |attrs| {
+    // What hardware says of a rule that the kernel takes all the same comes with the acknowledgement.
+    let heard = if flags & cls::VERBOSE == 0 { 0 } else { flag::ACK };
+    batch.push(RTM_NEWTFILTER, how | heard, &id.header(), |attrs| {
         attrs.put_str(TCA_KIND, FLOWER);
         attrs.put_u32(TCA_CHAIN, id.chain);
         attrs.nest_flagged(TCA_OPTIONS, |options| {

@@ -31,16 +31,17 @@ impl Lowering<'_> {
         let clean = !self.out.iter().any(|action| matches!(action.spec, Spec::Pedit(_)));
         let at = self.out.len();
         self.push(Spec::Gact)?;
-        let before = (self.tunneled, self.released);
+        let before = (self.tunneled, self.released, self.tags);
         self.side(less_equal, last, clean)?;
         let bridge = if last { None } else { Some(self.bridge(at, less_equal)?) };
         let goto = self.goto.take();
-        let after = (self.tunneled, self.released);
-        (self.tunneled, self.released) = before;
+        let after = (self.tunneled, self.released, self.tags);
+        (self.tunneled, self.released, self.tags) = before;
         let skip = self.out.len() as u32;
         self.side(greater, last, clean)?;
         self.tunneled |= after.0;
         self.released |= after.1;
+        self.tags = self.tags.or(after.2);
         if let Some(bridge) = bridge {
             self.out[bridge].control = Control::Jump(self.out.len() as u32);
         }
