@@ -23,6 +23,7 @@ mod netlink;
 mod simnic;
 mod offload;
 mod hardware;
+mod same;
 mod tracked;
 
 use std::net::Ipv4Addr;
@@ -85,6 +86,7 @@ const TABLES: &[&[Test]] = &[
     simnic::TESTS,
     offload::TESTS,
     hardware::TESTS,
+    same::TESTS,
     tracked::TESTS,
 ];
 
