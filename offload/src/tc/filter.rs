@@ -3,7 +3,7 @@
 use datapath::netlink::{Batch, flag};
 use flow::attr::{Attr, AttrError, Attrs, Writer};
 
-use super::action::{self, ActStats, TcAction};
+use super::action::{self, ActStats, Spec, TcAction};
 use super::key::{FlowerKey, KeyField};
 use super::{HEADER, Hook, On, TCA_KIND, TCA_OPTIONS, header};
 
@@ -181,7 +181,12 @@ fn decode_options(id: Id, options: &Attr<'_>) -> Result<Filter, AttrError> {
 /// What a rule counted: the most that any of the actions counted that are its own. Not all kinds take up what hardware counts:
 /// `tunnel_key` does not.
 fn stats_of(told: &[(TcAction, ActStats)]) -> ActStats {
-    let own = told.iter().filter(|(action, _)| action.spec.kind() != "police").map(|(_, counted)| *counted);
+    // Of limits only one that is told with its parameters is known to be the rule's own.
+    let is_own = |action: &TcAction| match &action.spec {
+        Spec::Police(_) => !action.is_shared(),
+        spec => spec.kind() != "police",
+    };
+    let own = told.iter().filter(|(action, _)| is_own(action)).map(|(_, counted)| *counted);
     let most = own.reduce(|a, b| ActStats {
         packets: a.packets.max(b.packets),
         bytes: a.bytes.max(b.bytes),
