@@ -65,9 +65,15 @@ impl<A: Array<Item = u64>> Compressed<A> {
     /// The key again.
     pub fn expand(&self) -> Key {
         let mut key = Key::default();
-        let words = key.words_mut();
-        for (index, word) in self.iter() {
-            words[index] = word;
+        let (words, mut stored) = (key.words_mut(), self.words.iter());
+        for (at, &map) in self.map.iter().enumerate() {
+            let mut map = map;
+            while map != 0 {
+                if let Some(&word) = stored.next() {
+                    words[at * 64 + map.trailing_zeros() as usize] = word;
+                }
+                map &= map - 1;
+            }
         }
         key
     }
@@ -131,20 +137,27 @@ impl<A: Array<Item = u64>> Compressed<A> {
     pub fn covers_key(&self, key: &Key) -> bool {
         // Most words are zero in both, and most of those in long runs.
         let mut words = self.words.iter();
-        let mut covers = |start: usize, run: &[u64]| {
-            let bits = self.map.get(start / 64).map_or(0, |map| map >> (start % 64)) as u8;
+        let mut covers = |start: usize, run: &[u64; RUN]| {
+            let mut bits = self.map.get(start / 64).map_or(0, |map| map >> (start % 64)) as u8;
             if bits == 0 {
-                return run.iter().fold(0, |any, &word| any | word) == 0;
+                return *run == [0; RUN];
             }
-            let mut left = 0;
-            for (n, &word) in run.iter().enumerate() {
-                let mask = if bits >> n & 1 == 0 { 0 } else { words.next().copied().unwrap_or(0) };
-                left |= word & !mask;
+            let mut left = *run;
+            while bits != 0 {
+                left[bits.trailing_zeros() as usize % RUN] &= !words.next().copied().unwrap_or(0);
+                bits &= bits - 1;
             }
-            left == 0
+            left == [0; RUN]
         };
         let (runs, rest) = key.words().as_chunks::<RUN>();
-        runs.iter().enumerate().all(|(n, run)| covers(n * RUN, run)) && covers(runs.len() * RUN, rest)
+        for (n, run) in runs.iter().enumerate() {
+            if !covers(n * RUN, run) {
+                return false;
+            }
+        }
+        let mut last = [0; RUN];
+        last[..rest.len()].copy_from_slice(rest);
+        covers(runs.len() * RUN, &last)
     }
 
     /// A hash of the whole.

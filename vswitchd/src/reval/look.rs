@@ -52,7 +52,9 @@ impl Renewed {
 
     pub fn renew(self, kept: &mut Kept) {
         kept.effects.truncate(self.same);
-        kept.effects.extend(self.other.effects);
+        for effect in self.other.effects {
+            kept.effects.push(effect);
+        }
         (kept.recircs, kept.counts_rules) = (self.other.recircs, self.other.counts_rules);
     }
 }

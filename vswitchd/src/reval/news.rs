@@ -61,6 +61,15 @@ pub(super) enum Concern<'a> {
     Unknown,
 }
 
+/// How a change concerns a lookup.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// It met the rule that changed.
+    Met,
+    /// It may meet it.
+    MayMeet,
+}
+
 impl History {
     /// Takes in the beginning of a pass; gives what is new to it.
     pub fn begin(&self, moment: Moment) -> News {
@@ -104,9 +113,12 @@ impl News {
         let since = self.since.iter().rev().find(|(since, _)| *since <= seq);
         let Some(changes) = since.and_then(|(_, changes)| changes.as_ref()) else { return Concern::Unknown };
         for (n, effect) in state.kept.effects.iter().enumerate() {
-            let mut its = changes.iter().filter(|change| change.concerns(effect, ukey, state));
-            if let Some(change) = its.next() {
-                let heir = if its.next().is_none() { self.heir(change, effect) } else { None };
+            let mut its = changes.iter().filter_map(|changed| {
+                let way = changed.concerns(effect, ukey, state)?;
+                Some((changed, way))
+            });
+            if let Some((changed, way)) = its.next() {
+                let heir = if way == Way::Met && its.next().is_none() { self.heir(changed) } else { None };
                 return Concern::After(n, heir);
             }
         }
@@ -114,11 +126,7 @@ impl News {
     }
 
     /// The rule that is met in the place of the changed one, where that was met.
-    fn heir<'a>(&self, changed: &'a Changed, effect: &Effect) -> Option<&'a Arc<Rule>> {
-        let Effect::Met { rule, .. } = effect else { return None };
-        if !changed.change.is_of(rule) {
-            return None;
-        }
+    fn heir<'a>(&self, changed: &'a Changed) -> Option<&'a Arc<Rule>> {
         let Changed { change, tables, heir, .. } = changed;
         let find = || {
             let table = tables.table(change.table)?;
@@ -134,18 +142,21 @@ impl News {
 }
 
 impl Changed {
-    /// Whether a lookup of a flow may have another result since.
-    fn concerns(&self, effect: &Effect, ukey: &Ukey, state: &State) -> bool {
+    /// How a lookup of a flow may have another result since; `None` if it has not.
+    fn concerns(&self, effect: &Effect, ukey: &Ukey, state: &State) -> Option<Way> {
         let concerns = |tables: &Arc<Tables>, table: TableId, met: Option<&Rule>, asked: &Asked| {
-            table == self.change.table
-                && Arc::ptr_eq(tables, &self.tables)
-                && (met.is_some_and(|met| self.change.is_of(met))
-                    || !asked.excludes(&self.wants, &ukey.key, &state.mask))
+            if table != self.change.table || !Arc::ptr_eq(tables, &self.tables) {
+                None
+            } else if met.is_some_and(|met| self.change.is_of(met)) {
+                Some(Way::Met)
+            } else {
+                (!asked.excludes(&self.wants, &ukey.key, &state.mask)).then_some(Way::MayMeet)
+            }
         };
         match effect {
             Effect::Met { rule, tables, table, asked } => concerns(tables, *table, Some(rule), asked),
             Effect::Missed { tables, table, asked } => concerns(tables, *table, None, asked),
-            _ => false,
+            _ => None,
         }
     }
 }
