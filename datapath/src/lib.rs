@@ -347,6 +347,11 @@ pub trait Datapath: Send + Sync {
         None
     }
 
+    /// What providers of offload count, by provider.
+    fn offload_stats(&self) -> Vec<(String, Vec<(&'static str, u64)>)> {
+        Vec::new()
+    }
+
     /// Caches whose size can be asked for, by level.
     fn caches(&self) -> Vec<Cache> {
         Vec::new()

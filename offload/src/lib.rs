@@ -7,7 +7,8 @@
 //! * [`fields`]: which flower field a field of the registry is.
 //! * [`lower`]: a flow as a rule; [`raise`]: the reverse.
 //! * [`table`]: where rules are; [`ports`]: whose they are; [`prio`]: in which order they are asked.
-//! * [`place`]: where each flow is, and if it is in software, why.
+//! * [`place`]: where each flow is, and if it is in software, why; [`room`]: the limits of what goes to hardware.
+//! * [`provider`]: who offloads, by name.
 //! * [`mod@ct`]: connections in hardware.
 //! * [`capability`]: what hardware can do.
 //! * [`sample`]: what sampled packets are for; [`psample`]: how they come.
@@ -22,11 +23,13 @@ pub mod raise;
 pub mod table;
 pub mod ports;
 pub mod prio;
+pub mod room;
 pub mod place;
+pub mod provider;
 pub mod ct;
 pub mod capability;
 pub mod sample;
 pub mod psample;
 mod offloaded;
 
-pub use offloaded::{Offloaded, Policy, TC};
+pub use offloaded::{Offloaded, Policy};

@@ -9,7 +9,8 @@
 //! * `hook`: flows that answers to upcalls install.
 //! * `dump`: walks.
 //! * `meters`: meters as limits that rules share.
-//! * `adopt`: rules that an earlier process left. `floors`: the last rule of a chain, where kernels need one.
+//! * `again`: flows that wait for hardware. `adopt`: rules that an earlier process left. `floors`: the last rule of a chain, where
+//!   kernels need one.
 //! * `sampling`: packets that rules sampled. `probe`: what devices can do.
 //! * `delegate`: everything else is the inner datapath's.
 
@@ -17,6 +18,7 @@ mod operate;
 mod hook;
 mod dump;
 mod meters;
+mod again;
 mod adopt;
 mod floors;
 mod sampling;
@@ -40,18 +42,17 @@ use sys::link::Links;
 
 use crate::capability::Capabilities;
 use crate::lower::lower;
-use crate::place::{Hard, Place, Places, Reason, Soft};
+use crate::place::{Hard, Place, Places, Reason};
 use crate::ports::{Port, Ports};
 use crate::prio::Priorities;
+use crate::provider::{self, Dummies, Member, TC};
+use crate::room::Pace;
 use crate::rule::{Device, Rule, Support, Surroundings};
 use crate::sample::{Samples, Site, Tally};
 use crate::table::{Job, Table};
 use crate::tc::action::Spec;
 use crate::tc::filter::{Id, cls};
 use crate::tc::{Hook, On};
-
-/// Refused flows that are tried again after a dump, at most.
-const MAX_RETRIES: usize = 64;
 
 /// A chain of a device: those of others have nothing to do with it.
 type Chain = (On, Hook, u32);
@@ -106,6 +107,10 @@ struct Shared {
     /// The last handle that was given out.
     handle: AtomicU32,
     on: AtomicBool,
+    /// Providers, in the order in which a port's are asked.
+    order: Vec<&'static str>,
+    dummies: Dummies,
+    waiting: again::Waiting,
     samples: Samples,
     sampling: sampling::Sampling,
     probed: probe::Probed,
@@ -115,9 +120,6 @@ struct Shared {
 pub struct Offloaded {
     shared: Arc<Shared>,
 }
-
-/// The provider's name, as `hw-offload-priority` lists it.
-pub const TC: &str = "tc";
 
 /// A flow that is ready to be a rule.
 struct Prepared {
@@ -138,13 +140,19 @@ fn is_loose(key: &Key, mask: &Mask) -> bool {
 }
 
 impl Offloaded {
-    /// Nothing is offloaded before [`Datapath::configure`] says so.
+    /// Nothing is offloaded before [`Datapath::configure`] says so. Providers are asked in the order of the list.
     pub fn new(
         inner: Arc<dyn Datapath>,
         table: Box<dyn Table>,
         clock: Arc<dyn Clock>,
         support: Support,
+        priority: &str,
     ) -> Self {
+        let order = provider::ordered(inner.kind(), priority);
+        let dummies = Dummies::default();
+        for port in inner.ports() {
+            dummies.add(port.number, &port.name, &port.kind, &order);
+        }
         let shared = Shared {
             own: Weak::new(),
             inner,
@@ -160,6 +168,9 @@ impl Offloaded {
             floors: floors::Floors::default(),
             handle: AtomicU32::new(0),
             on: AtomicBool::new(false),
+            order,
+            dummies,
+            waiting: again::Waiting::default(),
             samples: Samples::default(),
             sampling: sampling::Sampling::default(),
             probed: probe::Probed::default(),
@@ -178,14 +189,30 @@ impl Offloaded {
         &self.shared.inner
     }
 
-    /// The ports that have rules.
-    pub fn ports_with_rules(&self) -> Vec<(DpPort, Port)> {
-        self.shared.ports.all()
+    /// Providers in the order in which they are asked, and their ports.
+    pub fn providers(&self) -> Vec<(&'static str, Vec<Member>)> {
+        let Shared { ports, dummies, order, .. } = &*self.shared;
+        let of = |provider| match provider {
+            TC => {
+                let ports = ports.all().into_iter();
+                ports.map(|(n, port)| Member::new(n, port.name, Some(port.device.ifindex))).collect()
+            }
+            dummy => {
+                let ports = dummies.ports(dummy).into_iter();
+                ports.map(|(n, name)| Member::new(n, name, None)).collect()
+            }
+        };
+        order.iter().map(|provider| (*provider, of(*provider))).collect()
     }
 
     /// Flows that have a rule, and those that have none by reason.
     pub fn tally(&self) -> (usize, BTreeMap<String, usize>) {
         self.shared.places.tally()
+    }
+
+    /// Flows that gave way to busier ones so far.
+    pub fn displaced(&self) -> u64 {
+        self.shared.waiting.displaced()
     }
 
     /// What became of packets that rules sampled.
@@ -248,15 +275,19 @@ impl Surroundings for Shared {
 
 impl Shared {
     fn is_on(&self) -> bool {
-        self.on.load(Ordering::Relaxed)
+        self.has_rules() && self.on.load(Ordering::Relaxed)
+    }
+
+    /// Whether flows can be rules here.
+    fn has_rules(&self) -> bool {
+        self.order.contains(&TC)
     }
 
     /// Begins to offload: devices of ports that are there are given rules from now on.
     fn turn_on(&self) {
-        if self.on.swap(true, Ordering::AcqRel) {
+        if self.on.swap(true, Ordering::AcqRel) || !self.has_rules() {
             return;
         }
-        tracing::info!(target: "dpif_offload", "Flow HW offload is enabled");
         self.limit_all();
         for port in self.inner.ports() {
             self.attach(port.number, &port.name, &port.kind);
@@ -285,7 +316,7 @@ impl Shared {
             Ok(()) => {
                 let tunnel = kind_of_port(name).is_some();
                 let device = Device { ifindex, block: None, hook, tunnel };
-                let port = Port { name: name.to_owned(), device };
+                let port = Port { name: name.to_owned(), device, switch: self.table.switch(name) };
                 self.ports.insert(number, port.clone());
                 self.adopt(name, &device);
                 self.probe(&port);
@@ -417,35 +448,7 @@ impl Shared {
     /// Keeps why a flow is in software. With `retried`, it was tried before.
     fn keep_why(&self, ufid: Ufid, why: Reason, tries: u32) {
         let again = why.again_after(tries).map(|after| self.clock.now() + after);
-        self.places.insert(ufid, Place::Soft(Soft { why, tries, again }));
-    }
-
-    /// Tries flows again that may be taken now. They are in the inner datapath, and leave it once a device has them.
-    fn retry(&self) {
-        self.lift_floors();
-        let due = self.places.due(self.clock.now(), MAX_RETRIES);
-        for (ufid, soft) in due {
-            let key = odp::RawKey::default();
-            let get = datapath::flow::FlowGet { key: &key, ufid: Some(ufid), pmd: datapath::PmdId::NONE };
-            let Ok(flow) = self.inner.flow_get(&get) else {
-                // It is gone, and nobody said so by its name.
-                self.places.remove(ufid);
-                continue;
-            };
-            let mask = (!flow.mask.0.is_empty()).then_some(&flow.mask);
-            let moved = self.prepare(ufid, &flow.key, mask, &flow.actions).and_then(|prepared| {
-                let put = self.put_job(&prepared);
-                let done = self.table.submit(&[put]).pop().unwrap_or(Err(Errno::EIO.into()));
-                done.map(|_| prepared).map_err(|error| Reason::from(&error))
-            });
-            match moved {
-                Ok(prepared) => {
-                    self.installed(ufid, &prepared, FlowStats::default());
-                    self.leave_inner(ufid, &flow.key);
-                }
-                Err(why) => self.keep_why(ufid, why, soft.tries.saturating_add(1)),
-            }
-        }
+        self.places.keep_why(ufid, why, tries, again);
     }
 
     fn put_job<'a>(&self, prepared: &'a Prepared) -> Job<'a> {
@@ -466,7 +469,8 @@ impl Shared {
         });
         let base = (before.packets, before.bytes);
         let (id, goto, loose) = (prepared.id, prepared.rule.goto, prepared.loose);
-        let hard = Hard { id, goto, group, loose, base, stats: before };
+        let (since, pace) = (self.clock.now(), Pace::default());
+        let hard = Hard { id, goto, group, loose, base, stats: before, since, pace };
         self.lead(&hard);
         if group.is_some() {
             self.listen();

@@ -13,6 +13,15 @@ use crate::tc::{Hook, On};
 pub struct Port {
     pub name: String,
     pub device: Device,
+    /// The switch that the device is a port of, as hardware says (`phys_switch_id`); empty for a device of its own.
+    pub switch: Vec<u8>,
+}
+
+/// What rules share the room of: those of the ports of a switch, or of one device.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Room {
+    Switch(Vec<u8>),
+    Own(On),
 }
 
 #[derive(Default)]
@@ -68,6 +77,21 @@ impl Ports {
             inner.meters.insert(meter);
         } else {
             inner.meters.remove(&meter);
+        }
+    }
+
+    /// The room that rules there have.
+    pub fn room(&self, on: On) -> Room {
+        let inner = self.read();
+        let port = match on {
+            On::Device(ifindex) => {
+                inner.by_ifindex.get(&ifindex).and_then(|number| inner.by_number.get(number))
+            }
+            On::Block(block) => inner.by_number.values().find(|port| port.device.block == Some(block)),
+        };
+        match port {
+            Some(port) if !port.switch.is_empty() => Room::Switch(port.switch.clone()),
+            _ => Room::Own(on),
         }
     }
 

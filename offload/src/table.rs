@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datapath::Error;
 use datapath::linux::hook::{Hooks, User};
+use datapath::linux::link;
 use datapath::linux::rtnl::Rtnl;
 use datapath::netlink::{Batch, Client, DumpState, Pool};
+use flow::attr::AttrError;
 use sys::errno::Errno;
 use sys::netlink::NETLINK_ROUTE;
 
 use lanes::{Lanes, Raw};
 
 use crate::tc::action::{ActStats, Police, TcAction};
-use crate::tc::filter::{self, Filter, Id};
+use crate::tc::filter::{self, Filter, Glance, Id};
 use crate::tc::key::FlowerKey;
 use crate::tc::{Hook, On, limit};
 
@@ -60,6 +62,11 @@ pub trait Table: Send + Sync {
     /// The kernel's: the device is gone, or takes none.
     fn attach(&self, ifindex: u32, hook: Hook) -> Result<(), Error>;
 
+    /// The switch that a device is a port of, as hardware says; empty if it is none.
+    fn switch(&self, _name: &str) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// Makes a limit that rules with these flags can share, or gives it other parameters.
     ///
     /// # Errors
@@ -92,6 +99,14 @@ pub trait Rules: Send {
     /// # Errors
     /// The kernel's; the walk is over then.
     fn next(&mut self, each: &mut dyn FnMut(Filter)) -> Result<bool, Error>;
+
+    /// Likewise with what a terse walk tells.
+    ///
+    /// # Errors
+    /// As for [`Self::next`].
+    fn glance(&mut self, each: &mut dyn FnMut(&Glance)) -> Result<bool, Error> {
+        self.next(&mut |filter| each(&Glance::of(&filter)))
+    }
 }
 
 /// The kernel's rules. Each thread that asks has a socket for itself meanwhile, and more than that for many requests ([`lanes`]).
@@ -287,6 +302,11 @@ impl Table for Netlink {
         self.hooks.hold(&mut Rtnl::open()?, ifindex, User::Rules, hook).map(|_| ())
     }
 
+    fn switch(&self, name: &str) -> Vec<u8> {
+        let link = Rtnl::open().and_then(|mut rtnl| link::get(&mut rtnl, name));
+        link.map(|link| link.switch).unwrap_or_default()
+    }
+
     fn limit(&self, police: &Police, rules: u32) -> Result<(), Error> {
         limit::put(&mut Rtnl::open()?, police, rules)
     }
@@ -318,14 +338,19 @@ struct Walk {
     state: DumpState,
 }
 
-impl Rules for Walk {
-    fn next(&mut self, each: &mut dyn FnMut(Filter)) -> Result<bool, Error> {
+impl Walk {
+    /// Gives some of what `read` reads to `each`; whether there may be more.
+    fn read<T>(
+        &mut self,
+        read: impl Fn(&[u8]) -> Result<Option<T>, AttrError>,
+        mut each: impl FnMut(T),
+    ) -> Result<bool, Error> {
         let Some(client) = &mut self.client else { return Ok(false) };
         let more = client.dump_next(&mut self.state, |message| {
             if message.kind == filter::RTM_NEWTFILTER
-                && let Some(filter) = filter::decode(message.payload)?
+                && let Some(rule) = read(message.payload)?
             {
-                each(filter);
+                each(rule);
             }
             Ok(())
         });
@@ -333,6 +358,16 @@ impl Rules for Walk {
             self.client.take().into_iter().for_each(|client| self.pool.give_back(client));
         }
         more
+    }
+}
+
+impl Rules for Walk {
+    fn next(&mut self, each: &mut dyn FnMut(Filter)) -> Result<bool, Error> {
+        self.read(filter::decode, each)
+    }
+
+    fn glance(&mut self, each: &mut dyn FnMut(&Glance)) -> Result<bool, Error> {
+        self.read(Glance::read, |glance| each(&glance))
     }
 }
 

@@ -19,7 +19,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A bridge with the representors of `vfs` VFs as ports 1, 2, …
-fn bridge(world: &World, name: &str, vfs: u8, policy: &str) {
+pub fn bridge(world: &World, name: &str, vfs: u8, policy: &str) {
     hosts(world, name, vfs);
     for number in 1..=vfs {
         // Nobody but tests is to be counted.
@@ -43,7 +43,7 @@ fn switch(world: &World, name: &str, vfs: u8, policy: &str) {
 }
 
 /// Pings until rules of the NIC carry them: three in a row that the NIC alone forwards.
-fn settles(world: &World, name: &str, from: &str, to: &str) {
+pub fn settles(world: &World, name: &str, from: &str, to: &str) {
     world.until(&format!("{from} reaches {to} by hardware"), || {
         let before = counter(world, name, "forwarded");
         let ran = world.try_sh(&format!("ip netns exec {from} ping -q -c 3 -i 0.1 -W 1 {to}"));

@@ -24,6 +24,7 @@ mod simnic;
 mod offload;
 mod hardware;
 mod same;
+mod room;
 mod tracked;
 
 use std::net::Ipv4Addr;
@@ -87,6 +88,7 @@ const TABLES: &[&[Test]] = &[
     offload::TESTS,
     hardware::TESTS,
     same::TESTS,
+    room::TESTS,
     tracked::TESTS,
 ];
 

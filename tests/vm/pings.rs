@@ -29,7 +29,7 @@ const MSG_CONFIRM: i32 = 0x800;
 /// The line that says that replies come.
 const READY: &str = "replies come";
 
-/// Requests from host a to host b, under way.
+/// Requests from one host to another, under way.
 pub struct Pings {
     sender: Running,
     _peer: Running,
@@ -46,16 +46,21 @@ struct Sum {
 }
 
 impl Pings {
-    /// Begins, when host b can be reached; returns when replies come.
+    /// From host a to host b.
     pub fn start(world: &World) -> Self {
-        let to = ip(2);
-        world.ping("a", &to);
+        Self::between(world, "a", "b")
+    }
+
+    /// Begins, when `to`, the second host, can be reached; returns when replies come.
+    pub fn between(world: &World, from: &str, to: &str) -> Self {
+        let (a, b, to) = (from, to, ip(2));
+        world.ping(a, &to);
         let me = std::env::current_exe().expect("a program knows its own path");
         // Ahead of daemons that are busy: what counts is what the kernel does with packets.
         let at = |host: &str| format!("ip netns exec {host} chrt -f 10 {}", me.display());
-        let peer = world.spawn(&format!("{} --answers", at("b")), "answers.txt");
-        world.until("the peer listens", || world.at("b", "ss -uln").contains(&format!(":{PORT} ")));
-        let sender = world.spawn_with(&format!("{} --pings {to}", at("a")), "pings.txt", Stdio::piped());
+        let peer = world.spawn(&format!("{} --answers", at(b)), "answers.txt");
+        world.until("the peer listens", || world.at(b, "ss -uln").contains(&format!(":{PORT} ")));
+        let sender = world.spawn_with(&format!("{} --pings {to}", at(a)), "pings.txt", Stdio::piped());
         world.until(READY, || world.read("pings.txt").contains(READY));
         Self { sender, _peer: peer, began: Instant::now() }
     }

@@ -50,7 +50,7 @@ const FAIRNESS: Command<Switch> = Command::new("upcall/fairness-show", "[dp]", 0
 });
 
 /// What is in hardware.
-const OFFLOAD: [Command<Switch>; 10] = [
+const OFFLOAD: [Command<Switch>; 11] = [
     Command::new("dpif/offload/show", "", 0, 0, |s, r| shown(offload::Show::of(&s.world), r)),
     Command::new("dpif/offload/classes", "", 0, 0, |_, _| Ok(offload::classes().into())),
     Command::new("offload/reasons", "", 0, 0, |s, r| shown(offload::Reasons::of(&s.world), r)),
@@ -66,6 +66,7 @@ const OFFLOAD: [Command<Switch>; 10] = [
     Command::new("offload/explain", "bridge flow [--ct-next STATE]...", 2, MANY, |s, r| {
         shown(offload::explain::Explained::of(s, &words(r))?, r)
     }),
+    Command::new("offload/limits", "", 0, 0, |s, r| shown(offload::Limits::of(&s.world), r)),
     Command::new("offload/samples", "", 0, 0, |s, r| shown(offload::Samples::of(&s.world), r)),
 ];
 

@@ -9,7 +9,8 @@ pub mod ct;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ::offload::{Offloaded, TC};
+use ::offload::provider::{self, Member, TC};
+use ::offload::room;
 use datapath::Datapath;
 use flow::id::DpPort;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -18,30 +19,32 @@ use sys::link::Links;
 
 use crate::world::World;
 
-/// Providers of offload, and the types of datapath that each is for.
-const CLASSES: [(&str, &[&str]); 1] = [(TC, &["system"])];
-
 /// `dpif/offload/classes`.
 pub fn classes() -> String {
     let mut text =
         "Offload Class     Supported dpif class(es)\n----------------  ------------------------\n".to_owned();
-    for (name, kinds) in CLASSES {
-        text += &format!("{name:<16}  {}\n", kinds.join(&format!("\n{:18}", "")));
+    for class in provider::CLASSES {
+        text += &format!("{:<16}  {}\n", class.name, class.kinds.join(&format!("\n{:18}", "")));
     }
     text
 }
 
-/// A port that a provider has rules for.
+/// A port of a provider.
+#[derive(serde::Serialize)]
 struct Port {
+    #[serde(skip)]
     name: String,
+    #[serde(rename = "port_no")]
     number: u32,
-    ifindex: u32,
+    /// If rules are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ifindex: Option<u32>,
 }
 
 /// The port that a datapath itself is. It has no rules, but is there for them.
 fn own_port(datapath: &dyn Datapath) -> Option<Port> {
     let ifindex = Links::new().ok()?.index(datapath.name()).ok()?;
-    Some(Port { name: datapath.name().to_owned(), number: DpPort::LOCAL.0, ifindex })
+    Some(Port { name: datapath.name().to_owned(), number: DpPort::LOCAL.0, ifindex: Some(ifindex) })
 }
 
 /// A datapath with its providers and their ports, in the order in which they are asked.
@@ -60,19 +63,20 @@ impl Show {
     pub fn of(world: &World) -> Self {
         let datapaths = world.backers.0.values().map(|backer| {
             let datapath = &*backer.datapath;
-            let over = world.offloaded().filter(|over| over.kind() == datapath.kind());
-            let ports = |over: &Offloaded| {
-                let ports = over.ports_with_rules().into_iter().map(|(number, port)| Port {
-                    name: port.name,
+            let providers = world.offload_providers(datapath.kind()).map(|over| over.providers());
+            let shown = |(provider, ports): (_, Vec<Member>)| {
+                let ports = ports.into_iter().map(|Member { number, name, ifindex }| Port {
+                    name,
                     number: number.0,
-                    ifindex: port.device.ifindex,
+                    ifindex,
                 });
-                let mut ports: Vec<_> = ports.chain(own_port(datapath)).collect();
+                let own = Some(provider).filter(|provider| *provider == TC).and_then(|_| own_port(datapath));
+                let mut ports: Vec<_> = ports.chain(own).collect();
                 ports.sort_by(|a, b| a.name.cmp(&b.name));
-                (TC, ports)
+                (provider, ports)
             };
             let name = format!("{}@{}", datapath.kind(), datapath.name());
-            Shown { name, providers: over.into_iter().map(|over| ports(over)).collect() }
+            Shown { name, providers: providers.into_iter().flatten().map(shown).collect() }
         });
         Self { enabled: world.offloads(), datapaths: datapaths.collect() }
     }
@@ -85,8 +89,10 @@ impl fmt::Display for Show {
             writeln!(f, "{}:", datapath.name)?;
             for (provider, ports) in &datapath.providers {
                 writeln!(f, "  {provider}")?;
-                for port in ports {
-                    writeln!(f, "  - {}: port_no: {}, ifindex: {}", port.name, port.number, port.ifindex)?;
+                for Port { name, number, ifindex } in ports {
+                    write!(f, "  - {name}: port_no: {number}")?;
+                    ifindex.iter().try_for_each(|ifindex| write!(f, ", ifindex: {ifindex}"))?;
+                    writeln!(f)?;
                 }
             }
         }
@@ -104,10 +110,7 @@ impl Serialize for Show {
                 .providers
                 .iter()
                 .map(|(name, ports)| {
-                    let ports: BTreeMap<_, _> = ports
-                        .iter()
-                        .map(|port| (&port.name, json!({"port_no": port.number, "ifindex": port.ifindex})))
-                        .collect();
+                    let ports: BTreeMap<_, _> = ports.iter().map(|port| (&port.name, port)).collect();
                     // A provider without ports says nothing of them.
                     (name, if ports.is_empty() { json!({}) } else { json!({"ports": ports}) })
                 })
@@ -138,6 +141,30 @@ impl fmt::Display for Reasons {
         writeln!(f, "rules: {}", self.rules)?;
         writeln!(f, "software: {}", self.software.values().sum::<usize>())?;
         self.software.iter().try_for_each(|(why, count)| writeln!(f, "  {count:>7} {why}"))
+    }
+}
+
+/// `offload/limits`: the numbers by which flows go to hardware, and flows that gave way to busier ones.
+#[derive(serde::Serialize)]
+pub struct Limits {
+    limits: BTreeMap<&'static str, u64>,
+    displaced: u64,
+}
+
+impl Limits {
+    pub fn of(world: &World) -> Self {
+        let limits = room::LIMITS.iter().map(|limit| (limit.name, limit.value)).collect();
+        Self { limits, displaced: world.offloaded().map_or(0, |over| over.displaced()) }
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for limit in room::LIMITS {
+            let value = format!("{} {}", limit.value, limit.unit);
+            writeln!(f, "{}: {} {}", limit.name, value.trim_end(), limit.what)?;
+        }
+        writeln!(f, "displaced so far: {}", self.displaced)
     }
 }
 

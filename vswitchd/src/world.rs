@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use ::offload::Offloaded;
 use ::offload::ct::worker::{Service, system_devices};
+use ::offload::{Offloaded, provider};
 use daemon::stream::Network;
 use datapath::dpctl::Env;
 use datapath::kernel::{self, Kernel};
@@ -37,8 +37,13 @@ pub struct World {
     engines: BTreeMap<String, Arc<Engine>>,
     /// Their connections in hardware, by type.
     tracked: BTreeMap<String, Service>,
-    /// The kernel's datapath, once a bridge wants it, under what takes flows to hardware.
-    offloaded: Option<Arc<Offloaded>>,
+    /// Datapaths under what takes their flows to hardware, by type: the kernel's, once a bridge wants it, and dummies.
+    offloaded: BTreeMap<String, Arc<Offloaded>>,
+    /// In which order ports are offered to providers of offload: what was configured first. What is configured later needs a
+    /// restart.
+    priority: Option<String>,
+    /// It was said that it does, and that flows are offloaded.
+    told: (bool, bool),
     /// `other_config`, for datapaths that come after it.
     other_config: BTreeMap<String, String>,
     /// Datapaths that no bridge asked for (`dpctl/add-dp`), by type and name.
@@ -85,7 +90,9 @@ impl World {
             disable_system,
             engines: BTreeMap::new(),
             tracked: BTreeMap::new(),
-            offloaded: None,
+            offloaded: BTreeMap::new(),
+            priority: None,
+            told: (false, false),
             other_config: BTreeMap::new(),
             extra: Mutex::default(),
             backers: Backers::default(),
@@ -127,7 +134,12 @@ impl World {
 
     /// The kernel's datapath with its flows in hardware.
     pub fn offloaded(&self) -> Option<&Arc<Offloaded>> {
-        self.offloaded.as_ref()
+        self.offloaded.get("system")
+    }
+
+    /// Every datapath whose ports can be offered to providers of offload.
+    pub fn offload_providers(&self, kind: &str) -> Option<&Arc<Offloaded>> {
+        self.offloaded.get(kind)
     }
 
     /// Connections in hardware, by the name of their userspace datapath.
@@ -243,6 +255,43 @@ impl World {
         }
     }
 
+    /// A datapath under what takes its flows to hardware.
+    fn offload(
+        &mut self,
+        kind: &str,
+        inner: Arc<dyn Datapath>,
+        support: ::offload::rule::Support,
+    ) -> Result<Arc<dyn Datapath>, Error> {
+        let table = Box::new(::offload::table::Netlink::new(Arc::clone(self.netdevs.hooks())));
+        let priority = self.priority.as_deref().unwrap_or(provider::ORDER);
+        let clock = Arc::clone(&self.clock);
+        let offloaded = Arc::new(Offloaded::new(inner, table, clock, support, priority));
+        offloaded.configure(&self.other_config)?;
+        self.offloaded.insert(kind.to_owned(), Arc::clone(&offloaded));
+        Ok(offloaded)
+    }
+
+    /// Takes up the order of providers of offload, and says what there is to say of it.
+    fn take_priority(&mut self, other_config: &BTreeMap<String, String>) {
+        let wanted = other_config.get("hw-offload-priority").map(String::as_str);
+        let Some(priority) = &self.priority else {
+            for name in wanted.into_iter().flat_map(provider::unknown) {
+                tracing::warn!(
+                    target: "dpif_offload",
+                    "hw-offload-priority configuration has an unknown type; {name}"
+                );
+            }
+            self.priority = Some(wanted.unwrap_or(provider::ORDER).to_owned());
+            return;
+        };
+        if wanted.is_some_and(|wanted| wanted != priority) && !std::mem::replace(&mut self.told.0, true) {
+            tracing::info!(
+                target: "dpif_offload",
+                "hw-offload-priority configuration changed; restart required"
+            );
+        }
+    }
+
     /// A backer over a datapath that was just made.
     fn back(&mut self, kind: &str, datapath: Arc<dyn Datapath>) {
         let backer = Backer::new(datapath, Arc::clone(&self.clock), !self.is_dummy(kind));
@@ -270,16 +319,12 @@ impl Outside for World {
             })?;
             let support =
                 ::offload::rule::Support { chains: opened.shares_recirculation(), ..Default::default() };
-            let table = Box::new(::offload::table::Netlink::new(Arc::clone(self.netdevs.hooks())));
-            let offloaded = Arc::new(Offloaded::new(opened, table, Arc::clone(&self.clock), support));
-            offloaded.configure(&self.other_config)?;
-            self.offloaded = Some(Arc::clone(&offloaded));
-            offloaded
+            self.offload(kind, opened, support)?
         } else {
             let engine = self.make(kind, &name)?;
             self.engines.insert(kind.to_owned(), Arc::clone(&engine));
             self.track();
-            engine
+            if kind == "dummy" { self.offload(kind, engine, Default::default())? } else { engine }
         };
         self.back(kind, Arc::clone(&datapath));
         Ok(datapath)
@@ -303,9 +348,7 @@ impl Outside for World {
         // Nothing of it stays in devices.
         self.tracked.remove(kind);
         self.engines.remove(kind);
-        if self.is_kernel(kind) {
-            self.offloaded = None;
-        }
+        self.offloaded.remove(kind);
     }
 
     fn is_restoring(&self) -> bool {
@@ -349,6 +392,7 @@ impl Outside for World {
 
     fn configure(&mut self, other_config: &BTreeMap<String, String>) {
         self.settings = settings(other_config);
+        self.take_priority(other_config);
         // Once everything was restored, nothing is again.
         self.restoring &=
             other_config.get("flow-restore-wait").is_some_and(|value| value.eq_ignore_ascii_case("true"));
@@ -363,6 +407,9 @@ impl Outside for World {
             }
         }
         self.other_config.clone_from(other_config);
+        if self.offloads() && !std::mem::replace(&mut self.told.1, true) {
+            tracing::info!(target: "dpif_offload", "Flow HW offload is enabled");
+        }
         self.track();
     }
 }
@@ -446,6 +493,9 @@ impl Env for World {
             };
         }
         let ours = self.engines.get(kind).filter(|engine| engine.name() == name).cloned();
+        if let Some(offloaded) = self.offloaded.get(kind).filter(|ours| ours.name() == name) {
+            return Ok(Arc::clone(offloaded) as Arc<dyn Datapath>);
+        }
         match ours.or_else(|| self.extra().get(&(kind.to_owned(), name.to_owned())).cloned()) {
             Some(engine) => Ok(engine),
             None => Err(Errno::ENODEV.into()),

@@ -62,8 +62,16 @@ pub(super) fn set_cache(session: &mut Session<'_>, args: &[&str]) -> Done {
 }
 
 pub(super) fn offload_stats(session: &mut Session<'_>, args: &[&str]) -> Done {
-    session.open(args, 2)?;
+    let datapath = session.open(args, 2)?;
     session.print("HW Offload stats:\n");
+    let mut providers = datapath.offload_stats();
+    providers.sort();
+    for (label, counters) in providers {
+        session.print(format!("  {label}:\n"));
+        for (name, value) in counters {
+            session.print(format!("    {name}: {value:>6}\n"));
+        }
+    }
     Ok(())
 }
 

@@ -28,6 +28,7 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_STATS64: u16 = 23;
 const IFLA_CARRIER: u16 = 33;
 const IFLA_CARRIER_CHANGES: u16 = 35;
+const IFLA_PHYS_SWITCH_ID: u16 = 36;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
@@ -55,6 +56,8 @@ pub struct Link {
     pub slave_kind: Option<String>,
     /// The attributes within `IFLA_INFO_DATA`: what is particular to its kind.
     pub data: Vec<u8>,
+    /// The switch that it is a port of, as its hardware says; empty for most.
+    pub switch: Vec<u8>,
     /// As it counts itself.
     pub stats: Option<LinkStats>,
 }
@@ -97,6 +100,7 @@ impl Link {
             IFLA_MASTER => self.master = attr.u32().ok(),
             IFLA_CARRIER => self.carrier = attr.u8() == Ok(1),
             IFLA_CARRIER_CHANGES => self.carrier_changes = attr.u32().unwrap_or_default(),
+            IFLA_PHYS_SWITCH_ID => self.switch = attr.data.to_vec(),
             IFLA_STATS64 => self.stats = LinkStats::parse(attr.data),
             IFLA_LINKINFO => {
                 for inner in attr.nested().map_while(Result::ok) {

@@ -585,7 +585,7 @@ impl State {
             match self.nic.attach(ifindex) {
                 Ok(()) => {
                     let device = Device { ifindex, block: None, hook: Hook::Ingress, tunnel: false };
-                    self.ports.insert(number, Port { name, device });
+                    self.ports.insert(number, Port { name, device, switch: Vec::new() });
                     self.devices.insert(ifindex);
                 }
                 Err(error) => {

@@ -9,6 +9,7 @@ use sys::errno::Errno;
 
 use super::{Shared, hook_of};
 use crate::place::{Hard, Place};
+use crate::room::Pace;
 use crate::rule::Device;
 use crate::table::Job;
 use crate::tc::On;
@@ -75,7 +76,8 @@ impl Shared {
             Control::Goto(chain) => Some(chain),
             _ => None,
         });
-        let hard = Hard { id, goto, group: None, loose: false, base: (0, 0), stats: FlowStats::default() };
+        let (stats, since, pace) = (FlowStats::default(), self.clock.now(), Pace::default());
+        let hard = Hard { id, goto, group: None, loose: false, base: (0, 0), stats, since, pace };
         self.lead(&hard);
         self.places.insert(ufid, Place::Hard(hard));
         true

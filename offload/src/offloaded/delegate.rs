@@ -17,6 +17,7 @@ use flow::id::{DpMeter, DpPort};
 use super::dump::Walk;
 use super::hook::Hook;
 use super::{Offloaded, Policy};
+use crate::provider::{TC, choose};
 
 impl Datapath for Offloaded {
     fn name(&self) -> &str {
@@ -77,11 +78,20 @@ impl Datapath for Offloaded {
     }
 
     fn configure(&self, config: &BTreeMap<String, String>) -> Result<(), Error> {
+        if !self.shared.has_rules() {
+            // Once it is on, it stays on.
+            let on = config.get("hw-offload").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+            self.shared.on.fetch_or(on, Ordering::Relaxed);
+            return self.shared.inner.configure(config);
+        }
         if let Some(policy) = config.get("tc-policy").map_or(Some(Policy::None), |text| Policy::parse(text)) {
             self.shared.flags.store(policy.flags(), Ordering::Relaxed);
         } else {
             tracing::warn!(target: "tc", rl = "1,5", "tc: Invalid policy '{}'", config["tc-policy"]);
         }
+        let rebalances =
+            config.get("offload-rebalance").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        self.shared.waiting.set_rebalancing(rebalances);
         if config.get("hw-offload").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
             self.shared.turn_on();
         }
@@ -94,7 +104,9 @@ impl Datapath for Offloaded {
 
     fn port_add(&self, device: &Arc<dyn Netdev>, requested: Option<DpPort>) -> Result<DpPort, Error> {
         let number = self.shared.inner.port_add(device, requested)?;
-        if self.shared.is_on() {
+        if !self.shared.has_rules() {
+            self.shared.dummies.add(number, device.name(), device.kind(), &self.shared.order);
+        } else if self.shared.is_on() {
             self.shared.attach(number, &device.datapath_port(), device.kind());
         } else {
             self.shared.disown(number, &device.datapath_port(), device.kind());
@@ -103,17 +115,15 @@ impl Datapath for Offloaded {
     }
 
     fn port_del(&self, port: DpPort) -> Result<(), Error> {
+        self.shared.dummies.remove(port);
         self.shared.detach(port);
         self.shared.inner.port_del(port)
     }
 
     fn port_configure(&self, port: DpPort, config: &BTreeMap<String, String>) -> Result<(), Error> {
-        // A list that names no provider of ours, or `none` before it, keeps the port in software.
-        let providers = config.get("hw-offload-priority").map(|list| {
-            let wanted = list.split(',').map(str::trim).take_while(|name| *name != "none");
-            wanted.into_iter().any(|name| name == super::TC)
-        });
-        if providers == Some(false) {
+        let own = config.get("hw-offload-priority").map(String::as_str);
+        self.shared.dummies.settle(port, own, &self.shared.order);
+        if choose(&self.shared.order, own, |provider| provider == TC).is_none() {
             self.shared.detach(port);
         }
         self.shared.inner.port_configure(port, config)
@@ -197,6 +207,16 @@ impl Datapath for Offloaded {
 
     fn conntrack(&self) -> Option<&dyn Conntrack> {
         self.shared.inner.conntrack()
+    }
+
+    fn offload_stats(&self) -> Vec<(String, Vec<(&'static str, u64)>)> {
+        let on = self.shared.on.load(Ordering::Relaxed);
+        let dummies = self.shared.order.iter().filter(|provider| on && **provider != TC);
+        let counted = |provider: &&'static str| {
+            let label = format!("{provider}[{}@{}]", self.kind(), self.name());
+            (label, vec![("Offloaded port count", self.shared.dummies.ports(provider).len() as u64)])
+        };
+        dummies.map(counted).collect()
     }
 
     fn caches(&self) -> Vec<Cache> {

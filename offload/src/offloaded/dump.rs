@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use datapath::flow::{Dump, Flow, FlowAttrs, Sighting};
+use datapath::flow::{Dump, Flow, FlowAttrs, FlowStats, Sighting};
 use datapath::{Error, PmdId};
 use flow::attr::{Attrs, Writer};
 use flow::id::{DpPort, Ufid};
@@ -13,9 +13,10 @@ use sys::errno::Errno;
 
 use super::Shared;
 use crate::place::Reason;
+use crate::provider::TC;
 use crate::raise::raise;
 use crate::table::{Job, Rules};
-use crate::tc::filter::{Filter, Id, cls};
+use crate::tc::filter::{Filter, Glance, Id, cls};
 use crate::tc::{Hook, On};
 
 /// A walk.
@@ -56,10 +57,14 @@ impl Walk {
         }
         let Some(walk) = rules else { return true };
         let mut unread = Vec::new();
-        let more = walk.next(&mut |filter| match shared.flow(&filter, *terse) {
-            Ok(flow) => ready.extend(flow),
-            Err(ufid) => unread.push((ufid, filter.id)),
-        });
+        let more = if *terse {
+            walk.glance(&mut |glance| ready.extend(shared.sighted(glance)))
+        } else {
+            walk.next(&mut |filter| match shared.flow(&filter) {
+                Ok(flow) => ready.extend(flow),
+                Err(ufid) => unread.push((ufid, filter.id)),
+            })
+        };
         unread.into_iter().for_each(|(ufid, id)| shared.abandon(ufid, id));
         if let Err(error) = &more {
             tracing::debug!(target: "dpif_offload_tc", "rules: {error}");
@@ -68,6 +73,14 @@ impl Walk {
             *rules = None;
         }
         true
+    }
+
+    /// Takes up what flows of the inner datapath counted, and adds what their rules counted and did not tell.
+    fn see<'a>(&self, flows: impl Iterator<Item = (Ufid, &'a mut FlowStats)>) {
+        if self.shared.places.is_following() {
+            let now = self.shared.clock.now();
+            flows.for_each(|(ufid, stats)| self.shared.places.see(ufid, stats, now));
+        }
     }
 
     /// Appends rules as flows; whether there were any.
@@ -95,6 +108,7 @@ impl Dump for Walk {
             for flow in &mut to[before..] {
                 flow.attrs.why = Some(self.shared.places.why(flow.ufid).to_string().into());
             }
+            self.see(to[before..].iter_mut().map(|flow| (flow.ufid, &mut flow.stats)));
             if !more {
                 self.shared.retry();
             }
@@ -111,9 +125,14 @@ impl Dump for Walk {
         if self.rules(max, to) {
             return Ok(true);
         }
+        let (seen, told) = (sightings.len(), to.len());
         let more = self.inner.sight(max, sightings, to)?;
-        if !more && self.shared.is_on() {
-            self.shared.retry();
+        if self.shared.is_on() {
+            self.see(sightings[seen..].iter_mut().map(|sighting| (sighting.ufid, &mut sighting.stats)));
+            self.see(to[told..].iter_mut().map(|flow| (flow.ufid, &mut flow.stats)));
+            if !more {
+                self.shared.retry();
+            }
         }
         Ok(more)
     }
@@ -129,23 +148,22 @@ fn for_kernel(raw: &[u8]) -> Box<[u8]> {
 }
 
 impl Shared {
+    /// The flow that a rule is of, without key, mask and actions; `None` if it is none of ours.
+    fn sighted(&self, glance: &Glance) -> Option<Flow> {
+        let ufid = Ufid(glance.cookie?);
+        let stats = self.places.count(ufid, &glance.id, &glance.stats, self.clock.now())?;
+        let in_hw = glance.flags & cls::IN_HW != 0;
+        let attrs = FlowAttrs { offloaded: in_hw.then_some("yes"), layer: TC, ..FlowAttrs::default() };
+        Some(Flow { attrs, ..Sighting { ufid, pmd: PmdId::NONE, stats }.into() })
+    }
+
     /// A rule as a flow; `None` if it is none of ours.
     ///
     /// # Errors
     /// The flow whose rule cannot be read back: ports or limits that an earlier process knew are no more.
-    pub(super) fn flow(&self, filter: &Filter, terse: bool) -> Result<Option<Flow>, Ufid> {
-        let Some(ufid) = filter.cookie().and_then(|cookie| cookie.try_into().ok()).map(Ufid) else {
-            return Ok(None);
-        };
-        let Some(stats) = self.places.count(ufid, &filter.id, &filter.stats, self.clock.now()) else {
-            return Ok(None);
-        };
-        let in_hw = filter.flags & cls::IN_HW != 0;
-        let attrs = FlowAttrs { offloaded: in_hw.then_some("yes"), layer: super::TC, ..FlowAttrs::default() };
-        let mut flow = Flow { attrs, ..Sighting { ufid, pmd: PmdId::NONE, stats }.into() };
-        if terse {
-            return Ok(Some(flow));
-        }
+    pub(super) fn flow(&self, filter: &Filter) -> Result<Option<Flow>, Ufid> {
+        let Some(mut flow) = self.sighted(&Glance::of(filter)) else { return Ok(None) };
+        let ufid = flow.ufid;
         let port = self.ports.of(filter.id.on, filter.id.hook).ok_or(ufid)?;
         let mut raised = raise(filter, port, self)
             .inspect_err(|why| tracing::debug!(target: "dpif_offload_tc", "rule of {ufid}: {why}"))
@@ -158,7 +176,7 @@ impl Shared {
         flow.key = RawKey(for_kernel(&key_from_flow(&params).0).into());
         flow.mask = RawMask(for_kernel(&mask_from_flow(&params, &raised.mask).0));
         flow.actions = raised.actions.into();
-        flow.attrs.why = (!in_hw).then(|| self.why_in_kernel(filter, port).to_string().into());
+        flow.attrs.why = flow.attrs.offloaded.is_none().then(|| self.why_in_kernel(filter, port).to_string().into());
         Ok(Some(flow))
     }
 

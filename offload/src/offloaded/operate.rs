@@ -229,7 +229,7 @@ impl Shared {
     }
 
     fn flow_of(&self, filter: &Filter, hard: Hard) -> Result<Flow, Error> {
-        match self.flow(filter, false) {
+        match self.flow(filter) {
             Ok(Some(flow)) => Ok(flow),
             Ok(None) => Err(Error::Malformed(format!("rule {} is no flow", hard.id.handle).into())),
             Err(ufid) => {
@@ -253,7 +253,10 @@ impl Shared {
                 op => op,
             })
             .collect();
-        for ((at, _), result) in soft.into_iter().zip(self.inner.operate(&rest)) {
+        for ((at, _), mut result) in soft.into_iter().zip(self.inner.operate(&rest)) {
+            if let (Ok(done), Some(ufid)) = (&mut result, ufid_of_op(&ops[at])) {
+                self.add_carried(ufid, done);
+            }
             if let (Op::Del(_), Ok(_), Some(ufid)) = (&ops[at], &result, ufid_of_op(&ops[at])) {
                 self.places.remove(ufid);
             }
@@ -264,6 +267,20 @@ impl Shared {
                 self.places.remove(ufid);
             }
             results[at] = result;
+        }
+    }
+
+    /// Adds to what the inner datapath tells of a flow what its rule counted and did not tell.
+    fn add_carried(&self, ufid: Ufid, done: &mut OpDone) {
+        let stats = match done {
+            OpDone::Del(stats) => stats,
+            OpDone::Get(flow) => &mut flow.stats,
+            OpDone::Put(_) | OpDone::Execute => return,
+        };
+        if self.places.is_following() {
+            let (packets, bytes) = self.places.carried(ufid);
+            stats.packets += packets;
+            stats.bytes += bytes;
         }
     }
 

@@ -15,6 +15,8 @@ use flow::odp::{Fitness, NoNames, RawKey, RawMask};
 use flow::time::{Instant, WallTime};
 
 use super::*;
+use crate::provider::ORDER;
+use crate::room::{HOLD, LAST_RETRY, MIN_RATE};
 use crate::table::{Done, Rules};
 use crate::tc::On;
 use crate::tc::action::{ActStats, Police, TcAction};
@@ -182,6 +184,8 @@ struct Nic {
     refusal: Mutex<Option<Error>>,
     /// Hardware's words for what the kernel takes.
     words: Mutex<Option<Box<str>>>,
+    /// Rules that there is room for.
+    room: Mutex<Option<usize>>,
     limits: Mutex<BTreeMap<u32, Police>>,
     /// Requests that were submitted together.
     lots: Mutex<Vec<usize>>,
@@ -196,9 +200,12 @@ impl Nic {
         let mut rules = self.rules();
         match *job {
             Job::Put { id, replace, .. } if rules.contains_key(&id) != replace => Err(Errno::EEXIST.into()),
-            Job::Put { id, key, actions, flags, .. } => {
+            Job::Put { id, key, actions, flags, replace } => {
                 if let Some(refusal) = &*self.refusal.lock().unwrap() {
                     return Err(refusal.clone());
+                }
+                if !replace && self.room.lock().unwrap().is_some_and(|room| rules.len() >= room) {
+                    return Err(full());
                 }
                 let (key, actions): (FlowerKey, Vec<TcAction>) = (key.clone(), actions.to_vec());
                 let stats = ActStats::default();
@@ -211,6 +218,10 @@ impl Nic {
             }
         }
     }
+}
+
+fn full() -> Error {
+    Error::Refused { errno: Errno::ENOSPC, text: "table full".into() }
 }
 
 struct Told(Vec<Filter>);
@@ -241,6 +252,10 @@ impl Table for Arc<Nic> {
 
     fn attach(&self, _: u32, _: Hook) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn switch(&self, _: &str) -> Vec<u8> {
+        vec![7]
     }
 
     fn limit(&self, police: &Police, _: u32) -> Result<(), Error> {
@@ -292,10 +307,9 @@ impl Fixture {
         };
         let inner = Arc::new(Inner { features, ..Inner::default() });
         let clock = Arc::new(Still::default());
-        let datapath = Offloaded::new(inner.clone(), Box::new(Arc::clone(&nic)), clock.clone(), support);
-        let config = [("hw-offload", "true"), ("tc-policy", "skip_hw")];
-        let config = config.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        datapath.configure(&config.into()).unwrap();
+        let datapath =
+            Offloaded::new(inner.clone(), Box::new(Arc::clone(&nic)), clock.clone(), support, ORDER);
+        configure(&datapath, "false");
         for number in [1, 2] {
             datapath.shared.attach_device(DpPort(number), "p", "system", 100 + number);
         }
@@ -350,6 +364,13 @@ impl Fixture {
     fn refuse(&self, refusal: Option<Error>) {
         *self.nic.refusal.lock().unwrap() = refusal;
     }
+}
+
+/// Rules are the kernel's; with `rebalance`, busy flows get the room of idle ones.
+fn configure(datapath: &Offloaded, rebalance: &str) {
+    let config = [("hw-offload", "true"), ("tc-policy", "skip_hw"), ("offload-rebalance", rebalance)];
+    let config = config.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    datapath.configure(&config.into()).unwrap();
 }
 
 fn parsed(flow: &str) -> (RawKey, RawMask) {
@@ -424,7 +445,7 @@ fn a_rule_tells_of_an_inner_tag_that_its_flow_does_not_look_at() {
 #[test]
 fn what_is_refused_runs_in_software_and_is_tried_again() {
     let it = Fixture::new();
-    it.refuse(Some(Error::Refused { errno: Errno::ENOSPC, text: "table full".into() }));
+    it.refuse(Some(full()));
     it.put(PutFlags::CREATE, FLOW, "2").unwrap();
     let soft = format!("ovs 0 {FLOW} 2 why:refused: table full (No space left on device)");
     assert_eq!(it.dump(false), [&*soft]);
@@ -438,6 +459,87 @@ fn what_is_refused_runs_in_software_and_is_tried_again() {
     assert_eq!(it.dump(false), [soft]);
     assert_eq!(it.dump(false), [format!("tc 0 {FLOW} 2")]);
     assert_eq!(it.inner.flows().len(), 0);
+}
+
+const BACK: &str = "recirc_id(0),in_port(2),eth(),eth_type(0x0800),ipv4(frag=no)";
+const FULL: &str = "why:refused: table full (No space left on device)";
+const AWAY: &str = "why:a busier flow has its room in hardware";
+
+/// A flow that is a rule, and one that has no room, with `packets` a second for so long that the one could get the other's.
+fn one_waits(rebalance: &str, packets: u64) -> Fixture {
+    let it = Fixture::new();
+    configure(&it.datapath, rebalance);
+    it.pass(1000);
+    *it.nic.room.lock().unwrap() = Some(1);
+    it.put(PutFlags::CREATE, FLOW, "2").unwrap();
+    it.hit(5);
+    it.put(PutFlags::CREATE, BACK, "1").unwrap();
+    for _ in 0..=HOLD.as_secs() {
+        assert_eq!(it.nic.rules().len(), 1);
+        it.dump(true);
+        it.pass(1);
+        it.inner.flows().values_mut().for_each(|flow| flow.stats.packets += packets);
+    }
+    it.dump(true);
+    it
+}
+
+#[test]
+fn a_busy_flow_gets_the_room_of_an_idle_one() {
+    let it = one_waits("true", 100);
+    let all = |gone, stays| [format!("ovs {gone} {FLOW} 2 {AWAY}"), format!("tc {stays} {BACK} 1")];
+    // Counters begin anew where the layer is another.
+    assert_eq!(it.dump(false), all(0, 0));
+    assert_eq!((it.datapath.displaced(), it.nic.rules().len(), it.inner.flows().len()), (1, 1, 1));
+    it.inner.flows().values_mut().for_each(|flow| flow.stats.packets += 3);
+    assert_eq!(it.dump(false), all(3, 0));
+    // It comes back once the other goes.
+    assert!(it.del(BACK).is_ok());
+    it.pass(LAST_RETRY.as_secs());
+    it.dump(true);
+    it.hit(1);
+    assert_eq!(it.dump(false), [format!("tc 1 {FLOW} 2")]);
+    assert_eq!(it.del(FLOW).map(|stats| stats.packets), Ok(1));
+    assert!(!it.datapath.shared.places.is_following());
+}
+
+#[test]
+fn what_a_rule_did_not_tell_is_the_flows_in_software() {
+    let it = one_waits("false", 100);
+    it.hit(3);
+    let cold = it.datapath.shared.places.coldest(it.clock.now(), 1);
+    let [(ufid, 0, hard)] = cold[..] else { panic!("{cold:?}") };
+    assert_eq!(it.datapath.shared.leave_hardware(&[(ufid, hard)]), 1);
+    let waits = format!("ovs 600 {BACK} 1 {FULL}");
+    assert_eq!(it.dump(false), [format!("ovs 3 {FLOW} 2 {AWAY}"), waits]);
+    assert_eq!(it.del(FLOW).map(|stats| stats.packets), Ok(3));
+}
+
+#[test]
+fn only_a_busy_flow_gets_room_and_only_if_that_is_wanted() {
+    for (rebalance, packets) in [("false", 1000), ("true", MIN_RATE - 1)] {
+        let it = one_waits(rebalance, packets);
+        let waits = packets * (HOLD.as_secs() + 1);
+        let all = [format!("ovs {waits} {BACK} 1 {FULL}"), format!("tc 5 {FLOW} 2")];
+        assert_eq!((it.dump(false), it.datapath.displaced()), (all.into(), 0));
+    }
+}
+
+#[test]
+fn rules_that_lead_to_others_do_not_give_way() {
+    let it = Fixture::new();
+    it.put(PutFlags::CREATE, FLOW, "ct,recirc(0x5)").unwrap();
+    it.put(PutFlags::CREATE, CHAINED, "2").unwrap();
+    it.put(PutFlags::CREATE, BACK, "1").unwrap();
+    for _ in 0..2 {
+        it.pass(1);
+        it.dump(true);
+    }
+    let cold = it.datapath.shared.places.coldest(it.clock.now(), 9);
+    assert_eq!(
+        cold.iter().map(|(ufid, rate, _)| (*ufid, *rate)).collect::<Vec<_>>(),
+        [(ufid_of(&parsed(BACK).0.0), 0)]
+    );
 }
 
 #[test]

@@ -456,6 +456,35 @@ pub fn decode_all(list: Attrs<'_>) -> Result<Vec<(TcAction, ActStats)>, AttrErro
     Ok(actions)
 }
 
+/// Reads of each action of a list its kind, what userspace remembers with it, and what it counted.
+///
+/// # Errors
+/// As for [`decode_all`].
+pub fn glance_all<'a>(
+    list: Attrs<'a>,
+    each: &mut dyn FnMut(&'a str, Option<&'a [u8]>, ActStats),
+) -> Result<(), AttrError> {
+    for (place, attr) in list.enumerate() {
+        let attr = attr?;
+        if place >= MAX_ACTIONS {
+            return Err(attr.invalid("more actions than there can be"));
+        }
+        let (mut kind, mut cookie, mut counted) = ("", None, ActStats::default());
+        for part in attr.nested() {
+            let part = part?;
+            match part.kind {
+                ACT_KIND => kind = part.str()?,
+                ACT_COOKIE if part.data.len() > MAX_COOKIE => return Err(part.invalid("cookie too long")),
+                ACT_COOKIE => cookie = Some(part.data),
+                ACT_STATS => counted = decode_stats(&part)?,
+                _ => {}
+            }
+        }
+        each(kind, cookie, counted);
+    }
+    Ok(())
+}
+
 fn decode(attr: &Attr<'_>) -> Result<(TcAction, ActStats), AttrError> {
     let (mut kind, mut options, mut cookie, mut counted) = ("", None, None, ActStats::default());
     for part in attr.nested() {

@@ -132,6 +132,11 @@ pub fn put_dump(attrs: &mut Writer, terse: bool) {
 /// # Errors
 /// Something is not as `linux/pkt_cls.h` says.
 pub fn decode(payload: &[u8]) -> Result<Option<Filter>, AttrError> {
+    read_name(payload)?.map(|(id, options)| decode_options(id, &options)).transpose()
+}
+
+/// The name of a rule, and the rest of it.
+fn read_name(payload: &[u8]) -> Result<Option<(Id, Attr<'_>)>, AttrError> {
     let Some((head, tail)) = payload.split_first_chunk::<HEADER>() else {
         return Err(AttrError::Truncated { at: 0 });
     };
@@ -150,8 +155,52 @@ pub fn decode(payload: &[u8]) -> Result<Option<Filter>, AttrError> {
     let Some(options) = options.filter(|_| kind == FLOWER && handle != 0) else { return Ok(None) };
     let (on, hook) = super::place(word(4), word(12));
     let (prio, protocol) = ((info >> 16) as u16, u16::from_be(info as u16));
-    let id = Id { on, hook, chain, prio, protocol, handle };
-    decode_options(id, &options).map(Some)
+    Ok(Some((Id { on, hook, chain, prio, protocol, handle }, options)))
+}
+
+/// What a terse dump tells of a rule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Glance {
+    pub id: Id,
+    /// Of [`cls`].
+    pub flags: u32,
+    /// What userspace remembers with the rule, if it is as long as what ours does.
+    pub cookie: Option<[u8; action::MAX_COOKIE]>,
+    pub stats: ActStats,
+}
+
+impl Glance {
+    /// What of a rule is told.
+    pub fn of(filter: &Filter) -> Self {
+        let cookie = filter.cookie().and_then(|cookie| cookie.try_into().ok());
+        Self { id: filter.id, flags: filter.flags, cookie, stats: filter.stats }
+    }
+
+    /// Reads as [`decode`] does, only what is told, and without memory for it.
+    ///
+    /// # Errors
+    /// As for [`decode`].
+    pub fn read(payload: &[u8]) -> Result<Option<Self>, AttrError> {
+        let Some((id, options)) = read_name(payload)? else { return Ok(None) };
+        let mut glance = Self { id, flags: 0, cookie: None, stats: ActStats::default() };
+        for attr in options.nested() {
+            let attr = attr?;
+            match attr.kind {
+                FLOWER_FLAGS => glance.flags = attr.u32()?,
+                FLOWER_ACT => {
+                    let (mut counts, mut cookie) = (Counts::default(), None);
+                    action::glance_all(attr.nested(), &mut |kind, remembered, counted| {
+                        cookie = cookie.or(remembered);
+                        counts.add(kind != "police", counted);
+                    })?;
+                    glance.cookie = cookie.and_then(|cookie: &[u8]| cookie.try_into().ok());
+                    glance.stats = counts.sum();
+                }
+                _ => {}
+            }
+        }
+        Ok(Some(glance))
+    }
 }
 
 fn decode_options(id: Id, options: &Attr<'_>) -> Result<Filter, AttrError> {
@@ -169,7 +218,7 @@ fn decode_options(id: Id, options: &Attr<'_>) -> Result<Filter, AttrError> {
             FLOWER_IN_HW_COUNT => filter.in_hw_count = attr.u32()?,
             FLOWER_ACT => {
                 let told = action::decode_all(attr.nested())?;
-                filter.stats = stats_of(&told);
+                filter.stats = sum_of(&told);
                 filter.actions = told.into_iter().map(|(action, _)| action).collect();
             }
             _ => {}
@@ -180,22 +229,43 @@ fn decode_options(id: Id, options: &Attr<'_>) -> Result<Filter, AttrError> {
 
 /// What a rule counted: the most that any of the actions counted that are its own. Not all kinds take up what hardware counts:
 /// `tunnel_key` does not.
-fn stats_of(told: &[(TcAction, ActStats)]) -> ActStats {
+#[derive(Default)]
+struct Counts {
+    own: Option<ActStats>,
+    first: Option<ActStats>,
+}
+
+impl Counts {
+    fn add(&mut self, is_own: bool, counted: ActStats) {
+        self.first = self.first.or(Some(counted));
+        if !is_own {
+            return;
+        }
+        let most = |a: ActStats, b: ActStats| ActStats {
+            packets: a.packets.max(b.packets),
+            bytes: a.bytes.max(b.bytes),
+            hw_packets: a.hw_packets.max(b.hw_packets),
+            hw_bytes: a.hw_bytes.max(b.hw_bytes),
+            drops: a.drops.max(b.drops),
+            idle: a.idle.into_iter().chain(b.idle).min(),
+        };
+        self.own = Some(self.own.map_or(counted, |own| most(own, counted)));
+    }
+
+    fn sum(self) -> ActStats {
+        self.own.or(self.first).unwrap_or_default()
+    }
+}
+
+fn sum_of(told: &[(TcAction, ActStats)]) -> ActStats {
     // Of limits only one that is told with its parameters is known to be the rule's own.
     let is_own = |action: &TcAction| match &action.spec {
         Spec::Police(_) => !action.is_shared(),
         spec => spec.kind() != "police",
     };
-    let own = told.iter().filter(|(action, _)| is_own(action)).map(|(_, counted)| *counted);
-    let most = own.reduce(|a, b| ActStats {
-        packets: a.packets.max(b.packets),
-        bytes: a.bytes.max(b.bytes),
-        hw_packets: a.hw_packets.max(b.hw_packets),
-        hw_bytes: a.hw_bytes.max(b.hw_bytes),
-        drops: a.drops.max(b.drops),
-        idle: a.idle.into_iter().chain(b.idle).min(),
-    });
-    most.or(told.first().map(|(_, counted)| *counted)).unwrap_or_default()
+    let mut counts = Counts::default();
+    told.iter().for_each(|(action, counted)| counts.add(is_own(action), *counted));
+    counts.sum()
 }
 
 #[cfg(test)]
@@ -264,7 +334,7 @@ mod tests {
         };
         let police = || Spec::Police(super::super::action::Police::by_index(7));
         let counted = |told: &[_]| {
-            let stats = stats_of(told);
+            let stats = sum_of(told);
             (stats.packets, stats.bytes, stats.idle)
         };
         let rule = [
@@ -292,21 +362,22 @@ mod tests {
             let message = Messages::new(batch.bytes()).next().unwrap().unwrap();
             prop_assert_eq!(message.kind, RTM_NEWTFILTER);
             let stats = ActStats::default();
-            prop_assert_eq!(
-                decode(message.payload),
-                Ok(Some(Filter { id, key, flags, in_hw_count: 0, actions, stats }))
-            );
+            let filter = Filter { id, key, flags, in_hw_count: 0, actions, stats };
+            prop_assert_eq!(Glance::read(message.payload), Ok(Some(Glance::of(&filter))));
+            prop_assert_eq!(decode(message.payload), Ok(Some(filter)));
         }
 
         #[test]
         fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&bytes);
+            let _ = (decode(&bytes), Glance::read(&bytes));
             let mut told = vec![0; HEADER];
             told[8] = 1;
             let mut attrs = Writer::after(told);
             attrs.put_str(TCA_KIND, FLOWER);
             attrs.put(TCA_OPTIONS, &bytes);
-            let _ = decode(&attrs.into_bytes());
+            let told = attrs.into_bytes();
+            let _ = Glance::read(&told);
+            let _ = decode(&told);
         }
     }
 }
