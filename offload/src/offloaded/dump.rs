@@ -176,7 +176,8 @@ impl Shared {
         flow.key = RawKey(for_kernel(&key_from_flow(&params).0).into());
         flow.mask = RawMask(for_kernel(&mask_from_flow(&params, &raised.mask).0));
         flow.actions = raised.actions.into();
-        flow.attrs.why = flow.attrs.offloaded.is_none().then(|| self.why_in_kernel(filter, port).to_string().into());
+        flow.attrs.why =
+            flow.attrs.offloaded.is_none().then(|| self.why_in_kernel(filter, port).to_string().into());
         Ok(Some(flow))
     }
 
