@@ -13,8 +13,8 @@ use crate::ports::Port;
 use crate::prio;
 use crate::rule::{Device, Rule};
 use crate::table::Job;
-use crate::tc::On;
 use crate::tc::filter::{Id, cls};
+use crate::tc::{Hook, On};
 
 #[derive(Default)]
 struct Inner {
@@ -87,7 +87,9 @@ impl Shared {
     fn ask(&self, port: &Port) {
         let device = port.device;
         let others = self.ports.all();
-        let fits = |other: &Device| other.ifindex != device.ifindex && !other.tunnel;
+        // What goes to internal ports has more actions than the one that is asked for.
+        let fits =
+            |other: &Device| other.ifindex != device.ifindex && !other.tunnel && other.hook == Hook::Ingress;
         let other = others.iter().map(|(_, port)| port.device).find(fits).unwrap_or(device);
         let rules: Vec<_> = PROBES
             .iter()
