@@ -581,15 +581,19 @@ fn what_cannot_be_followed_says_why() {
     fixture.until("reasons", |this| this.service().stats().software.get(why) == Some(&2));
 }
 
-#[test]
-fn leftovers_of_a_crashed_process_go() {
+/// The device of a process that crashed while so many connections were in hardware.
+fn left_by_a_crash(connections: u32) -> Arc<Nic> {
     let crashed = Fixture::new();
-    for n in 0..200 {
+    for n in 0..connections {
         crashed.connect((CLIENT.0 + n, 1000), SERVER);
     }
-    crashed.until("rules", |this| this.rules() == 400);
-    let nic = crashed.left();
-    let fixture = Fixture::over(nic, 0x1234_5678);
+    crashed.until("rules", |this| this.rules() == 2 * connections as usize);
+    crashed.left()
+}
+
+#[test]
+fn leftovers_of_a_crashed_process_go() {
+    let fixture = Fixture::over(left_by_a_crash(200), 0x1234_5678);
     // The same connections come back at once, and wait until what matches the same is gone.
     for n in 0..100 {
         fixture.connect((CLIENT.0 + n, 1000), SERVER);
@@ -605,12 +609,7 @@ fn leftovers_of_a_crashed_process_go() {
 
 #[test]
 fn devices_that_keep_what_the_kernel_forgot_are_emptied() {
-    let crashed = Fixture::new();
-    for n in 0..50 {
-        crashed.connect((CLIENT.0 + n, 1000), SERVER);
-    }
-    crashed.until("rules", |this| this.rules() == 100);
-    let nic = crashed.left();
+    let nic = left_by_a_crash(50);
     nic.kept.store(1000, Ordering::Relaxed);
     let emptied = |this: &Fixture| this.rules() == 0 && this.nic.hidden.lock().unwrap().is_empty();
     // What came and went between two steps wears a device, too.
