@@ -312,13 +312,20 @@ impl Shared {
 
     fn attach_device(&self, number: DpPort, name: &str, kind: &str, ifindex: u32) {
         let hook = hook_of(kind);
+        match self.ports.device(number) {
+            // Ports of an earlier process are there before they are asked for.
+            Some(there) if (there.ifindex, there.hook) == (ifindex, hook) => return,
+            Some(_) => self.detach(number),
+            None => {}
+        }
         match self.table.attach(ifindex, hook) {
             Ok(()) => {
                 let tunnel = kind_of_port(name).is_some();
                 let device = Device { ifindex, block: None, hook, tunnel };
                 let port = Port { name: name.to_owned(), device, switch: self.table.switch(name) };
-                self.ports.insert(number, port.clone());
+                // In this order: rules that are there now are an earlier process's.
                 self.adopt(name, &device);
+                self.ports.insert(number, port.clone());
                 self.probe(&port);
             }
             Err(error) => {

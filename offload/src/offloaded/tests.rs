@@ -734,6 +734,12 @@ fn rules_of_an_earlier_process_are_adopted_or_go() {
         it.dump(false),
         [format!("tc 4 {FLOW} ct,recirc(0x5)"), format!("tc 4 {other} 1"), format!("tc 4 {CHAINED} 2")]
     );
+    // A port that is asked for although it is there keeps them.
+    for number in [1, 2] {
+        it.datapath.shared.attach_device(DpPort(number), "p", "system", 100 + number);
+    }
+    assert_eq!(it.dump(false).len(), 3);
+    assert_eq!((it.nic.rules().len(), it.datapath.tally().0), (3, 3));
     // Their priorities and handles are taken.
     it.put(PutFlags::CREATE, "recirc_id(0),in_port(1),eth(),eth_type(0x0806)", "2").unwrap();
     it.put(PutFlags::CREATE, "recirc_id(0),in_port(1),eth(),eth_type(0x1234)", "2").unwrap();
@@ -745,6 +751,17 @@ fn rules_of_an_earlier_process_are_adopted_or_go() {
     assert_eq!(it.dump(false).len(), 0);
     let left: Vec<_> = it.nic.rules().keys().map(|id| id.on).collect();
     assert_eq!(left, [On::Device(102)]);
+}
+
+#[test]
+fn a_port_that_becomes_another_device_has_rules_there() {
+    let it = Fixture::new();
+    it.put(PutFlags::CREATE, FLOW, "2").unwrap();
+    it.datapath.shared.attach_device(DpPort(1), "p", "system", 201);
+    assert_eq!((it.nic.rules().len(), it.datapath.tally().0), (0, 0));
+    it.put(PutFlags::CREATE, FLOW, "2").unwrap();
+    let left: Vec<_> = it.nic.rules().keys().map(|id| id.on).collect();
+    assert_eq!(left, [On::Device(201)]);
 }
 
 #[test]
