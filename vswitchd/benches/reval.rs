@@ -1,9 +1,9 @@
 //! What revalidation costs a flow, over the bytes of a kernel's dump: found unchanged, found with new packets, found out of
-//! reach of a changed rule, translated again after a change, and after one of a rule that it met, which changes what the flow
-//! does or does not. `scripts/bench revalidation` runs it with the `dist` profile;
+//! reach of a changed rule, translated again after a change, and after one of a rule that it met: into an equal rule, into one
+//! with another cookie, and into one by which the flow does something else. `scripts/bench revalidation` runs it with the `dist` profile;
 //! under `valgrind --tool=callgrind` (`--toggle-collect='*Backer*revalidate*'`) it tells where instructions go.
 //!
-//!     reval [FLOWS [WHAT...]]    so many flows (100000); WHAT: unchanged, busy, apart, anew, met, turned (all)
+//!     reval [FLOWS [WHAT...]]    so many flows (100000); WHAT: unchanged, busy, apart, anew, met, renamed, turned (all)
 
 mod shelf;
 
@@ -86,6 +86,7 @@ fn main() {
     passes("anew", &mut |bench, _| bench.backer.changed());
     let last = "table=2,priority=7,udp,reg1=1,tp_dst=9";
     passes("met", &mut |bench, _| bench.add_rule(&format!("{last} actions=output:2")));
+    passes("renamed", &mut |bench, n| bench.add_rule(&format!("cookie={},{last} actions=output:2", n + 1)));
     passes("turned", &mut |bench, n| {
         let others = "output:2,".repeat(n as usize);
         bench.add_rule(&format!("{last} actions=output:2,{others}output:2"));

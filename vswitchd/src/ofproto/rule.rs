@@ -204,6 +204,11 @@ impl Rule {
         self.priority > MAX_PRIORITY
     }
 
+    /// Whether packets that meet it fare as if they met another rule of this table, match and priority.
+    pub fn acts_as(&self, other: &Self) -> bool {
+        self.cookie == other.cookie && self.actions == other.actions
+    }
+
     /// Whether it is a table's miss entry: matches everything at priority 0.
     pub fn is_table_miss(&self) -> bool {
         self.priority == 0 && self.matching.mask.is_empty()

@@ -12,7 +12,7 @@ use flow::odp::{self, OdpSupport, Params, RawKey, RawMask};
 use flow::time::Instant;
 
 use super::Flows;
-use super::news::{Concern, News};
+use super::news::{Concern, Heirs, News};
 use super::ukey::{Kept, Life, State, Ukey};
 use crate::backer::Backer;
 use crate::ofproto::Tables;
@@ -23,8 +23,10 @@ use crate::xlate::{Output, Past, Room, Snapshot, Stats};
 const MAY_WRAP: u64 = u64::MAX / 4 * 3;
 
 /// What becomes of a flow.
-pub(super) enum Verdict {
+pub(super) enum Verdict<'a> {
     Keep,
+    /// Right as it is, but these rules are met.
+    Inherit(Heirs<'a>),
     /// With other actions, if there are any here.
     Change(Option<Arc<[Action]>>, Renewed),
     /// Put in again, with a mask that sees more.
@@ -200,6 +202,7 @@ impl Look<'_> {
         let verdict = match concern {
             _ if must_go => Verdict::Delete,
             Concern::None => Verdict::Keep,
+            Concern::Heirs(heirs) => Verdict::Inherit(heirs),
             _ if self.is_sparse(state, &stats) => Verdict::Delete,
             _ => self.translate_again(ukey, state, concern, &mut batch.room),
         };
@@ -229,11 +232,15 @@ impl Look<'_> {
         self.now.since(used).as_millis() / u128::from(packets) >= least.as_millis()
     }
 
-    fn carry_out(&self, ukey: &Arc<Ukey>, state: &mut State, verdict: Verdict, batch: &mut Batch) {
+    fn carry_out(&self, ukey: &Arc<Ukey>, state: &mut State, verdict: Verdict<'_>, batch: &mut Batch) {
         match verdict {
             Verdict::Keep => {
                 state.teaching &= state.seq == Some(self.seq);
                 state.seq = Some(self.seq);
+            }
+            Verdict::Inherit(heirs) => {
+                heirs.into_iter().for_each(|(place, heir)| state.kept.inherit(place, heir));
+                (state.seq, state.teaching) = (Some(self.seq), false);
             }
             Verdict::Change(actions, kept) => {
                 kept.renew(&mut state.kept);
@@ -255,13 +262,13 @@ impl Look<'_> {
     }
 
     /// What translation makes of the flow now.
-    pub fn translate_again(
+    pub fn translate_again<'v>(
         &self,
         ukey: &Ukey,
         state: &State,
         concern: Concern<'_>,
         room: &mut Room,
-    ) -> Verdict {
+    ) -> Verdict<'v> {
         let key = ukey.key.expand();
         let Ok(origin) = self.backer.origin(self.snapshot, &key) else { return Verdict::Delete };
         let (stands, heir) = match concern {

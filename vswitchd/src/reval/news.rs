@@ -7,7 +7,8 @@
 //!
 //! Of a flow that a change concerns, the lookups before the first one that it concerns give what they gave
 //! ([`crate::xlate::past`]). So does that one, but for the rule, if what changed is the very rule that it met: then it meets the
-//! one that came in its place.
+//! one that came in its place. If that does the same, as where somebody adds rules again that are there, so does the flow, whose
+//! packets are counted elsewhere.
 //!
 //! A flow may stay with a wider mask than a translation would give it now, for that would look at bits that exclude the new
 //! rule, and there are others that do.
@@ -15,6 +16,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use flow::id::TableId;
+use smallvec::SmallVec;
 
 use crate::backer::Moment;
 use crate::ofproto::journal::RuleChange;
@@ -50,11 +52,15 @@ struct Changed {
     heir: OnceLock<Option<Arc<Rule>>>,
 }
 
+/// Effects of a flow, by place, in which another rule is met that does the same.
+pub(super) type Heirs<'a> = SmallVec<[(usize, &'a Arc<Rule>); 2]>;
+
 /// What news mean for a flow.
-#[derive(Clone, Copy)]
 pub(super) enum Concern<'a> {
     /// Nothing that changed concerns it: it is right.
     None,
+    /// It does what is right, but for whom its packets are counted.
+    Heirs(Heirs<'a>),
     /// So many of its effects come out the same, from the first on; in the next one this rule is met, if one is told.
     After(usize, Option<&'a Arc<Rule>>),
     /// It is not known.
@@ -112,6 +118,7 @@ impl News {
         // What changed before the flow was found right is in vain considered again, but does no harm.
         let since = self.since.iter().rev().find(|(since, _)| *since <= seq);
         let Some(changes) = since.and_then(|(_, changes)| changes.as_ref()) else { return Concern::Unknown };
+        let mut heirs = Heirs::new();
         for (n, effect) in state.kept.effects.iter().enumerate() {
             let mut its = changes.iter().filter_map(|changed| {
                 let way = changed.concerns(effect, ukey, state)?;
@@ -119,10 +126,17 @@ impl News {
             });
             if let Some((changed, way)) = its.next() {
                 let heir = if way == Way::Met && its.next().is_none() { self.heir(changed) } else { None };
-                return Concern::After(n, heir);
+                match heir.filter(|heir| effect.met().is_some_and(|met| met.acts_as(heir))) {
+                    Some(heir) => heirs.push((n, heir)),
+                    None => {
+                        return heirs
+                            .first()
+                            .map_or(Concern::After(n, heir), |&(n, heir)| Concern::After(n, Some(heir)));
+                    }
+                }
             }
         }
-        Concern::None
+        if heirs.is_empty() { Concern::None } else { Concern::Heirs(heirs) }
     }
 
     /// The rule that is met in the place of the changed one, where that was met.

@@ -14,7 +14,7 @@ use super::adopt::Adoption;
 use super::ledger::Row;
 use super::look::{Batch, Look};
 use super::news::News;
-use super::ukey::{Life, State, Ukey};
+use super::ukey::{Life, OWN_LAYER, State, Ukey};
 use super::{Flows, Settings};
 use crate::backer::Backer;
 use crate::xlate::Snapshot;
@@ -167,19 +167,21 @@ impl Pass {
         let look = self.look(flows, backer);
         let mut batch = Batch::default();
         self.glance(&look, flows, shown);
-        let sighted = shown.left.drain(..).map(|(sighting, ukey)| (sighting.into(), ukey));
-        let whole = shown.flows.drain(..).map(|flow| {
-            let ukey = flows.ukeys.find(flow.ufid, flow.pmd);
-            (flow, ukey)
-        });
-        for (flow, ukey) in sighted.chain(whole) {
-            match ukey {
-                Some(ukey) => {
-                    let settled = self.look_at_one(&look, flows, &ukey, &flow, &mut batch);
-                    shown.settled += usize::from(settled);
-                }
-                None => self.look_at_unknown(&look, flows, &flow, &mut batch),
-            }
+        for (sighting, ukey) in shown.left.drain(..) {
+            let Some(ukey) = ukey else {
+                self.look_at_unknown(&look, flows, &sighting.into(), &mut batch);
+                continue;
+            };
+            let settled = self.look_at_one(&look, flows, &ukey, (sighting.stats, OWN_LAYER), &mut batch);
+            shown.settled += usize::from(settled);
+        }
+        for flow in shown.flows.drain(..) {
+            let Some(ukey) = flows.ukeys.find(flow.ufid, flow.pmd) else {
+                self.look_at_unknown(&look, flows, &flow, &mut batch);
+                continue;
+            };
+            let settled = self.look_at_one(&look, flows, &ukey, (flow.stats, flow.attrs.layer), &mut batch);
+            shown.settled += usize::from(settled);
         }
         batch.send(&look, flows);
     }
@@ -222,19 +224,21 @@ impl Pass {
 
     fn look_at_unknown(&self, look: &Look<'_>, flows: &Flows, flow: &Flow, batch: &mut Batch) {
         match flows.foreign.adopt(look, flows, flow) {
-            Adoption::Ours(ukey) => _ = self.look_at_one(look, flows, &ukey, flow, batch),
+            Adoption::Ours(ukey) => {
+                self.look_at_one(look, flows, &ukey, (flow.stats, flow.attrs.layer), batch);
+            }
             Adoption::Doomed(ukey) => batch.delete(&ukey, &mut ukey.state()),
             Adoption::Left => {}
         }
     }
 
-    /// Whether nothing remains to be done about it.
+    /// Looks at a flow that has these counters, there. Whether nothing remains to be done about it.
     fn look_at_one(
         &self,
         look: &Look<'_>,
         flows: &Flows,
         ukey: &Arc<Ukey>,
-        flow: &Flow,
+        (mut stats, layer): (FlowStats, &'static str),
         batch: &mut Batch,
     ) -> bool {
         let Some(mut state) = ukey.try_state() else {
@@ -246,7 +250,7 @@ impl Pass {
             flows.tally(|c| if is_new { &c.new } else { &c.duplicate }, 1);
             return false;
         }
-        if state.layer.replace(flow.attrs.layer).is_some_and(|before| before != flow.attrs.layer) {
+        if state.layer.replace(layer).is_some_and(|before| before != layer) {
             // It is another flow there, whose packets are counted from the beginning.
             flows.tally(|c| &c.layer_change, 1);
             state.stats = FlowStats::default();
@@ -262,7 +266,6 @@ impl Pass {
             }
             Life::Asked | Life::Live => state.life = Life::Live,
         }
-        let mut stats = flow.stats;
         if stats.used.is_none() && self.terse && stats.packets > state.stats.packets {
             stats.used = Some(look.now);
         }

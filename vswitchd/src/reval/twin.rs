@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datapath::PmdId;
 use datapath::upcall::{Handler, Kind, Upcall};
 use flow::action::Action;
-use flow::id::{DpPort, Ufid};
+use flow::id::{DpPort, TableId, Ufid};
 use flow::key::{Key, VLAN_CFI, Vlan, frag};
 use flow::odp::Fitness;
 use openflow::msg::flow_mod::FlowCommand;
@@ -108,7 +108,7 @@ fn matching(dice: &Dice<'_>) -> String {
 fn actions(dice: &Dice<'_>) -> String {
     let one = || {
         let table = dice.below(TABLES);
-        let to = match dice.below(24) {
+        let to = match dice.below(25) {
             0 => "output:1",
             1 => "output:2",
             2 => "set_field:10.0.0.1->ip_dst",
@@ -132,6 +132,7 @@ fn actions(dice: &Dice<'_>) -> String {
                 );
             }
             18 => "set_field:2->udp_dst",
+            20 => "fin_timeout(idle_timeout=5)",
             19 => return format!("ct(commit),resubmit(,{table},ct)").replace("ct(commit),", ""),
             _ => return format!("resubmit(,{})", (table + 1) % TABLES),
         };
@@ -229,6 +230,7 @@ fn way(kept: &Kept) -> Vec<String> {
         Effect::Met { rule, table, .. } => format!("table {table} rule {}", rule.serial),
         Effect::Missed { table, .. } => format!("table {table}"),
         Effect::Learn { request, .. } => format!("{request:?}"),
+        Effect::FinTimeout { rule, idle, .. } => format!("rule {} goes in {idle}", rule.serial),
         _ => "more".to_owned(),
     };
     kept.effects.iter().map(step).collect()
@@ -249,10 +251,14 @@ fn look<'a>(backer: &'a Backer, snapshot: &'a Snapshot, news: &'a News) -> Look<
 }
 
 /// Actions of a flow after a verdict, and what it keeps; `None` if it is to go.
-fn after(verdict: Verdict, state: &State) -> Option<(Vec<Action>, Kept)> {
+fn after(verdict: Verdict<'_>, state: &State) -> Option<(Vec<Action>, Kept)> {
     let mut kept = Kept::new(state.kept.effects.clone(), state.kept.recircs.clone(), state.kept.counts_rules);
     let actions = match verdict {
         Verdict::Keep => None,
+        Verdict::Inherit(heirs) => {
+            heirs.into_iter().for_each(|(place, heir)| kept.inherit(place, heir));
+            None
+        }
         Verdict::Change(actions, renewed) => {
             renewed.renew(&mut kept);
             actions
@@ -270,17 +276,24 @@ fn after(verdict: Verdict, state: &State) -> Option<(Vec<Action>, Kept)> {
 fn divided(look: &Look<'_>, ukey: &Ukey) -> Option<String> {
     let state = ukey.state();
     let concern = look.concern(ukey, &state);
-    let Concern::After(stands, heir) = concern else { return None };
     let room = &mut Room::default();
-    let short = after(look.translate_again(ukey, &state, concern, room), &state);
+    let (how, short) = match concern {
+        Concern::After(stands, heir) => {
+            let how = format!("{stands} stand, then {:?}", heir.map(|rule| rule.serial));
+            (how, look.translate_again(ukey, &state, concern, room))
+        }
+        Concern::Heirs(heirs) => {
+            let how = heirs.iter().map(|(place, heir)| format!("{place} is {}", heir.serial));
+            (how.collect(), Verdict::Inherit(heirs))
+        }
+        Concern::None | Concern::Unknown => return None,
+    };
+    let short = after(short, &state);
     // A mask may be as wide as it was and not as wide as it would be.
     let whole = after(look.translate_again(ukey, &state, Concern::Unknown, room), &state)?;
     let text = |(actions, kept): &(_, Kept)| format!("{actions:?} by {:?}", way(kept));
     let (short, whole) = (short.as_ref().map(text), text(&whole));
-    (short.as_ref() != Some(&whole)).then(|| {
-        let heir = heir.map(|rule| rule.serial);
-        format!("{:?}, {stands} stand, then {heir:?}: {short:?}, but {whole}", way(&state.kept))
-    })
+    (short.as_ref() != Some(&whole)).then(|| format!("{:?}, {how}: {short:?}, but {whole}", way(&state.kept)))
 }
 
 fn ukeys(backer: &Backer) -> Vec<Arc<Ukey>> {
@@ -331,6 +344,74 @@ fn who_cannot_meet_a_changed_rule_is_spared() {
     assert!(is_spared(Add, "table=2,priority=8 actions=drop"));
 }
 
+#[test]
+fn an_equal_rule_takes_the_place_of_a_met_one() {
+    let first = "table=0,priority=9,tcp,in_port=1 actions=set_field:1->reg1,resubmit(,1)";
+    let last = "table=1,priority=9,tcp,nw_dst=11.0.0.0/8 actions=fin_timeout(idle_timeout=5),output:2";
+    let mut setting = Setting::new(&[first, last], |_| ());
+    let mut key = packet(&Dice(Cell::new(&[])), 0);
+    (key.nw_dst, key.nw_proto) = (0x0b00_0001.into(), 6);
+    let backer = Arc::clone(&setting.backer);
+    miss(&backer, 1, &key);
+    let ukey = ukeys(&backer).remove(0);
+    backer.flows.history.begin(backer.moment());
+    // In how many places another rule is met that does the same, the requests for the flow, and whether it is by the present rules.
+    let mut turn = |rules: &[&str]| {
+        rules.iter().for_each(|text| change(&mut setting, FlowCommand::Add, text));
+        let news = backer.flows.history.begin(backer.moment());
+        let snapshot = backer.snapshot();
+        let look = look(&backer, &snapshot, &news);
+        let state = &mut *ukey.state();
+        let concern = look.concern(&ukey, state);
+        let heirs = if let Concern::Heirs(heirs) = &concern { heirs.len() } else { 0 };
+        assert_eq!(heirs == 0, matches!(concern, Concern::After(..)));
+        let mut batch = Batch::default();
+        look.decide(&backer.flows, &ukey, state, state.stats, &mut batch);
+        assert_eq!(state.seq, Some(backer.seq()));
+        let rules = [0, 1].map(|table| setting.ofproto.rules(TableId(table)));
+        let [a, b] = rules.map(|rules| rules.iter().find(|rule| rule.priority == 9).unwrap().serial);
+        let present =
+            [format!("table 0 rule {a}"), format!("table 1 rule {b}"), format!("rule {b} goes in 5")];
+        (heirs, batch.len(), way(&state.kept) == present)
+    };
+    assert_eq!(turn(&[last]), (1, 0, true));
+    assert_eq!(turn(&[first]), (1, 0, true));
+    assert_eq!(turn(&[first, last]), (2, 0, true));
+    assert_eq!(turn(&[last, first, last]), (2, 0, true));
+    // Another cookie, which packets to controllers would have.
+    assert_eq!(turn(&[&format!("cookie=5,{last}")]), (0, 0, true));
+    assert_eq!(turn(&[first, last]), (0, 0, true));
+    let other = last.replace("output:2", "output:LOCAL");
+    assert_eq!(turn(&[&other]), (0, 1, true));
+    assert_eq!(turn(&[first, &other]), (2, 0, true));
+    // One that may be met before it.
+    assert_eq!(turn(&[last, "table=1,priority=10,tcp,reg1=2 actions=drop"]), (0, 1, true));
+}
+
+/// Changes a rule of these (match and actions), or adds one.
+fn change_one(setting: &mut Setting, there: &mut Vec<(String, String)>, dice: &Dice<'_>, n: usize) {
+    let mut which = dice.below(there.len());
+    let (matching, actions) = rule(dice);
+    let (command, cookie) = match dice.below(8) {
+        0 => return change(setting, FlowCommand::DeleteStrict, &there[which].0),
+        1 => {
+            there[which].1 = actions;
+            (FlowCommand::ModifyStrict, "")
+        }
+        // The same again.
+        2 | 3 => (FlowCommand::Add, ""),
+        4 => (FlowCommand::ModifyStrict, ""),
+        5 => (FlowCommand::Add, "cookie=9,"),
+        _ => {
+            which = there.len();
+            there.push((format!("{matching},priority={}", dice.below(24) * 10 + 10 + n), actions));
+            (FlowCommand::Add, "")
+        }
+    };
+    let (matching, actions) = &there[which];
+    change(setting, command, &format!("{cookie}{matching} actions={actions}"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -364,8 +445,8 @@ proptest! {
         }
         for (n, bytes) in rules.iter().enumerate() {
             let (matching, actions) = rule(&Dice(Cell::new(bytes)));
-            there.push(format!("{matching},priority={}", n * 7 % 24 * 10 + 10));
-            change(&mut setting, FlowCommand::Add, &format!("{} actions={actions}", there[n]));
+            there.push((format!("{matching},priority={}", n * 7 % 24 * 10 + 10), actions));
+            change(&mut setting, FlowCommand::Add, &format!("{} actions={}", there[n].0, there[n].1));
         }
         let backer = Arc::clone(&setting.backer);
         let mut keys: Vec<_> = packets[..24].iter().map(|bytes| packet(&Dice(Cell::new(bytes)), 0)).collect();
@@ -382,18 +463,8 @@ proptest! {
         let mut next = 0;
         for changes in &rounds {
             for bytes in changes {
-                let dice = Dice(Cell::new(bytes));
-                let which = dice.below(there.len());
-                let (matching, actions) = rule(&dice);
-                match dice.below(4) {
-                    0 => change(&mut setting, FlowCommand::DeleteStrict, &there[which]),
-                    1 => change(&mut setting, FlowCommand::ModifyStrict, &format!("{} actions={actions}", there[which])),
-                    _ => {
-                        next += 1;
-                        there.push(format!("{matching},priority={}", dice.below(24) * 10 + 10 + next));
-                        change(&mut setting, FlowCommand::Add, &format!("{} actions={actions}", there[there.len() - 1]));
-                    }
-                }
+                next += 1;
+                change_one(&mut setting, &mut there, &Dice(Cell::new(bytes)), next);
             }
             let news = backer.flows.history.begin(backer.moment());
             let snapshot = backer.snapshot();

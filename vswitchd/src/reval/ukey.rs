@@ -25,6 +25,7 @@ use flow::odp::{RawKey, RawMask};
 use flow::time::Instant;
 
 use super::ledger::{Ledger, Place, UNSURE};
+use crate::ofproto::Rule;
 use crate::xlate::{Effect, Effects, RecircRef};
 
 /// Parts of the table that have a lock each.
@@ -42,6 +43,20 @@ pub struct Kept {
 impl Kept {
     pub fn new(effects: Effects, recircs: Vec<RecircRef>, counts_rules: bool) -> Self {
         Self { effects, recircs, counts_rules }
+    }
+
+    /// Puts a rule in the place of one that was met and does the same.
+    pub fn inherit(&mut self, place: usize, heir: &Arc<Rule>) {
+        let mut effects = self.effects.iter_mut().skip(place);
+        let Some(Effect::Met { rule: met, .. }) = effects.next() else { return };
+        let old = std::mem::replace(met, Arc::clone(heir));
+        for effect in effects {
+            if let Effect::FinTimeout { rule, .. } = effect
+                && Arc::ptr_eq(rule, &old)
+            {
+                *rule = Arc::clone(heir);
+            }
+        }
     }
 
     /// Whether two translations leave the same.
@@ -132,7 +147,7 @@ pub struct State {
 }
 
 /// Where flows are that no offload took over.
-const OWN_LAYER: &str = "ovs";
+pub const OWN_LAYER: &str = "ovs";
 
 /// What a ukey is made of.
 pub struct New<'a> {

@@ -57,6 +57,14 @@ pub enum Deferred {
 }
 
 impl Effect {
+    /// The rule that was met in a table, if one was.
+    pub fn met(&self) -> Option<&Arc<Rule>> {
+        match self {
+            Self::Met { rule, .. } => Some(rule),
+            _ => None,
+        }
+    }
+
     /// Whether two effects are the same thing.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
