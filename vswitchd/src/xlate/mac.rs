@@ -258,15 +258,18 @@ impl MacTable {
 
     /// Forgets everything learned; static entries stay.
     pub fn flush(&self) {
-        self.forget(|_, entry| !entry.is_static);
+        if !self.forget(|_, entry| !entry.is_static).is_empty() {
+            (self.changed)();
+        }
     }
 
-    /// Forgets everything about a bundle. Returns what it was: VLANs and addresses.
+    /// Forgets everything about a bundle that becomes another one, or goes. Returns what it was: VLANs and addresses. That
+    /// translations come out differently is for whoever publishes the bundles to say: flows are not to follow half of it.
     pub fn flush_bundle(&self, bundle: BundleId) -> Vec<(u16, EthAddr)> {
         self.forget(|_, entry| entry.bundle == bundle)
     }
 
-    /// Forgets addresses, wherever they were.
+    /// Forgets addresses, wherever they were, when what was behind a bundle is gone; see [`Self::flush_bundle`].
     pub fn forget_addresses(&self, gone: &[(u16, EthAddr)]) {
         self.forget(|key, _| gone.contains(key));
     }
@@ -279,10 +282,6 @@ impl MacTable {
             if let Some(true) = inner.remove(mac, vlan).map(|entry| entry.is_static) {
                 inner.stats.static_entries -= 1;
             }
-        }
-        drop(inner);
-        if !gone.is_empty() {
-            (self.changed)();
         }
         gone
     }
@@ -517,6 +516,23 @@ mod tests {
         let old = [(1, 0, 1), (2, 0, 3), (3, 0, 4), (3, 0, 5), (4, 0, 7), (5, 0, 8), (5, 0, 9)];
         assert_eq!(left[..7], old);
         assert_eq!(left[7..], [(6, 13, 255), (6, 14, 255), (6, 15, 255)]);
+    }
+
+    #[test]
+    fn a_bundle_is_forgotten_without_a_word() {
+        let changes = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&changes);
+        let table = MacTable::new(Counters::default(), move || _ = count.fetch_add(1, Ordering::Relaxed));
+        for i in 0..4 {
+            table.learn([2, 0, 0, 0, 0, i], 0, BundleId(u32::from(i % 2)), false, false, at(0));
+        }
+        let before = changes.load(Ordering::Relaxed);
+        assert_eq!(table.flush_bundle(BundleId(0)).len(), 2);
+        table.forget_addresses(&[(0, [2, 0, 0, 0, 0, 1])]);
+        assert_eq!((table.stats().1, changes.load(Ordering::Relaxed)), (1, before));
+        table.flush();
+        table.flush();
+        assert_eq!((table.stats().1, changes.load(Ordering::Relaxed)), (0, before + 1));
     }
 
     #[test]
