@@ -461,6 +461,7 @@ fn settings(other_config: &BTreeMap<String, String>) -> Settings {
         max_revalidator: number("max-revalidator")
             .map_or(default.max_revalidator, |ms| Duration::from_millis(ms.max(100))),
         min_pps: number("min-revalidate-pps").unwrap_or(default.min_pps),
+        stats_delay: number("offloaded-stats-delay").map_or(default.stats_delay, Duration::from_millis),
         handlers: number("n-handler-threads").filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok()),
         revalidators: number("n-revalidator-threads")
             .filter(|n| *n > 0)

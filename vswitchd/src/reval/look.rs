@@ -75,6 +75,8 @@ pub(super) struct Look<'a> {
     pub kill_all: bool,
     /// Flows whose packets are further apart than this go rather than being translated again, for passes are slow.
     pub sparse: Option<Duration>,
+    /// How late devices may tell of packets (`offloaded-stats-delay`).
+    pub late: Duration,
 }
 
 /// A request to the datapath that a decision led to.
@@ -228,8 +230,13 @@ impl Look<'_> {
     /// Whether a flow has too few packets to be worth a translation.
     fn is_sparse(&self, state: &State, stats: &FlowStats) -> bool {
         let (Some(least), Some(used)) = (self.sparse, state.stats.used) else { return false };
+        let idle = self.now.since(used);
+        // Until its device had time to tell of packets, nobody knows that there were none.
+        if state.offloaded && idle < self.late {
+            return false;
+        }
         let packets = stats.packets.saturating_sub(state.stats.packets).max(1);
-        self.now.since(used).as_millis() / u128::from(packets) >= least.as_millis()
+        idle.as_millis() / u128::from(packets) >= least.as_millis()
     }
 
     fn carry_out(&self, ukey: &Arc<Ukey>, state: &mut State, verdict: Verdict<'_>, batch: &mut Batch) {

@@ -69,6 +69,8 @@ pub struct Settings {
     pub max_revalidator: Duration,
     /// When passes are slow, flows with fewer packets a second than this go instead of being translated again; 0 for none.
     pub min_pps: u64,
+    /// How late devices may tell of packets: flows that are in one are not taken for idle until then.
+    pub stats_delay: Duration,
     /// Threads for upcalls and for revalidation that are asked for.
     pub handlers: Option<usize>,
     pub revalidators: Option<usize>,
@@ -81,6 +83,7 @@ impl Default for Settings {
             max_idle: Duration::from_secs(10),
             max_revalidator: Duration::from_millis(500),
             min_pps: 5,
+            stats_delay: Duration::from_secs(2),
             handlers: None,
             revalidators: None,
         }
@@ -415,6 +418,7 @@ impl Flows {
             max_idle: 0,
             kill_all: true,
             sparse: None,
+            late: Duration::ZERO,
         };
         let mut batch = Batch::default();
         for ukey in self.ukeys.part(0, 1, |_| true).flatten() {

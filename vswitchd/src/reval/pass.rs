@@ -59,6 +59,20 @@ pub(super) struct Pass {
     cut_short: AtomicBool,
 }
 
+/// A flow as the datapath shows it.
+struct Seen {
+    stats: FlowStats,
+    layer: &'static str,
+    /// Whether a device has all or part of it.
+    offloaded: bool,
+}
+
+impl Seen {
+    fn of(flow: &Flow) -> Self {
+        Self { stats: flow.stats, layer: flow.attrs.layer, offloaded: flow.attrs.offloaded.is_some() }
+    }
+}
+
 impl Pass {
     /// Begins one.
     pub fn begin(flows: &Flows, backer: &Backer, now: Instant) -> Self {
@@ -127,6 +141,7 @@ impl Pass {
             max_idle: max_idle.as_nanos().try_into().unwrap_or(u64::MAX),
             kill_all,
             sparse: self.sparse,
+            late: self.settings.stats_delay,
         }
     }
 
@@ -172,7 +187,8 @@ impl Pass {
                 self.look_at_unknown(&look, flows, &sighting.into(), &mut batch);
                 continue;
             };
-            let settled = self.look_at_one(&look, flows, &ukey, (sighting.stats, OWN_LAYER), &mut batch);
+            let seen = Seen { stats: sighting.stats, layer: OWN_LAYER, offloaded: false };
+            let settled = self.look_at_one(&look, flows, &ukey, seen, &mut batch);
             shown.settled += usize::from(settled);
         }
         for flow in shown.flows.drain(..) {
@@ -180,7 +196,7 @@ impl Pass {
                 self.look_at_unknown(&look, flows, &flow, &mut batch);
                 continue;
             };
-            let settled = self.look_at_one(&look, flows, &ukey, (flow.stats, flow.attrs.layer), &mut batch);
+            let settled = self.look_at_one(&look, flows, &ukey, Seen::of(&flow), &mut batch);
             shown.settled += usize::from(settled);
         }
         batch.send(&look, flows);
@@ -225,20 +241,20 @@ impl Pass {
     fn look_at_unknown(&self, look: &Look<'_>, flows: &Flows, flow: &Flow, batch: &mut Batch) {
         match flows.foreign.adopt(look, flows, flow) {
             Adoption::Ours(ukey) => {
-                self.look_at_one(look, flows, &ukey, (flow.stats, flow.attrs.layer), batch);
+                self.look_at_one(look, flows, &ukey, Seen::of(flow), batch);
             }
             Adoption::Doomed(ukey) => batch.delete(&ukey, &mut ukey.state()),
             Adoption::Left => {}
         }
     }
 
-    /// Looks at a flow that has these counters, there. Whether nothing remains to be done about it.
+    /// Looks at a flow that was seen like this. Whether nothing remains to be done about it.
     fn look_at_one(
         &self,
         look: &Look<'_>,
         flows: &Flows,
         ukey: &Arc<Ukey>,
-        (mut stats, layer): (FlowStats, &'static str),
+        Seen { mut stats, layer, offloaded }: Seen,
         batch: &mut Batch,
     ) -> bool {
         let Some(mut state) = ukey.try_state() else {
@@ -255,6 +271,7 @@ impl Pass {
             flows.tally(|c| &c.layer_change, 1);
             state.stats = FlowStats::default();
         }
+        state.offloaded = offloaded;
         ukey.see(&flows.ukeys.ledger, self.number);
         state.missed = 0;
         match state.life {

@@ -543,3 +543,33 @@ fn a_flow_that_is_right_stays_as_it_is() {
     setting.list.count(1, 3, setting.clock.now());
     assert_eq!((setting.pass(), setting.packets()), (vec![], vec![4, 4, 0]));
 }
+
+/// Passes that are slow, 1.92 and 2.03 s after the last packet that the datapath told of.
+#[test]
+fn a_flow_in_a_device_is_not_idle_before_the_device_had_time_to_tell() {
+    let gone = ["delete 1"].as_slice();
+    for (offloaded, delay, said) in [
+        (None, None, [gone, &[]]),
+        (Some("yes"), None, [&[], gone]),
+        (Some("partial"), None, [&[], gone]),
+        (Some("yes"), Some(1920), [gone, &[]]),
+        (Some("yes"), Some(2031), [&[], &[]]),
+    ] {
+        let setting = Setting::new(&["ip,in_port=1 actions=output:2"], |_| ());
+        let default = super::Settings { max_revalidator: Duration::ZERO, ..Default::default() };
+        let stats_delay = delay.map_or(default.stats_delay, Duration::from_millis);
+        setting.backer.configure(super::Settings { stats_delay, ..default });
+        assert!(setting.miss(1));
+        setting.backer.installed(Ufid([1; 16]), PmdId::NONE, true);
+        setting.list.put(1, ROOT, vec![Action::Output(DpPort(2))]);
+        setting.list.inside().flows[0].attrs.offloaded = offloaded;
+        setting.list.count(1, 1, setting.clock.now());
+        assert_eq!(setting.pass(), [""; 0]);
+        let passes = [1900, 100].map(|later| {
+            setting.wait(Duration::from_millis(later));
+            setting.backer.changed();
+            setting.pass()
+        });
+        assert_eq!(passes, said, "{offloaded:?} {delay:?}");
+    }
+}

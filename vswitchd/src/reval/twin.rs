@@ -247,6 +247,7 @@ fn look<'a>(backer: &'a Backer, snapshot: &'a Snapshot, news: &'a News) -> Look<
         max_idle: u64::MAX,
         kill_all: false,
         sparse: None,
+        late: std::time::Duration::ZERO,
     }
 }
 

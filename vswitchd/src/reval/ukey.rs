@@ -138,6 +138,8 @@ pub struct State {
     pub teaching: bool,
     /// Where the datapath had the flow (`dp:ovs`, `dp:tc`), once it has shown it.
     pub layer: Option<&'static str>,
+    /// Whether a device had all or part of it when it was last shown.
+    pub offloaded: bool,
     /// What was counted already.
     pub stats: FlowStats,
     /// The [`crate::backer::Backer::seq`] at which it was last found right; `None` if it never was.
@@ -170,8 +172,9 @@ impl Ukey {
     pub fn new(new: New<'_>) -> Self {
         let New { ufid, has_ufid, pmd, raw, raw_mask, key, recirc, mask, actions, kept, seq, created } = new;
         let teaching = kept.effects.iter().any(|effect| matches!(effect, Effect::Learn { .. }));
-        let (stats, missed, life, layer) = (FlowStats::default(), 0, Life::Asked, None);
-        let state = State { life, mask, actions, kept, teaching, layer, stats, seq, missed };
+        let (stats, missed, life) = (FlowStats::default(), 0, Life::Asked);
+        let (layer, offloaded) = (None, false);
+        let state = State { life, mask, actions, kept, teaching, layer, offloaded, stats, seq, missed };
         Self {
             ufid,
             has_ufid,
