@@ -253,7 +253,7 @@ mod tests {
     use super::*;
     use crate::tc::Hook;
 
-    const SUPPORT: Support = Support { enc_flags: false, ct_state: 0x3f, chains: false };
+    const SUPPORT: Support = Support { enc_flags: false, gbp: true, ct_state: 0x3f, chains: false };
 
     fn device(ifindex: u32) -> Device {
         Device { ifindex, block: None, hook: Hook::Ingress, tunnel: false }

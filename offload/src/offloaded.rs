@@ -22,12 +22,13 @@ mod again;
 mod adopt;
 mod floors;
 mod sampling;
+mod kernel;
 mod probe;
 mod delegate;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use datapath::flow::{FlowStats, PutFlags};
 use datapath::netdev::tunnel::kind_of_port;
@@ -95,7 +96,9 @@ struct Shared {
     clock: Arc<dyn Clock>,
     /// Flags of new rules.
     flags: AtomicU32,
+    /// As told, and once it was asked as the kernel said.
     support: Support,
+    kernel: OnceLock<Support>,
     ports: Ports,
     places: Places,
     priorities: Priorities,
@@ -133,10 +136,21 @@ struct Prepared {
     loose: bool,
 }
 
-/// Whether packets have an inner tag at which the flow does not look.
-fn is_loose(key: &Key, mask: &Mask) -> bool {
-    let bits = &mask.0.vlans[1];
-    key.vlans[1].tci.get() & VLAN_CFI != 0 && bits.tci.get() == 0 && bits.tpid.get() == 0
+/// Whether packets have an inner tag at which the flow does not look; at its EtherType it may look.
+///
+/// A switch that looks at one tag only (`vlan-limit`) takes the second one's EtherType for that of the packets. The rule is
+/// told of the EtherType behind it, too, and the mask says so then.
+fn is_loose(key: &Key, mask: &mut Mask) -> bool {
+    let bits = &mut mask.0.vlans[1];
+    if key.vlans[1].tci.get() & VLAN_CFI == 0 || bits.tci.get() != 0 {
+        return false;
+    }
+    let tpid = bits.tpid.get();
+    if tpid == u16::MAX && mask.0.dl_type.get() == 0 {
+        mask.0.dl_type = u16::MAX.into();
+        return true;
+    }
+    tpid == 0
 }
 
 impl Offloaded {
@@ -160,6 +174,7 @@ impl Offloaded {
             clock,
             flags: AtomicU32::new(Policy::None.flags()),
             support,
+            kernel: OnceLock::new(),
             ports: Ports::default(),
             places: Places::default(),
             priorities: Priorities::default(),
@@ -232,7 +247,7 @@ impl Offloaded {
     /// Why it would be in software.
     pub fn explain(&self, key: &Key, mask: &Mask, actions: &[Action]) -> Result<(Port, Rule), Reason> {
         let number = DpPort(key.in_port);
-        let rule = lower((key, mask), actions, &*self.shared, &self.shared.support)?;
+        let rule = lower((key, mask), actions, &*self.shared, self.shared.support())?;
         let port = self.shared.ports.get(number).ok_or(Reason::Port(number))?;
         let known = self.shared.probed.of(port.device.ifindex);
         match known.as_ref().and_then(|known| known.stops(&rule)) {
@@ -325,6 +340,7 @@ impl Shared {
                 let port = Port { name: name.to_owned(), device, switch: self.table.switch(name) };
                 // In this order: rules that are there now are an earlier process's.
                 self.adopt(name, &device);
+                self.ask_kernel(&device);
                 self.ports.insert(number, port.clone());
                 self.probe(&port);
             }
@@ -380,7 +396,7 @@ impl Shared {
     fn lowered(&self, key: &Key, mask: &Mask, actions: &[Action]) -> Result<Rule, Reason> {
         let port = DpPort(key.in_port);
         let device = self.device(port).ok_or(Reason::Port(port))?;
-        let rule = lower((key, mask), actions, self, &self.support)?;
+        let rule = lower((key, mask), actions, self, self.support())?;
         // Without the rule before it, packets of the chain come into the datapath.
         let chain = (On::of(device.ifindex, device.block), device.hook, rule.chain);
         if rule.chain != 0 && !self.chains().contains_key(&chain) {
@@ -404,17 +420,18 @@ impl Shared {
             }
             None => Mask::exact(),
         };
-        self.prepare_parsed(ufid, &key, &mask, actions)
+        self.prepare_parsed(ufid, &key, mask, actions)
     }
 
     fn prepare_parsed(
         &self,
         ufid: Ufid,
         key: &Key,
-        mask: &Mask,
+        mut mask: Mask,
         actions: &[Action],
     ) -> Result<Prepared, Reason> {
-        let mut rule = self.lowered(key, mask, actions)?;
+        let loose = is_loose(key, &mut mask);
+        let mut rule = self.lowered(key, &mask, actions)?;
         let own = rule.actions.iter_mut().find(|action| !action.is_shared());
         own.into_iter().for_each(|action| action.cookie = Some(ufid.0.to_vec()));
         let port = DpPort(key.in_port);
@@ -430,7 +447,6 @@ impl Shared {
             Some(old) if Id { handle: 0, ..old.id } == id => old.id.handle,
             _ => self.new_handle(),
         };
-        let loose = is_loose(key, mask);
         Ok(Prepared { rule, id, old, flags: self.flags_on(&device), loose })
     }
 

@@ -67,6 +67,8 @@ pub struct Support {
     /// Rules match flags of outer headers, and `tunnel_key` sets "don't fragment". Without it, flags that tunnels set by
     /// default are left out, as OVS does: nothing could be offloaded otherwise.
     pub enc_flags: bool,
+    /// Rules match the group policy of VXLAN.
+    pub gbp: bool,
     /// Bits of `ct_state` (`OVS_CS_F_*`) that rules match.
     pub ct_state: u8,
     /// A packet that no rule of a chain takes comes into the datapath as one that was recirculated (`OVS_DP_F_TC_RECIRC_SHARING`).
@@ -77,7 +79,7 @@ pub struct Support {
 impl Default for Support {
     /// What every kernel from 5.15 has that is built as distributions' are meant to be.
     fn default() -> Self {
-        Self { enc_flags: false, ct_state: 0x3f, chains: true }
+        Self { enc_flags: false, gbp: true, ct_state: 0x3f, chains: true }
     }
 }
 

@@ -4,10 +4,12 @@ use super::{Done, Failed, Names, Session};
 use crate::flow::{Flow, FlowDel, FlowGet, FlowPut, FlowStats, PutFlags, ufid_of};
 use crate::{Datapath, PmdId};
 use ::flow::action;
+use ::flow::attr::{Attrs, Writer};
 use ::flow::exact;
 use ::flow::field;
 use ::flow::id::{DpPort, OfPort, Ufid};
 use ::flow::key::{Key, Mask};
+use ::flow::odp::attrs::code;
 use ::flow::odp::format::Style;
 use ::flow::odp::{self, NoNames, PortNames, RawKey, RawMask};
 use ::flow::text::Scan;
@@ -58,13 +60,32 @@ pub fn stats_text(stats: &FlowStats, now: Instant) -> String {
     format!("packets:{}, bytes:{}, used:{used}{flags}", stats.packets, stats.bytes)
 }
 
+/// The mask that is shown: of rules of traffic control all of a tag, whether they match it or not, as OVS shows them.
+fn shown_mask(flow: &Flow) -> Cow<'_, [u8]> {
+    fn whole_tags(mask: &[u8], out: &mut Writer) {
+        for attr in Attrs::new(mask).map_while(Result::ok) {
+            match attr.kind {
+                code::VLAN => out.put(attr.kind, &[u8::MAX; 2]),
+                code::ENCAP => out.nest(attr.kind, |out| whole_tags(attr.data, out)),
+                _ => out.put(attr.kind, attr.data),
+            }
+        }
+    }
+    if flow.attrs.layer != "tc" {
+        return Cow::Borrowed(&flow.mask.0);
+    }
+    let mut out = Writer::new();
+    whole_tags(&flow.mask.0, &mut out);
+    Cow::Owned(out.into_bytes())
+}
+
 /// A flow as dumps show it.
 pub fn flow_text(flow: &Flow, names: &dyn PortNames, verbose: bool, now: Instant) -> String {
     let mut text = String::new();
     if verbose && flow.ufid_present {
         text += &format!("ufid:{}, ", flow.ufid);
     }
-    text += &odp::format::flow(&flow.key.0, &flow.mask.0, &Style::new(names, verbose));
+    text += &odp::format::flow(&flow.key.0, &shown_mask(flow), &Style::new(names, verbose));
     text += ", ";
     text += &stats_text(&flow.stats, now);
     if verbose {
@@ -530,6 +551,32 @@ mod tests {
         assert_eq!(stats_text(&stats, now), "packets:3, bytes:180, used:1.234s, flags:S.");
         (stats.used, stats.tcp_flags) = (None, 0);
         assert_eq!(stats_text(&stats, now), "packets:3, bytes:180, used:never");
+    }
+
+    #[test]
+    fn rules_of_traffic_control_are_shown_with_all_of_their_tags() {
+        let text = "in_port(1),eth_type(0x88a8),vlan(vid=5/0xfff,pcp=0/0x0,cfi=1/1),encap(eth_type(0x8100),vlan(vid=0/0,pcp=3/7,cfi=1/1),encap(eth_type(0x0800),ipv4(frag=no)))";
+        let (key, mask) = odp::parse::flow(text, &NoNames).unwrap();
+        let shown = |layer| {
+            let sighting =
+                crate::flow::Sighting { ufid: Ufid([0; 16]), pmd: PmdId::NONE, stats: FlowStats::default() };
+            let mut flow = Flow { key: key.clone(), mask: mask.clone(), ..sighting.into() };
+            flow.attrs.layer = layer;
+            flow_text(&flow, &NoNames, false, Instant::ZERO)
+        };
+        let line = |tags| format!("in_port(1),{tags}, packets:0, bytes:0, used:never, actions:drop");
+        assert_eq!(
+            shown("ovs"),
+            line(
+                "eth_type(0x88a8),vlan(vid=5),encap(eth_type(0x8100),vlan(pcp=3),encap(eth_type(0x0800),ipv4(frag=no)))"
+            )
+        );
+        assert_eq!(
+            shown("tc"),
+            line(
+                "eth_type(0x88a8),vlan(vid=5,pcp=0),encap(eth_type(0x8100),vlan(vid=0,pcp=3),encap(eth_type(0x0800),ipv4(frag=no)))"
+            )
+        );
     }
 
     #[test]

@@ -142,6 +142,9 @@ impl Matching<'_> {
         // No packet has the other bits.
         let gbp_mask = gbp(mask.gbp_flags, mask.gbp_id.get()) & GBP_BITS;
         if mask.gbp_flags != 0 || mask.gbp_id.get() != 0 {
+            if !self.support.gbp {
+                return Err(Unsupported::Match("tun_gbp_id"));
+            }
             let value = gbp(key.gbp_flags, key.gbp_id.get()) & gbp_mask;
             self.out.opts = Some(EncOpts::Vxlan(value, gbp_mask));
             (self.rest.0.tunnel.gbp_flags, self.rest.0.tunnel.gbp_id) = Default::default();

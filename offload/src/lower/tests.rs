@@ -40,7 +40,7 @@ impl Surroundings for World {
     }
 }
 
-const SUPPORT: Support = Support { enc_flags: true, ct_state: 0x3f, chains: true };
+const SUPPORT: Support = Support { enc_flags: true, gbp: true, ct_state: 0x3f, chains: true };
 
 pub(crate) fn parsed(flow: &str) -> (Key, Mask) {
     let (raw, raw_mask) = odp::parse::flow(flow, &NoNames).unwrap_or_else(|error| panic!("{flow}: {error}"));

@@ -114,7 +114,7 @@ impl Shared {
         if self.places.hard(offer.ufid).is_some() {
             return Offered::Settled(Taken::Rule);
         }
-        match self.prepare_parsed(offer.ufid, offer.key, offer.mask, offer.actions) {
+        match self.prepare_parsed(offer.ufid, offer.key, *offer.mask, offer.actions) {
             Ok(prepared) => Offered::Ready(Box::new(prepared)),
             Err(why) => {
                 self.keep_why(offer.ufid, why, 0);

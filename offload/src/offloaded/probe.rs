@@ -93,7 +93,7 @@ impl Shared {
         let other = others.iter().map(|(_, port)| port.device).find(fits).unwrap_or(device);
         let rules: Vec<_> = PROBES
             .iter()
-            .filter_map(|probe| Some((probe, probe.rule(device, other, &self.support)?)))
+            .filter_map(|probe| Some((probe, probe.rule(device, other, self.support())?)))
             .collect();
         let answers: Vec<_> =
             rules.iter().enumerate().map(|(at, (_, rule))| self.refusal(&device, at, rule)).collect();

@@ -21,7 +21,7 @@ use crate::table::{Done, Rules};
 use crate::tc::On;
 use crate::tc::action::{ActStats, Police, TcAction};
 use crate::tc::filter::Filter;
-use crate::tc::key::FlowerKey;
+use crate::tc::key::{FlowerKey, KeyField};
 
 #[derive(Default)]
 struct Still(AtomicU64);
@@ -184,6 +184,8 @@ struct Nic {
     refusal: Mutex<Option<Error>>,
     /// Hardware's words for what the kernel takes.
     words: Mutex<Option<Box<str>>>,
+    /// What the kernel passes over, for it does not know it.
+    unknown: Mutex<Option<KeyField>>,
     /// Rules that there is room for.
     room: Mutex<Option<usize>>,
     limits: Mutex<BTreeMap<u32, Police>>,
@@ -207,7 +209,10 @@ impl Nic {
                 if !replace && self.room.lock().unwrap().is_some_and(|room| rules.len() >= room) {
                     return Err(full());
                 }
-                let (key, actions): (FlowerKey, Vec<TcAction>) = (key.clone(), actions.to_vec());
+                let (mut key, actions): (FlowerKey, Vec<TcAction>) = (key.clone(), actions.to_vec());
+                if let Some(field) = *self.unknown.lock().unwrap() {
+                    key.set_number(field, 0, 0);
+                }
                 let stats = ActStats::default();
                 rules.insert(id, Filter { id, key, flags, in_hw_count: 0, actions, stats });
                 Ok(None)
@@ -313,6 +318,8 @@ impl Fixture {
         for number in [1, 2] {
             datapath.shared.attach_device(DpPort(number), "p", "system", 100 + number);
         }
+        // What the kernel was asked.
+        nic.lots.lock().unwrap().clear();
         Self { clock, inner, nic, datapath }
     }
 
@@ -440,6 +447,38 @@ fn a_rule_tells_of_an_inner_tag_that_its_flow_does_not_look_at() {
     it.put(PutFlags::CREATE, &format!("{})", tagged(any)), "2").unwrap();
     assert_eq!(it.dump(false), [format!("tc 0 {} 2", tagged(""))]);
     assert_eq!(it.nic.rules().len(), 1);
+    // Or at its EtherType only, as it is the last that is looked at.
+    let it = Fixture::new();
+    let outer =
+        |inner| format!("recirc_id(0),in_port(1),eth(),eth_type(0x88a8),vlan(vid=5,pcp=0),encap({inner})");
+    let last = "eth_type(0x8100),vlan(vid=6/0,pcp=1/0,cfi=1/0),encap(eth_type(0x0800/0))";
+    it.put(PutFlags::CREATE, &outer(last), "2").unwrap();
+    assert_eq!(it.dump(false), [format!("tc 0 {} 2", outer("eth_type(0x0800)"))]);
+    let types = [KeyField::EthType, KeyField::VlanEthType, KeyField::CvlanEthType];
+    let of_rule = |rule: &Filter| types.map(|field| rule.key.number(field).map(|(value, _)| value));
+    let told: Vec<_> = it.nic.rules().values().map(of_rule).collect();
+    assert_eq!(told, [[Some(0x88a8), Some(0x8100), Some(0x800)]]);
+}
+
+#[test]
+fn what_the_kernel_has_no_rules_for_is_found_out_once() {
+    let nic = Arc::<Nic>::default();
+    let it = Fixture::over(Arc::clone(&nic));
+    let all = Support { enc_flags: true, ..Support::default() };
+    assert_eq!((*it.datapath.shared.support(), nic.rules().len()), (all, 0));
+    // One that passes over what it does not know, and then one that says so; later devices are of the same kernel.
+    *nic.unknown.lock().unwrap() = Some(KeyField::EncFlags);
+    let it = Fixture::over(Arc::clone(&nic));
+    assert_eq!(*it.datapath.shared.support(), Support::default());
+    it.refuse(Some(full()));
+    it.datapath.shared.attach_device(DpPort(4), "p", "system", 104);
+    assert_eq!(*it.datapath.shared.support(), Support::default());
+    let it = Fixture::over(nic);
+    assert_eq!(*it.datapath.shared.support(), Support { gbp: false, ct_state: 0, ..Support::default() });
+    let tracked = "recirc_id(0),in_port(1),ct_state(+trk),eth(),eth_type(0x0800),ipv4(frag=no)";
+    it.refuse(None);
+    it.put(PutFlags::CREATE, tracked, "2").unwrap();
+    assert_eq!(it.dump(false), [format!("ovs 0 {tracked} 2 why:no match on ct_state")]);
 }
 
 #[test]
