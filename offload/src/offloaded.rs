@@ -298,11 +298,20 @@ impl Shared {
         self.order.contains(&TC)
     }
 
-    /// Begins to offload: devices of ports that are there are given rules from now on.
-    fn turn_on(&self) {
-        if self.on.swap(true, Ordering::AcqRel) || !self.has_rules() {
+    /// Begins to offload: devices of ports that are there are given rules from now on. Where rules may be stays as it is.
+    fn turn_on(&self, policy: Option<&String>) {
+        if self.is_on() || !self.has_rules() {
             return;
         }
+        let text = policy.map_or("none", String::as_str);
+        match Policy::parse(text) {
+            Some(policy) => {
+                self.flags.store(policy.flags(), Ordering::Relaxed);
+                tracing::info!(target: "tc", "tc: Using policy '{text}'");
+            }
+            None => tracing::warn!(target: "tc", "tc: Invalid policy '{text}'"),
+        }
+        self.on.store(true, Ordering::Release);
         self.limit_all();
         for port in self.inner.ports() {
             self.attach(port.number, &port.name, &port.kind);

@@ -175,6 +175,11 @@ fn meter(world: &World) {
         let dropped = stats.split("packet_count:").nth(1).and_then(|rest| rest.split_whitespace().next());
         dropped.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count >= policed)
     });
+    // It goes with its bridge.
+    let policers = || world.sh(&format!("cat {FILES}/hwg/policers"));
+    assert_ne!(policers(), "");
+    world.sh("ovs-vsctl --timeout=60 del-br br0");
+    assert_eq!(policers(), "");
 }
 
 fn mirror(world: &World) {

@@ -373,6 +373,10 @@ impl Outside for World {
         self.conns.disconnect(bridge);
     }
 
+    fn delete_meters(&mut self, bridge: &mut Bridge) {
+        self.conns.delete_meters(bridge);
+    }
+
     fn controllers(&self, bridge: &str) -> BTreeMap<String, ControllerStatus> {
         self.conns.controllers(bridge, self.clock.now())
     }

@@ -14,9 +14,9 @@ use datapath::{
 };
 use flow::id::{DpMeter, DpPort};
 
+use super::Offloaded;
 use super::dump::Walk;
 use super::hook::Hook;
-use super::{Offloaded, Policy};
 use crate::provider::{TC, choose};
 
 impl Datapath for Offloaded {
@@ -84,16 +84,11 @@ impl Datapath for Offloaded {
             self.shared.on.fetch_or(on, Ordering::Relaxed);
             return self.shared.inner.configure(config);
         }
-        if let Some(policy) = config.get("tc-policy").map_or(Some(Policy::None), |text| Policy::parse(text)) {
-            self.shared.flags.store(policy.flags(), Ordering::Relaxed);
-        } else {
-            tracing::warn!(target: "tc", rl = "1,5", "tc: Invalid policy '{}'", config["tc-policy"]);
-        }
         let rebalances =
             config.get("offload-rebalance").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         self.shared.waiting.set_rebalancing(rebalances);
         if config.get("hw-offload").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
-            self.shared.turn_on();
+            self.shared.turn_on(config.get("tc-policy"));
         }
         self.shared.inner.configure(config)
     }

@@ -804,6 +804,16 @@ fn a_port_that_becomes_another_device_has_rules_there() {
 }
 
 #[test]
+fn where_rules_may_be_is_said_once() {
+    let it = Fixture::new();
+    let config = [("hw-offload", "true"), ("tc-policy", "skip_sw")];
+    it.datapath.configure(&config.map(|(key, value)| (key.to_owned(), value.to_owned())).into()).unwrap();
+    it.put(PutFlags::CREATE, FLOW, "2").unwrap();
+    let flags: Vec<_> = it.nic.rules().values().map(|rule| rule.flags).collect();
+    assert_eq!(flags, [cls::SKIP_HW]);
+}
+
+#[test]
 fn meters_are_limits_that_rules_share() {
     let it = Fixture::new();
     let meter = DpMeter(7);

@@ -82,6 +82,9 @@ pub trait Outside {
     /// Ends a bridge's OpenFlow connections.
     fn disconnect(&mut self, bridge: &str);
 
+    /// Deletes a bridge's meters, which its datapath has.
+    fn delete_meters(&mut self, _bridge: &mut Bridge) {}
+
     /// How a bridge's controllers fare, by target.
     fn controllers(&self, bridge: &str) -> BTreeMap<String, ControllerStatus>;
 

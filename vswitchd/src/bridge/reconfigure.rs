@@ -185,6 +185,10 @@ impl Bridges {
         for name in ports {
             bridge.remove_port(&name, now);
         }
+        if !keep {
+            // Not before its ports are gone, and the rules in devices that are limited by them.
+            outside.delete_meters(&mut bridge);
+        }
         if !self.bridges.values().any(|other| other.kind == bridge.kind) {
             if let Some(shared) = self.tunnels.remove(&bridge.kind) {
                 shared.delete_all(&*bridge.datapath);

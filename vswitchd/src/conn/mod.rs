@@ -179,9 +179,7 @@ impl Conns {
         plugged.manager.bundle_idle = self.bundle_idle;
         if plugged.manager.configure(&all, &mut self.next_id, now) {
             bridge.ofproto.flush();
-            let used = self.meters.entry(bridge.kind.clone()).or_default();
-            let mut meters = DpMeters::new(&*bridge.datapath, used);
-            bridge.ofproto.delete_meters(openflow::msg::meter::ALL, &mut meters);
+            delete_meters(&mut self.meters, bridge);
         }
         if !plugged.ears.contains_key(&snoop) {
             plugged.manager.wishes.push(Wish::Listen(snoop));
@@ -201,6 +199,11 @@ impl Conns {
     /// Ends a bridge's connections.
     pub fn disconnect(&mut self, bridge: &str) {
         self.plugged.remove(bridge);
+    }
+
+    /// Deletes all meters of a bridge.
+    pub fn delete_meters(&mut self, bridge: &mut Bridge) {
+        delete_meters(&mut self.meters, bridge);
     }
 
     /// How many connections there are, and how many messages wait in them.
@@ -406,6 +409,13 @@ fn poll_accept(listener: &Listener, cx: &mut Context<'_>) -> Poll<io::Result<Str
             Ok(Stream::Tcp(stream))
         }),
     }
+}
+
+/// Deletes all meters of a bridge; `used` are those of each type of datapath.
+fn delete_meters(used: &mut BTreeMap<String, BTreeSet<u32>>, bridge: &mut Bridge) {
+    let used = used.entry(bridge.kind.clone()).or_default();
+    let mut meters = DpMeters::new(&*bridge.datapath, used);
+    bridge.ofproto.delete_meters(openflow::msg::meter::ALL, &mut meters);
 }
 
 /// The socket by which `ovs-ofctl` talks with a bridge.
