@@ -391,13 +391,13 @@ impl Backer {
 
 fn origin_of_frozen<'a>(snapshot: &'a Snapshot, frozen: &Frozen) -> Option<(&'a Arc<Bridge>, OfPort)> {
     let in_port = frozen.metadata.in_port;
-    if let Some((bridge, port)) =
-        frozen.port.filter(|_| in_port != OfPort::NONE && in_port != OfPort::CONTROLLER)
-    {
-        let bridge = snapshot.bridge(bridge)?;
-        return bridge.ports.contains_key(&port).then_some((bridge, port));
+    if in_port == OfPort::NONE || in_port == OfPort::CONTROLLER {
+        return Some((snapshot.bridge(frozen.bridge)?, in_port));
     }
-    Some((snapshot.bridge(frozen.bridge)?, in_port))
+    // A controller may say of a packet that it came in by a port that there is not.
+    let (bridge, port) = frozen.port?;
+    let bridge = snapshot.bridge(bridge)?;
+    bridge.ports.contains_key(&port).then_some((bridge, port))
 }
 
 /// All backers, by datapath type.

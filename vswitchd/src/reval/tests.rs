@@ -25,6 +25,7 @@ use sys::errno::Errno;
 
 use crate::backer::Backer;
 use crate::ofproto::Ofproto;
+use crate::xlate::freeze::{Frozen, Metadata};
 use crate::xlate::mac::MacTable;
 use crate::xlate::snapshot::{Bridge, BridgeId, Bundle, BundleId, Port, PriorityTags, Snapshot, VlanMode};
 use datapath::user::engine::features;
@@ -572,4 +573,32 @@ fn a_flow_in_a_device_is_not_idle_before_the_device_had_time_to_tell() {
         });
         assert_eq!(passes, said, "{offloaded:?} {delay:?}");
     }
+}
+
+#[test]
+fn recirculated_packets_that_began_at_no_port_are_unassociated() {
+    let setting = Setting::new(&[], |_| ());
+    let snapshot = setting.backer.snapshot();
+    let origin = |in_port: OfPort| {
+        let began = Key { in_port: in_port.0.into(), ..Key::default() };
+        let id = setting.backer.recirc.intern(Frozen {
+            bridge: snapshot.bridge_named("br0").unwrap().id,
+            table: TableId(1),
+            port: None,
+            stack: vec![],
+            mirrors: 0,
+            conntracked: true,
+            was_mpls: false,
+            actions: vec![],
+            action_set: vec![],
+            metadata: Metadata::of(&began),
+            userdata: vec![],
+        });
+        let key = Key { recirc_id: id.id().0, in_port: u32::MAX, ..Key::default() };
+        setting.backer.origin(&snapshot, &key).map(|(_, port)| port)
+    };
+    for who in [OfPort::NONE, OfPort::CONTROLLER] {
+        assert_eq!(origin(who), Ok(who));
+    }
+    assert_eq!(origin(OfPort(42)), Err("no OpenFlow port for datapath port 4294967295".to_owned()));
 }
