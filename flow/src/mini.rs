@@ -13,6 +13,12 @@ const RUN: usize = 8;
 /// Bitmap words.
 const MAPS: usize = Key::WORDS.div_ceil(64);
 
+/// Whether a run has no bit.
+fn is_zero(run: &[u64; RUN]) -> bool {
+    // Not compared, for that would be a call each time.
+    run.iter().fold(0, |any, &word| any | word) == 0
+}
+
 /// A key or mask, compressed: which of its words are not zero, and those words in order. As many of them as `A` has need no
 /// memory of their own.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,7 +45,7 @@ impl<A: Array<Item = u64>> Compressed<A> {
         // Most words are zero, and most of those in long runs.
         let (mut map, mut words, mut len) = ([0; MAPS], [0; Key::WORDS], 0);
         let mut take = |start: usize, run: &[u64; RUN]| {
-            if run.iter().fold(0, |any, &word| any | word) == 0 {
+            if is_zero(run) {
                 return;
             }
             let mut bits = 0;
@@ -65,6 +71,12 @@ impl<A: Array<Item = u64>> Compressed<A> {
     /// The key again.
     pub fn expand(&self) -> Key {
         let mut key = Key::default();
+        self.expand_to(&mut key);
+        key
+    }
+
+    /// The key again, where there is an empty one.
+    pub fn expand_to(&self, key: &mut Key) {
         let (words, mut stored) = (key.words_mut(), self.words.iter());
         for (at, &map) in self.map.iter().enumerate() {
             let mut map = map;
@@ -75,7 +87,6 @@ impl<A: Array<Item = u64>> Compressed<A> {
                 map &= map - 1;
             }
         }
-        key
     }
 
     /// Whether every word is zero.
@@ -140,14 +151,14 @@ impl<A: Array<Item = u64>> Compressed<A> {
         let mut covers = |start: usize, run: &[u64; RUN]| {
             let mut bits = self.map.get(start / 64).map_or(0, |map| map >> (start % 64)) as u8;
             if bits == 0 {
-                return *run == [0; RUN];
+                return is_zero(run);
             }
             let mut left = *run;
             while bits != 0 {
                 left[bits.trailing_zeros() as usize % RUN] &= !words.next().copied().unwrap_or(0);
                 bits &= bits - 1;
             }
-            left == [0; RUN]
+            is_zero(&left)
         };
         let (runs, rest) = key.words().as_chunks::<RUN>();
         for (n, run) in runs.iter().enumerate() {

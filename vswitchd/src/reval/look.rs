@@ -276,7 +276,9 @@ impl Look<'_> {
         concern: Concern<'_>,
         room: &mut Room,
     ) -> Verdict<'v> {
-        let key = ukey.key.expand();
+        // Keys are long: this one stays where it is made.
+        let mut key = Key::default();
+        ukey.key.expand_to(&mut key);
         let Ok(origin) = self.backer.origin(self.snapshot, &key) else { return Verdict::Delete };
         let (stands, heir) = match concern {
             Concern::After(stands, heir) => (stands, heir),
