@@ -8,7 +8,7 @@ use ::flow::attr::{Attrs, Writer};
 use ::flow::exact;
 use ::flow::field;
 use ::flow::id::{DpPort, OfPort, Ufid};
-use ::flow::key::{Key, Mask};
+use ::flow::key::{Key, Mask, VLAN_CFI};
 use ::flow::odp::attrs::code;
 use ::flow::odp::format::Style;
 use ::flow::odp::{self, NoNames, PortNames, RawKey, RawMask};
@@ -60,12 +60,15 @@ pub fn stats_text(stats: &FlowStats, now: Instant) -> String {
     format!("packets:{}, bytes:{}, used:{used}{flags}", stats.packets, stats.bytes)
 }
 
-/// The mask that is shown: of rules of traffic control all of a tag, whether they match it or not, as OVS shows them.
+/// The mask that is shown: of rules of traffic control all of a tag that must be there, whether they match it or not, as OVS
+/// shows them.
 fn shown_mask(flow: &Flow) -> Cow<'_, [u8]> {
     fn whole_tags(mask: &[u8], out: &mut Writer) {
         for attr in Attrs::new(mask).map_while(Result::ok) {
             match attr.kind {
-                code::VLAN => out.put(attr.kind, &[u8::MAX; 2]),
+                code::VLAN if attr.be16().is_ok_and(|tci| tci.get() & VLAN_CFI != 0) => {
+                    out.put(attr.kind, &[u8::MAX; 2]);
+                }
                 code::ENCAP => out.nest(attr.kind, |out| whole_tags(attr.data, out)),
                 _ => out.put(attr.kind, attr.data),
             }
@@ -556,14 +559,15 @@ mod tests {
     #[test]
     fn rules_of_traffic_control_are_shown_with_all_of_their_tags() {
         let text = "in_port(1),eth_type(0x88a8),vlan(vid=5/0xfff,pcp=0/0x0,cfi=1/1),encap(eth_type(0x8100),vlan(vid=0/0,pcp=3/7,cfi=1/1),encap(eth_type(0x0800),ipv4(frag=no)))";
-        let (key, mask) = odp::parse::flow(text, &NoNames).unwrap();
-        let shown = |layer| {
+        let shown_as = |text: &str, layer| {
+            let (key, mask) = odp::parse::flow(text, &NoNames).unwrap();
             let sighting =
                 crate::flow::Sighting { ufid: Ufid([0; 16]), pmd: PmdId::NONE, stats: FlowStats::default() };
-            let mut flow = Flow { key: key.clone(), mask: mask.clone(), ..sighting.into() };
+            let mut flow = Flow { key, mask, ..sighting.into() };
             flow.attrs.layer = layer;
             flow_text(&flow, &NoNames, false, Instant::ZERO)
         };
+        let shown = |layer| shown_as(text, layer);
         let line = |tags| format!("in_port(1),{tags}, packets:0, bytes:0, used:never, actions:drop");
         assert_eq!(
             shown("ovs"),
@@ -577,6 +581,10 @@ mod tests {
                 "eth_type(0x88a8),vlan(vid=5,pcp=0),encap(eth_type(0x8100),vlan(vid=0,pcp=3),encap(eth_type(0x0800),ipv4(frag=no)))"
             )
         );
+        // Behind the last tag that is looked at, the EtherType may be one of a tag.
+        let behind = "eth_type(0x88a8),vlan(vid=5,pcp=0),encap(eth_type(0x8100),encap())";
+        let unseen = behind.replace(",encap())", ",vlan(vid=0/0,pcp=0/0,cfi=0/0),encap())");
+        assert_eq!(shown_as(&format!("in_port(1),{unseen}"), "tc"), line(behind));
     }
 
     #[test]
