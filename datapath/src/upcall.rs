@@ -82,6 +82,12 @@ pub struct Offer<'a> {
     pub actions: &'a [Action],
 }
 
+/// Flows that somebody installs elsewhere, and is not done with.
+pub trait Installing: Send {
+    /// Waits until it is done: what [`Handler::take`] would have said.
+    fn end(self: Box<Self>) -> Vec<bool>;
+}
+
 /// What answers upcalls. Given by the switch; called from workers and from the main thread, so it must not wait.
 pub trait Handler: Send + Sync {
     /// Answers one upcall; `None` if it cannot be processed (the packet is then lost and counted so).
@@ -91,6 +97,11 @@ pub trait Handler: Send + Sync {
     /// nothing of, the datapath installs.
     fn take(&self, _offers: &[Offer<'_>]) -> Vec<bool> {
         Vec::new()
+    }
+
+    /// Begins to do what [`Self::take`] does, for who has other work until it is done; `None` if that asks for nothing.
+    fn begin(&self, _offers: &[Offer<'_>]) -> Option<Box<dyn Installing>> {
+        None
     }
 
     /// A flow that an earlier answer asked for was installed, or, with `false`, was not.

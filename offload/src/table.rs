@@ -3,6 +3,7 @@
 pub mod lanes;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datapath::Error;
@@ -40,10 +41,31 @@ pub enum Job<'a> {
 /// What became of a request: for [`Job::Get`], with the rule.
 pub type Done = Result<Option<Box<Filter>>, Error>;
 
+/// Requests that are under way.
+pub enum Begun {
+    /// They are not any more.
+    Done(Vec<Done>),
+    /// Shares of them, that are as long as this, were handed to [`lanes`].
+    Sent { lens: Vec<(usize, usize)>, from: Receiver<lanes::Share> },
+}
+
 /// Rules of devices. Any number of threads may ask.
 pub trait Table: Send + Sync {
     /// Does all of `jobs` in order; one result each.
     fn submit(&self, jobs: &[Job<'_>]) -> Vec<Done>;
+
+    /// Begins to do all of `jobs`.
+    fn begin(&self, jobs: &[Job<'_>]) -> Begun {
+        Begun::Done(self.submit(jobs))
+    }
+
+    /// Waits until the same jobs are done that were begun with; one result each.
+    fn end(&self, begun: Begun, _jobs: &[Job<'_>]) -> Vec<Done> {
+        match begun {
+            Begun::Done(results) => results,
+            Begun::Sent { lens, .. } => unanswered(lens.iter().map(|(_, len)| len).sum()),
+        }
+    }
 
     /// What was said when a rule was put that is in the kernel alone, if anything: why hardware did not take it.
     fn words(&self, _: &Id) -> Option<Box<str>> {
@@ -176,6 +198,16 @@ fn shares<'a>(jobs: &'a [Job<'a>]) -> impl Iterator<Item = (usize, &'a [Job<'a>]
     pieces(jobs, even.clamp(SHARE, FULL)).map(|(at, len)| (at, &jobs[at..at + len]))
 }
 
+/// What becomes of requests of which nothing is heard.
+fn unanswered(n: usize) -> Vec<Done> {
+    (0..n).map(|_| Err(Errno::EIO.into())).collect()
+}
+
+/// What each socket gets of a round, written.
+fn written(jobs: &[Job<'_>]) -> Vec<((usize, usize), Batch)> {
+    shares(jobs).map(|(at, share)| ((at, share.len()), batch(share))).collect()
+}
+
 impl Netlink {
     /// Rules hang from what `hooks` own.
     pub fn new(hooks: Arc<Hooks>) -> Self {
@@ -217,6 +249,30 @@ impl Netlink {
         let jobs: Vec<_> = lots.into_iter().map(Job::Del).collect();
         let bad = |error: &Error| !matches!(error.errno(), Errno::ENOENT | Errno::EINVAL | Errno::ENODEV);
         self.submit(&jobs).into_iter().filter_map(Result::err).find(bad).map_or(Ok(()), Err)
+    }
+
+    /// Hands shares to lanes: where each begins, how long it is, and from where their results come.
+    fn hand_out(
+        &self,
+        written: Vec<((usize, usize), Batch)>,
+    ) -> (Vec<(usize, usize)>, Receiver<lanes::Share>) {
+        let lens = written.iter().map(|(share, _)| *share).collect();
+        (lens, self.lanes.submit(written.into_iter().map(|((at, _), batch)| (at, batch)).collect()))
+    }
+
+    /// Takes up what became of all shares that were handed out.
+    fn collect(
+        &self,
+        jobs: &[Job<'_>],
+        lens: &[(usize, usize)],
+        from: &Receiver<lanes::Share>,
+        results: &mut [Done],
+    ) {
+        for (at, done) in from {
+            if let Some(share) = lens.iter().find(|share| share.0 == at) {
+                self.settle(jobs, *share, done, results);
+            }
+        }
     }
 
     /// Takes up what became of a share of `jobs`.
@@ -266,24 +322,38 @@ impl Netlink {
 
 impl Table for Netlink {
     fn submit(&self, jobs: &[Job<'_>]) -> Vec<Done> {
-        let mut results: Vec<Done> = Vec::new();
-        results.resize_with(jobs.len(), || Err(Errno::EIO.into()));
+        let mut results = unanswered(jobs.len());
         for (first, len) in rounds(jobs) {
             let jobs = &jobs[first..first + len];
             let results = &mut results[first..first + len];
-            let mut shares: Vec<_> =
-                shares(jobs).map(|(at, share)| (at, share.len(), batch(share))).collect();
-            let Some((at, len, mut own)) = shares.pop() else { continue };
-            let lens: Vec<_> = shares.iter().map(|(at, len, _)| (*at, *len)).collect();
-            let others = self.lanes.submit(shares.into_iter().map(|(at, _, batch)| (at, batch)).collect());
-            let done = self.pool.with(|client| lanes::send(client, &mut own));
-            self.settle(jobs, (at, len), done, results);
-            others.iter().for_each(|(at, done)| {
-                let len = lens.iter().find(|share| share.0 == at).map_or(0, |share| share.1);
-                self.settle(jobs, (at, len), done, results);
-            });
+            let mut written = written(jobs);
+            let Some((own, mut batch)) = written.pop() else { continue };
+            let (lens, from) = self.hand_out(written);
+            let done = self.pool.with(|client| lanes::send(client, &mut batch));
+            self.settle(jobs, own, done, results);
+            self.collect(jobs, &lens, &from, results);
         }
         results
+    }
+
+    fn begin(&self, jobs: &[Job<'_>]) -> Begun {
+        let mut rounds = rounds(jobs);
+        if rounds.next().is_none() || rounds.next().is_some() {
+            return Begun::Done(self.submit(jobs));
+        }
+        let (lens, from) = self.hand_out(written(jobs));
+        Begun::Sent { lens, from }
+    }
+
+    fn end(&self, begun: Begun, jobs: &[Job<'_>]) -> Vec<Done> {
+        match begun {
+            Begun::Done(results) => results,
+            Begun::Sent { lens, from } => {
+                let mut results = unanswered(jobs.len());
+                self.collect(jobs, &lens, &from, &mut results);
+                results
+            }
+        }
     }
 
     fn words(&self, id: &Id) -> Option<Box<str>> {

@@ -2,7 +2,8 @@
 //!
 //! A handler empties its sockets into a [`Fair`] queue, takes some upcalls from it, lets the switch answer each, and sends all
 //! puts and executions of the answers as one batch; then it empties its sockets again. A put goes before the execution of
-//! the same upcall, so that the packets after it find the flow.
+//! the same upcall, so that the packets after it find the flow. Where flows are installed elsewhere, which takes its time, and
+//! more upcalls wait, those are answered meanwhile: of two batches at a time, one is answered and one being installed.
 //!
 //! Since Linux 5.15 the kernel puts upcalls into the socket of the CPU that they happen on, and there is a handler for each
 //! CPU (per-CPU dispatch). Before, every port has a socket of its own, and a handler serves some of the ports.
@@ -10,6 +11,7 @@
 //! Memory of upcalls is used again; what is allocated for an upcall is what becomes part of the flow that is kept.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +35,7 @@ use super::packet;
 use super::sieve::{self, Sieve};
 use crate::flow::{Execute, FlowPut, Op, OpResult, PutFlags};
 use crate::netlink::{Client, Messages};
-use crate::upcall::{Answer, Handler, Install, Kind, Offer, Upcall};
+use crate::upcall::{Answer, Handler, Install, Installing, Kind, Offer, Upcall};
 use crate::user::log;
 use crate::{Error, PmdId};
 
@@ -236,19 +238,32 @@ struct Thread<'a> {
     results: Vec<OpResult>,
     spare: Vec<Vec<u8>>,
     taken: Vec<Vec<u8>>,
+    /// Answered, and being installed.
+    under_way: Option<Lot>,
     /// `None` where the kernel lets no program run.
     sieve: Option<Sieve>,
 }
 
 /// An upcall that was answered.
-pub(super) struct Job<'a> {
-    upcall: packet::Incoming<'a>,
+pub(super) struct Job<B> {
+    /// The upcall, and where in it the packet is.
+    bytes: B,
+    packet: Range<usize>,
+    mru: u16,
+    hash: u64,
     key: Box<Key>,
     raw: RawKey,
     ufid: Ufid,
     execute: Arc<[Action]>,
     /// Without a raw mask, every bit counts that the key has.
     install: Option<(Option<RawMask>, Install)>,
+}
+
+/// Upcalls that were answered together, and by whom.
+struct Lot {
+    handler: Arc<dyn Handler>,
+    jobs: Vec<Job<Vec<u8>>>,
+    installing: Box<dyn Installing>,
 }
 
 impl<'a> Thread<'a> {
@@ -269,6 +284,7 @@ impl<'a> Thread<'a> {
             results: Vec::new(),
             spare: Vec::new(),
             taken: Vec::with_capacity(BATCH),
+            under_way: None,
             sieve: Some(Sieve::default()),
         };
         let mut ready = Vec::new();
@@ -285,6 +301,7 @@ impl<'a> Thread<'a> {
             thread.sift(now);
             waiting = thread.answer();
         }
+        thread.end();
     }
 
     fn hear(&mut self, number: u64, now: Instant) {
@@ -388,7 +405,7 @@ impl<'a> Thread<'a> {
         }
     }
 
-    /// Answers some of the upcalls that wait. Whether there are more.
+    /// Answers some of the upcalls that wait. Whether there is more to do.
     fn answer(&mut self) -> bool {
         let now = self.context.clock.now();
         let waiting = {
@@ -400,26 +417,37 @@ impl<'a> Thread<'a> {
             }
             !fair.is_empty()
         };
-        if self.taken.is_empty() {
-            return waiting;
-        }
-        let taken = std::mem::take(&mut self.taken);
         let handler = lock(&self.context.handler).clone();
-        if let Some(handler) = handler {
-            let mut jobs: Vec<_> =
-                taken.iter().filter_map(|bytes| self.translate(&*handler, bytes)).collect();
-            offer(&*handler, &mut jobs);
-            self.carry_out(&*handler, &jobs);
-        }
+        let Some(handler) = handler.filter(|_| !self.taken.is_empty()) else {
+            self.end();
+            let taken = std::mem::take(&mut self.taken);
+            taken.into_iter().for_each(|bytes| keep(&mut self.spare, bytes));
+            return waiting;
+        };
+        let mut taken = std::mem::take(&mut self.taken);
+        let mut jobs: Vec<_> = taken.drain(..).filter_map(|bytes| self.translate(&*handler, bytes)).collect();
         self.taken = taken;
-        for bytes in self.taken.drain(..) {
-            keep(&mut self.spare, bytes);
+        let installing = if waiting { begin(&*handler, &jobs) } else { None };
+        self.end();
+        match installing {
+            Some(installing) => self.under_way = Some(Lot { handler, jobs, installing }),
+            None => {
+                offer(&*handler, &mut jobs);
+                self.carry_out(&*handler, jobs);
+            }
         }
         waiting
     }
 
+    /// Ends what is under way.
+    fn end(&mut self) {
+        let Some(Lot { handler, mut jobs, installing }) = self.under_way.take() else { return };
+        strike_out(&mut jobs, installing.end());
+        self.carry_out(&*handler, jobs);
+    }
+
     /// Lets the switch answer one upcall.
-    fn translate<'b>(&self, handler: &dyn Handler, bytes: &'b [u8]) -> Option<Job<'b>> {
+    fn translate(&self, handler: &dyn Handler, bytes: Vec<u8>) -> Option<Job<Vec<u8>>> {
         let context = self.context;
         match answer(context, handler, bytes) {
             Ok(job) => job,
@@ -436,9 +464,9 @@ impl<'a> Thread<'a> {
     }
 
     /// Installs and executes.
-    fn carry_out(&mut self, handler: &dyn Handler, jobs: &[Job<'_>]) {
+    fn carry_out(&mut self, handler: &dyn Handler, jobs: Vec<Job<Vec<u8>>>) {
         let mut ops = Vec::with_capacity(2 * jobs.len());
-        for job in jobs {
+        for job in &jobs {
             ops.extend(job.put().map(Op::Put));
             ops.extend(job.execution().map(Op::Execute));
         }
@@ -455,6 +483,8 @@ impl<'a> Thread<'a> {
                 handler.installed(ufid, put.pmd, result.is_ok());
             }
         }
+        drop(ops);
+        jobs.into_iter().for_each(|job| keep(&mut self.spare, job.bytes));
     }
 }
 
@@ -476,21 +506,26 @@ pub(super) fn report(name: &str, op: &Op<'_>, result: &OpResult) {
 }
 
 /// Lets the handler have flows that it wants to install itself.
-fn offer(handler: &dyn Handler, jobs: &mut [Job<'_>]) {
-    let mut offers = jobs.iter().filter_map(Job::offer).peekable();
-    if offers.peek().is_none() {
-        return;
+fn offer<B>(handler: &dyn Handler, jobs: &mut [Job<B>]) {
+    let offers: Vec<_> = jobs.iter().filter_map(Job::offer).collect();
+    if !offers.is_empty() {
+        let taken = handler.take(&offers);
+        drop(offers);
+        strike_out(jobs, taken);
     }
-    let offers: Vec<_> = offers.collect();
-    let mut taken = handler.take(&offers).into_iter();
-    drop(offers);
-    if taken.len() == 0 {
-        return;
-    }
-    for job in jobs.iter_mut().filter(|job| job.install.is_some()) {
-        if taken.next() == Some(true) {
-            job.install = None;
-        }
+}
+
+/// Likewise, without waiting for it.
+fn begin<B>(handler: &dyn Handler, jobs: &[Job<B>]) -> Option<Box<dyn Installing>> {
+    let offers: Vec<_> = jobs.iter().filter_map(Job::offer).collect();
+    if offers.is_empty() { None } else { handler.begin(&offers) }
+}
+
+/// What the handler took, the datapath need not install.
+fn strike_out<B>(jobs: &mut [Job<B>], taken: Vec<bool>) {
+    let offered = jobs.iter_mut().filter(|job| job.install.is_some());
+    for (job, _) in offered.zip(taken).filter(|(_, taken)| *taken) {
+        job.install = None;
     }
 }
 
@@ -501,12 +536,13 @@ fn keep(spare: &mut Vec<Vec<u8>>, bytes: Vec<u8>) {
 }
 
 /// Reads an upcall and lets the switch answer it; `None` if there is nothing to do.
-pub(super) fn answer<'a>(
+pub(super) fn answer<B: AsRef<[u8]>>(
     context: &Context,
     handler: &dyn Handler,
-    bytes: &'a [u8],
-) -> Result<Option<Job<'a>>, Error> {
-    let Some(message) = Messages::new(bytes).next() else { return Ok(None) };
+    bytes: B,
+) -> Result<Option<Job<B>>, Error> {
+    let whole = bytes.as_ref();
+    let Some(message) = Messages::new(whole).next() else { return Ok(None) };
     let incoming = packet::decode(context.families.packet, &message?)?;
     if incoming.dp != context.dp {
         return Ok(None);
@@ -546,10 +582,12 @@ pub(super) fn answer<'a>(
         let mask = (!is_exact).then(|| mask_from_flow(&params, &install.mask));
         (mask, install)
     });
-    Ok(Some(Job { upcall: incoming, key, raw, ufid, execute, install }))
+    let at = incoming.packet.as_ptr().addr() - whole.as_ptr().addr();
+    let (packet, mru, hash) = (at..at + incoming.packet.len(), incoming.mru, incoming.hash);
+    Ok(Some(Job { bytes, packet, mru, hash, key, raw, ufid, execute, install }))
 }
 
-impl Job<'_> {
+impl<B> Job<B> {
     fn offer(&self) -> Option<Offer<'_>> {
         let (_, Install { mask, actions }) = self.install.as_ref()?;
         Some(Offer { ufid: self.ufid, pmd: PmdId::NONE, key: &self.key, mask, actions })
@@ -567,14 +605,17 @@ impl Job<'_> {
         })
     }
 
-    pub(super) fn execution(&self) -> Option<Execute<'_>> {
+    pub(super) fn execution(&self) -> Option<Execute<'_>>
+    where
+        B: AsRef<[u8]>,
+    {
         (!self.execute.is_empty()).then_some(Execute {
-            packet: self.upcall.packet,
+            packet: &self.bytes.as_ref()[self.packet.clone()],
             key: &self.key,
             actions: &self.execute,
             probe: false,
-            mtu: self.upcall.mru,
-            hash: self.upcall.hash,
+            mtu: self.mru,
+            hash: self.hash,
         })
     }
 }

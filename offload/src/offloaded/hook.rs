@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
 
 use datapath::flow::FlowStats;
-use datapath::upcall::{Answer, Handler, Offer, Upcall};
+use datapath::upcall::{Answer, Handler, Installing, Offer, Upcall};
 use datapath::{Error, PmdId};
 use flow::id::Ufid;
 use sys::errno::Errno;
@@ -13,6 +13,7 @@ use sys::errno::Errno;
 use super::operate::failed;
 use super::{Prepared, Shared};
 use crate::place::{Place, Reason};
+use crate::table::{Begun, Done, Job};
 
 /// Between the inner datapath and who answers its upcalls.
 pub(super) struct Hook {
@@ -26,20 +27,32 @@ impl Hook {
     }
 }
 
+impl Hook {
+    /// `None` if nothing is offloaded.
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.upgrade().filter(|shared| shared.is_on())
+    }
+}
+
 impl Handler for Hook {
     fn upcall(&self, upcall: &Upcall<'_>) -> Option<Answer> {
         self.handler.upcall(upcall)
     }
 
     fn take(&self, offers: &[Offer<'_>]) -> Vec<bool> {
-        let Some(shared) = self.shared.upgrade().filter(|shared| shared.is_on()) else {
-            return self.handler.take(offers);
-        };
-        let taken = shared.take(offers);
-        for (offer, taken) in offers.iter().zip(&taken).filter(|(_, taken)| **taken != Taken::Not) {
-            self.handler.installed(offer.ufid, offer.pmd, *taken == Taken::Rule);
-        }
-        taken.iter().map(|taken| *taken != Taken::Not).collect()
+        let Some(shared) = self.shared() else { return self.handler.take(offers) };
+        let lot = shared.consider_all(offers);
+        let done = shared.submit(&lot.jobs(&shared));
+        lot.end(&shared, &*self.handler, done)
+    }
+
+    fn begin(&self, offers: &[Offer<'_>]) -> Option<Box<dyn Installing>> {
+        let Some(shared) = self.shared() else { return self.handler.begin(offers) };
+        let lot = shared.consider_all(offers);
+        let jobs = lot.jobs(&shared);
+        let begun = if jobs.is_empty() { Begun::Done(Vec::new()) } else { shared.table.begin(&jobs) };
+        drop(jobs);
+        Some(Box::new(UnderWay { handler: Arc::clone(&self.handler), shared, lot, begun }))
     }
 
     fn installed(&self, ufid: Ufid, pmd: PmdId, installed: bool) {
@@ -75,39 +88,70 @@ enum Offered {
     As(usize),
 }
 
+/// Offered flows, in order.
+struct Lot(Vec<(Ufid, PmdId, Offered)>);
+
+impl Lot {
+    /// What devices are asked for.
+    fn jobs<'a>(&'a self, shared: &Shared) -> Vec<Job<'a>> {
+        let ready = self.0.iter().filter_map(|(_, _, offered)| match offered {
+            Offered::Ready(prepared) => Some(shared.put_job(prepared)),
+            Offered::Settled(_) | Offered::As(_) => None,
+        });
+        ready.collect()
+    }
+
+    /// Takes up what became of that: whether each flow is installed.
+    fn end(&self, shared: &Shared, handler: &dyn Handler, done: Vec<Done>) -> Vec<bool> {
+        let mut done = done.into_iter();
+        let mut all = Vec::with_capacity(self.0.len());
+        for (ufid, pmd, offered) in &self.0 {
+            let taken = match offered {
+                Offered::Settled(taken) => *taken,
+                Offered::As(at) => all[*at],
+                Offered::Ready(prepared) => shared.taken(*ufid, prepared, failed(done.next())),
+            };
+            if taken != Taken::Not {
+                handler.installed(*ufid, *pmd, taken == Taken::Rule);
+            }
+            all.push(taken);
+        }
+        all.into_iter().map(|taken| taken != Taken::Not).collect()
+    }
+}
+
+/// Offered flows that devices are being asked to take.
+struct UnderWay {
+    handler: Arc<dyn Handler>,
+    shared: Arc<Shared>,
+    lot: Lot,
+    begun: Begun,
+}
+
+impl Installing for UnderWay {
+    fn end(self: Box<Self>) -> Vec<bool> {
+        let Self { handler, shared, lot, begun } = *self;
+        let done = shared.table.end(begun, &lot.jobs(&shared));
+        lot.end(&shared, &*handler, done)
+    }
+}
+
 impl Shared {
-    /// Which of the flows that answers install are rules now. One that is there already stays as it is.
-    fn take(&self, offers: &[Offer<'_>]) -> Vec<Taken> {
-        let mut places = HashMap::new();
-        let mut offered = Vec::with_capacity(offers.len());
+    /// What offered flows can be. One that is there already stays as it is.
+    fn consider_all(&self, offers: &[Offer<'_>]) -> Lot {
+        let mut places = HashMap::with_capacity(offers.len());
+        let mut lot = Vec::with_capacity(offers.len());
         for (at, offer) in offers.iter().enumerate() {
-            offered.push(match places.entry(offer.ufid) {
+            let offered = match places.entry(offer.ufid) {
                 Entry::Occupied(first) => Offered::As(*first.get()),
                 Entry::Vacant(place) => {
                     place.insert(at);
                     self.consider(offer)
                 }
-            });
+            };
+            lot.push((offer.ufid, offer.pmd, offered));
         }
-        let ready = |offered: &'_ Offered| matches!(offered, Offered::Ready(_));
-        let jobs = offered.iter().filter_map(|offered| match offered {
-            Offered::Ready(prepared) => Some(self.put_job(prepared)),
-            Offered::Settled(_) | Offered::As(_) => None,
-        });
-        let jobs: Vec<_> = jobs.collect();
-        let done = if jobs.is_empty() { Vec::new() } else { self.table.submit(&jobs) };
-        drop(jobs);
-        let mut done = done.into_iter();
-        let mut taken = Vec::with_capacity(offers.len());
-        for (offer, offered) in offers.iter().zip(&offered) {
-            let done = if ready(offered) { done.next() } else { None };
-            taken.push(match offered {
-                Offered::Settled(taken) => *taken,
-                Offered::As(at) => taken[*at],
-                Offered::Ready(prepared) => self.taken(offer.ufid, prepared, failed(done)),
-            });
-        }
-        taken
+        Lot(lot)
     }
 
     fn consider(&self, offer: &Offer<'_>) -> Offered {
@@ -131,6 +175,8 @@ impl Shared {
                 Taken::Rule
             }
             Some(error) if self.is_twin(ufid, error) => Taken::Twin,
+            // It was offered again before it was there.
+            Some(error) if error.errno() == Errno::EEXIST && self.places.hard(ufid).is_some() => Taken::Rule,
             Some(error) => {
                 self.keep_why(ufid, Reason::from(error), 0);
                 Taken::Not

@@ -58,6 +58,9 @@ const MIN_INTERVAL: Duration = Duration::from_millis(5);
 const QUICK: Duration = Duration::from_millis(2);
 /// Flows looked at before `main` gets to other things.
 const STEP: usize = 1024;
+/// How many times as long as a pass took there is none when nothing has changed, and how long at most.
+const REST: u32 = 3;
+const MAX_REST: Duration = Duration::from_secs(2);
 /// A flow that misses although it was installed this long ago is not there any more.
 const LOST: Duration = Duration::from_secs(1);
 
@@ -87,6 +90,16 @@ impl Default for Settings {
             handlers: None,
             revalidators: None,
         }
+    }
+}
+
+impl Settings {
+    /// The time from the beginning of a pass that took so long to that of the next, when nothing has changed. Slow passes take a
+    /// part of the time only, for they delay those who install flows; unless there are too many flows.
+    fn interval(&self, took: Duration, crowded: bool) -> Duration {
+        let usual = self.max_revalidator.min(self.max_idle);
+        let rest = (took * REST).min(MAX_REST).min(self.max_idle);
+        if crowded { usual } else { usual.max(took + rest) }
     }
 }
 
@@ -334,7 +347,10 @@ impl Flows {
             // A pass that costs next to nothing need not wait, not even for a stopped clock.
             true if state.duration < QUICK && self.threads.is_empty() => Duration::ZERO,
             true => MIN_INTERVAL,
-            false => state.settings.max_revalidator.min(state.settings.max_idle),
+            false => {
+                let crowded = self.ukeys.count() > self.limit.load(Ordering::Relaxed);
+                state.settings.interval(state.duration, crowded)
+            }
         };
         state.last_pass.map_or(now, |last| last + interval)
     }

@@ -23,6 +23,7 @@ use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use sys::errno::Errno;
 
+use super::Settings;
 use crate::backer::Backer;
 use crate::ofproto::Ofproto;
 use crate::xlate::freeze::{Frozen, Metadata};
@@ -601,4 +602,17 @@ fn recirculated_packets_that_began_at_no_port_are_unassociated() {
         assert_eq!(origin(who), Ok(who));
     }
     assert_eq!(origin(OfPort(42)), Err("no OpenFlow port for datapath port 4294967295".to_owned()));
+}
+
+#[test]
+fn slow_passes_leave_time_to_others() {
+    let settings = |max_idle| Settings { max_idle: Duration::from_millis(max_idle), ..Settings::default() };
+    let interval = |max_idle, took, crowded| {
+        settings(max_idle).interval(Duration::from_millis(took), crowded).as_millis()
+    };
+    let times = [0, 125, 150, 600, 1_000];
+    assert_eq!(times.map(|took| interval(10_000, took, false)), [500, 500, 600, 2_400, 3_000]);
+    assert_eq!(times.map(|took| interval(10_000, took, true)), [500; 5]);
+    // Flows that are to go after a short time are looked at as often as they can be.
+    assert_eq!(times.map(|took| interval(100, took, false)), [100, 225, 250, 700, 1_100]);
 }
