@@ -229,9 +229,9 @@ fn add_address(switch: &mut Switch, request: &Request, v6: bool) -> Answer {
     Ok("OK".into())
 }
 
-/// `dpctl/NAME` for every command of `ovs-dpctl` but `help` and `list-commands`.
+/// `dpctl/NAME` for every command of `ovs-dpctl` but `help`.
 fn dpctl_rows() -> impl Iterator<Item = Command<Switch>> {
-    let rows = dpctl::COMMANDS.iter().filter(|row| !matches!(row.name, "help" | "list-commands"));
+    let rows = dpctl::COMMANDS.iter().filter(|row| row.name != "help");
     rows.map(|row| {
         let name: &'static str = Box::leak(format!("dpctl/{}", row.name).into_boxed_str());
         Command::new(name, row.usage, row.min_args, row.max_args, run_dpctl)
