@@ -50,7 +50,7 @@ use crate::provider::{self, Dummies, Member, TC};
 use crate::room::Pace;
 use crate::rule::{Device, Rule, Support, Surroundings};
 use crate::sample::{Samples, Site, Tally};
-use crate::table::{Done, Job, Table};
+use crate::table::{Job, Table};
 use crate::tc::action::Spec;
 use crate::tc::filter::{Id, cls};
 use crate::tc::{Hook, On};
@@ -491,11 +491,6 @@ impl Shared {
             flags: prepared.flags,
             replace: prepared.old.is_some_and(|old| old.id == prepared.id),
         }
-    }
-
-    /// Has devices do what is asked for, if anything.
-    fn submit(&self, jobs: &[Job<'_>]) -> Vec<Done> {
-        if jobs.is_empty() { Vec::new() } else { self.table.submit(jobs) }
     }
 
     /// A flow's rule is there. `before` is what was counted of the flow until now.

@@ -51,7 +51,7 @@ pub enum Begun {
 
 /// Rules of devices. Any number of threads may ask.
 pub trait Table: Send + Sync {
-    /// Does all of `jobs` in order; one result each.
+    /// Does all of `jobs` in order; one result each. Without jobs nobody is asked.
     fn submit(&self, jobs: &[Job<'_>]) -> Vec<Done>;
 
     /// Begins to do all of `jobs`.
@@ -445,6 +445,49 @@ impl Rules for Walk {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// A request that no kernel grants: about the rule `handle` of a device that takes none, or of one that is not there.
+    fn refused(handle: u32) -> Job<'static> {
+        let ifindex = if handle.is_multiple_of(3) { 1 } else { i32::MAX as u32 };
+        let on = On::Device(ifindex);
+        Job::Get(Id { on, hook: Hook::Ingress, chain: 0, prio: 5, protocol: 0x800, handle })
+    }
+
+    fn errnos(done: &[Done]) -> Vec<Errno> {
+        done.iter().map(|done| done.as_ref().unwrap_err().errno()).collect()
+    }
+
+    #[test]
+    fn what_lanes_were_given_is_answered_in_order_and_by_lot() {
+        let table = Netlink::new(Arc::default());
+        let one_by_one = |lot: &[Job<'_>]| -> Vec<Done> {
+            lot.iter().flat_map(|job| table.submit(std::slice::from_ref(job))).collect()
+        };
+        // None, one, what one socket takes, what all do, and what does so in two rounds.
+        let lens = [0, 1, SHARE, FULL * 2 + 1, FULL * (lanes::LANES + 1) + 3];
+        let mut jobs = (1..).map(refused);
+        let lots = lens.map(|len| jobs.by_ref().take(len).collect::<Vec<_>>());
+        let expected = lots.each_ref().map(|lot| errnos(&one_by_one(lot)));
+        assert_eq!(lots.each_ref().map(|lot| errnos(&table.submit(lot))), expected);
+        // Beside each other, the last that began first; nobody waits for one of them.
+        let mut begun: Vec<_> = lots.iter().map(|lot| (lot, table.begin(lot))).collect();
+        drop(table.begin(&lots[3]));
+        for expected in expected.iter().rev() {
+            let (lot, begun) = begun.pop().unwrap();
+            assert_eq!(errnos(&table.end(begun, lot)), *expected);
+        }
+    }
+
+    #[test]
+    fn what_was_given_to_lanes_is_done_though_nobody_waits() {
+        let lot: Vec<_> = (1..100).map(refused).collect();
+        let table = Netlink::new(Arc::default());
+        let Begun::Sent { lens, from } = table.begin(&lot) else { panic!("done already") };
+        drop(table);
+        let mut told: Vec<_> = from.iter().map(|(at, done)| (at, done.unwrap().len())).collect();
+        told.sort_unstable();
+        assert_eq!(told, lens);
+    }
 
     proptest! {
         #[test]

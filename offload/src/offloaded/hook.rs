@@ -25,9 +25,7 @@ impl Hook {
     pub(super) fn over(handler: Arc<dyn Handler>, shared: &Arc<Shared>) -> Arc<dyn Handler> {
         Arc::new(Self { handler, shared: Arc::downgrade(shared) })
     }
-}
 
-impl Hook {
     /// `None` if nothing is offloaded.
     fn shared(&self) -> Option<Arc<Shared>> {
         self.shared.upgrade().filter(|shared| shared.is_on())
@@ -42,16 +40,14 @@ impl Handler for Hook {
     fn take(&self, offers: &[Offer<'_>]) -> Vec<bool> {
         let Some(shared) = self.shared() else { return self.handler.take(offers) };
         let lot = shared.consider_all(offers);
-        let done = shared.submit(&lot.jobs(&shared));
+        let done = shared.table.submit(&lot.jobs(&shared));
         lot.end(&shared, &*self.handler, done)
     }
 
     fn begin(&self, offers: &[Offer<'_>]) -> Option<Box<dyn Installing>> {
         let Some(shared) = self.shared() else { return self.handler.begin(offers) };
         let lot = shared.consider_all(offers);
-        let jobs = lot.jobs(&shared);
-        let begun = if jobs.is_empty() { Begun::Done(Vec::new()) } else { shared.table.begin(&jobs) };
-        drop(jobs);
+        let begun = shared.table.begin(&lot.jobs(&shared));
         Some(Box::new(UnderWay { handler: Arc::clone(&self.handler), shared, lot, begun }))
     }
 

@@ -1,21 +1,31 @@
 //! What the kernel's rules can be, which differs between kernels: asked once, of the first device, by rules that stay there
 //! for as long as the question takes and that no hardware hears of.
 
+use datapath::Error;
 use flow::odp::attrs::ct_state;
 use flow::proto::ethertype;
+use sys::errno::Errno;
 
 use super::Shared;
 use crate::lower::matching::CT_STATES;
 use crate::prio;
-use crate::rule::{Device, Support};
+use crate::rule::{Device, Rule, Support};
 use crate::table::Job;
 use crate::tc::On;
-use crate::tc::filter::{Id, cls};
+use crate::tc::filter::{Filter, Id, cls};
 use crate::tc::key::{FlowerKey, KeyField, enc_flags};
 use crate::tc::options::{EncOpts, GBP_BITS};
 
 /// Bits of `ct_state` that every kernel has that tracks connections by rules.
 const OLDEST: u32 = ct_state::NEW | ct_state::ESTABLISHED | ct_state::RELATED | ct_state::TRACKED;
+
+/// A rule that was taken for as long as a question took.
+pub(super) struct Tried {
+    /// As the kernel shows it, if it does.
+    pub(super) shown: Option<Box<Filter>>,
+    /// Why hardware has it not, if that was said.
+    pub(super) words: Option<Box<str>>,
+}
 
 /// A packet out of a tunnel.
 fn tunneled() -> FlowerKey {
@@ -90,17 +100,27 @@ impl Shared {
 
     /// Whether the kernel takes a rule and shows of it what matters.
     fn takes(&self, device: &Device, key: &FlowerKey, shows: impl FnOnce(&FlowerKey) -> bool) -> bool {
+        let (key, protocol) = (key.clone(), ethertype::IPV4);
+        let rule = Rule { chain: 0, protocol, key, actions: Vec::new(), goto: None };
+        let tried = self.try_out(device, 0, &rule, cls::SKIP_HW);
+        tried.is_ok_and(|tried| tried.shown.is_some_and(|there| shows(&there.key)))
+    }
+
+    /// Puts a rule behind all others, question `at` of those that are asked at a time, and takes it away again.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub(super) fn try_out(&self, device: &Device, at: u16, rule: &Rule, flags: u32) -> Result<Tried, Error> {
         let on = On::of(device.ifindex, device.block);
-        let id = Id {
-            on,
-            hook: device.hook,
-            chain: 0,
-            prio: prio::LAST + 1,
-            protocol: ethertype::IPV4,
-            handle: 1,
-        };
-        let put = Job::Put { id, key, actions: &[], flags: cls::SKIP_HW, replace: false };
-        let done = self.table.submit(&[put, Job::Get(id), Job::Del(id)]);
-        matches!(done.as_slice(), [Ok(_), Ok(Some(there)), ..] if shows(&there.key))
+        let (prio, protocol) = (prio::LAST + 1 + at, rule.protocol);
+        let id = Id { on, hook: device.hook, chain: 0, prio, protocol, handle: 1 };
+        let put = Job::Put { id, key: &rule.key, actions: &rule.actions, flags, replace: false };
+        let mut done = self.table.submit(&[put, Job::Get(id)]).into_iter();
+        done.next().unwrap_or(Err(Errno::EIO.into()))?;
+        let shown = done.next().and_then(Result::ok).flatten();
+        let words = self.table.words(&id);
+        // What is not deleted now goes with the device's last rule.
+        self.table.submit(&[Job::Del(id)]);
+        Ok(Tried { shown, words })
     }
 }

@@ -146,7 +146,7 @@ impl Shared {
                 Task::Get { hard } => jobs.push(Job::Get(hard.id)),
             }
         }
-        let mut done = self.submit(&jobs).into_iter();
+        let mut done = self.table.submit(&jobs).into_iter();
         drop(jobs);
         for (at, task) in hard {
             match task {

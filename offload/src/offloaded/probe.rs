@@ -8,13 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use sys::errno::Errno;
 
 use super::Shared;
+use super::kernel::Tried;
 use crate::capability::{Capabilities, PROBES};
 use crate::ports::Port;
-use crate::prio;
 use crate::rule::{Device, Rule};
-use crate::table::Job;
-use crate::tc::filter::{Id, cls};
-use crate::tc::{Hook, On};
+use crate::tc::Hook;
+use crate::tc::filter::cls;
 
 #[derive(Default)]
 struct Inner {
@@ -116,26 +115,18 @@ impl Shared {
 
     /// Why a device refuses a rule; nothing if it takes it.
     fn refusal(&self, device: &Device, at: usize, rule: &Rule) -> Result<Option<String>, Errno> {
-        let prio = prio::LAST + 1 + at as u16;
-        let on = On::of(device.ifindex, device.block);
-        let id = Id { on, hook: device.hook, chain: 0, prio, protocol: rule.protocol, handle: 1 };
         let flags = if device.tunnel { cls::VERBOSE } else { cls::SKIP_SW };
-        let put = Job::Put { id, key: &rule.key, actions: &rule.actions, flags, replace: false };
-        let done = self.table.submit(&[put, Job::Get(id)]);
-        let words = self.table.words(&id);
-        let taken = matches!(done.first(), Some(Ok(_)));
-        // What is not deleted now goes with the device's last rule.
-        taken.then(|| self.table.submit(&[Job::Del(id)]));
-        Ok(match done.as_slice() {
-            [Err(error), ..] if error.errno() == Errno::ENODEV => return Err(Errno::ENODEV),
-            [Err(error), ..] => Some(match error.detail() {
+        Ok(match self.try_out(device, at as u16, rule, flags) {
+            Err(error) if error.errno() == Errno::ENODEV => return Err(Errno::ENODEV),
+            Err(error) => Some(match error.detail() {
                 Some(text) => text.to_owned(),
                 None => error.to_string(),
             }),
-            [Ok(_), Ok(Some(there)), ..] if there.flags & cls::IN_HW != 0 => None,
-            [Ok(_), Ok(Some(_)), ..] => Some(words.map_or_else(|| "not in hardware".to_owned(), Into::into)),
+            Ok(Tried { shown: Some(there), words }) if there.flags & cls::IN_HW == 0 => {
+                Some(words.map_or_else(|| "not in hardware".to_owned(), Into::into))
+            }
             // The NIC took it; what it says of it is another matter.
-            _ => None,
+            Ok(_) => None,
         })
     }
 }
