@@ -130,7 +130,8 @@ impl Kernel {
         }
         let genl = genl?;
         let found = open(&genl, &setup.name, setup.create)?;
-        let requests = Requests { genl: Arc::clone(&genl), dp: found.ifindex, name: found.name };
+        let requests =
+            Requests { genl: Arc::clone(&genl), dp: found.ifindex, name: found.name, spare: Arc::default() };
         let events = setup.serve.then(|| Events::listen(genl.families, found.ifindex)).transpose()?;
         // Probes are flows and packets: nothing to do to somebody else's datapath.
         let mut features = if setup.serve { probe::features(&requests) } else { Features::default() };
@@ -627,7 +628,8 @@ impl Datapath for Kernel {
 
     fn operate(&self, ops: &[Op<'_>]) -> Vec<OpResult> {
         let results = self.requests.operate(ops, false);
-        for (op, result) in ops.iter().zip(&results) {
+        let debugging = handler::is_debugging();
+        for (op, result) in ops.iter().zip(&results).filter(|(_, result)| debugging || result.is_err()) {
             handler::report(&self.requests.name, op, result);
         }
         results

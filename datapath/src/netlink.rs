@@ -62,6 +62,9 @@ pub const HEADER: usize = 16;
 /// Requests in a batch, at most: 256 on a default buffer lost half of the answers.
 pub const MAX_BATCH: usize = 64;
 
+/// Answers that there is room for at first, where none is asked for.
+const FEW: usize = 4;
+
 /// Bytes of a batch, at most, unless one request alone is longer.
 pub const MAX_BATCH_BYTES: usize = 64 << 10;
 
@@ -224,6 +227,8 @@ impl From<Refusal> for Error {
 pub struct Batch {
     bytes: Vec<u8>,
     count: usize,
+    /// Whether any asks for an answer by its flags.
+    curious: bool,
 }
 
 impl Batch {
@@ -247,7 +252,7 @@ impl Batch {
 
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.count = 0;
+        (self.count, self.curious) = (0, false);
     }
 
     /// Appends a request of `kind` (the family's id): `head` is what stands before its attributes, which `fill` writes.
@@ -266,6 +271,7 @@ impl Batch {
         let len = (self.bytes.len() - start) as u32;
         self.bytes[start..start + 4].copy_from_slice(&len.to_ne_bytes());
         self.count += 1;
+        self.curious |= flags & (flag::ECHO | flag::ACK) != 0;
     }
 
     /// Numbers the requests from `seq` up.
@@ -390,11 +396,13 @@ impl Client {
             Err(Errno::ENOBUFS) => lost = true,
             Err(errno) => return Err(errno.into()),
         }
+        // Mostly nothing comes where nothing was asked for, and to make room for much costs.
+        let mut room = if batch.curious { n } else { n.min(FEW) };
         // Each pass takes something off the socket, of which there is a bounded lot: every request has few answers.
         loop {
-            match self.mailbox.receive_some(&self.socket, n) {
+            match self.mailbox.receive_some(&self.socket, room) {
                 Ok(0) => break,
-                Ok(_) => {}
+                Ok(_) => room = n,
                 Err(Errno::ENOBUFS | Errno::EMSGSIZE) => {
                     lost = true;
                     continue;

@@ -334,6 +334,11 @@ impl Writer {
         self.pad();
     }
 
+    /// Appends attributes again that were written before, at `place`.
+    pub fn put_again(&mut self, place: std::ops::Range<usize>) {
+        self.bytes.extend_from_within(place);
+    }
+
     /// An attribute that holds what `fill` writes.
     pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         self.nest_typed(kind, fill);

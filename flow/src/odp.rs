@@ -10,7 +10,7 @@
 //! * [`rows`]: the table of attributes and their fields that text is made and read by.
 //! * [`mod@format`] prints text, [`parse`] reads it.
 //! * [`from_flow`] and [`to_flow`]: conversion, with [`Fitness`]; [`convert`] holds the correspondence. [`handed`]: the short way
-//!   for packets that are handed up.
+//!   for packets that are handed up. [`shape`]: masks made once for many flows.
 //! * [`commit`]: the difference of two keys as actions.
 
 pub mod attrs;
@@ -21,6 +21,7 @@ pub mod parse;
 pub mod convert;
 pub mod from_flow;
 pub mod to_flow;
+pub mod shape;
 pub mod handed;
 pub mod commit;
 
@@ -30,6 +31,7 @@ pub use attrs::{
 };
 pub use from_flow::{Params, key_from_flow, mask_from_flow};
 pub use handed::read_metadata;
+pub use shape::{Masks, Shape};
 pub use to_flow::{KeyError, key_to_flow, key_to_flow_limited, mask_to_flow, read_key};
 pub use tunnel::TunnelAttr;
 
@@ -41,9 +43,9 @@ use crate::attr::Attrs;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct RawKey(pub Arc<[u8]>);
 
-/// A flow mask as attributes; empty where the flow has none (then every bit of the key counts).
+/// A flow mask as attributes, shared by flows; empty where the flow has none (then every bit of the key counts).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct RawMask(pub Box<[u8]>);
+pub struct RawMask(pub Arc<[u8]>);
 
 impl RawKey {
     pub fn attrs(&self) -> Attrs<'_> {

@@ -3,7 +3,8 @@
 use flow::action::{self, Action};
 use flow::cookie::SlowReasons;
 use flow::id::DpPort;
-use flow::key::{Key, Mask, VLAN_CFI, Vlan};
+use flow::key::{Key, MAX_VLANS, Mask, VLAN_CFI, Vlan};
+use flow::mini::Midi;
 use flow::odp::commit::{Pending, commit};
 use flow::odp::format::Style;
 use flow::odp::{self, Fitness, NoNames, OdpSupport, Params, RawKey, RawMask};
@@ -293,6 +294,52 @@ proptest! {
         let (read, fitness) = odp::mask_to_flow(&mask, &key).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(fitness, Fitness::Perfect);
         prop_assert_eq!(odp::mask_from_flow(&params, &read), mask);
+    }
+
+    #[test]
+    fn masks_over_keys_of_one_shape_are_equal(
+        (mut a, b) in prop_oneof![1 => (keys(), keys()), 3 => keys().prop_map(|key| (key, key))],
+        other in keys(),
+        limit in 0..=MAX_VLANS,
+        noise in any::<[u8; 8]>(),
+        all in any::<bool>(),
+        icmp in prop_oneof![Just(None), (133..138_u16, 0..2_u16).prop_map(Some)],
+    ) {
+        // What keys of one shape may differ in, and some of what they may not.
+        if noise[0] & 1 != 0 {
+            (a.nw_src, a.nw_dst, a.tp_src, a.tp_dst) = (other.nw_src, other.nw_dst, other.tp_src, other.tp_dst);
+            (a.dl_src, a.dl_dst, a.in_port, a.tcp_flags) = (other.dl_src, other.dl_dst, other.in_port, other.tcp_flags);
+        }
+        if noise[1] & 1 != 0 {
+            (a.vlans, a.nw_ttl, a.nw_frag, a.ct_state) = (other.vlans, other.nw_ttl, other.nw_frag, other.ct_state);
+        }
+        if noise[2] & 1 != 0 {
+            (a.ct_nw_proto, a.ct_nw_src) = (noise[3] & 1, other.nw_src);
+        }
+        if noise[2] & 2 != 0 {
+            (a.tunnel, a.mpls_lse, a.nsh) = (other.tunnel, other.mpls_lse, other.nsh);
+        }
+        let mut b = b;
+        if let Some((kind, code)) = icmp.filter(|_| noise[4] & 1 != 0) {
+            (b.tp_src, b.tp_dst) = (kind.into(), code.into());
+        }
+        let mut mask = if all { Mask::exact() } else { wildcards::for_packet(&other) };
+        for (word, noise) in mask.0.words_mut().iter_mut().zip(noise.iter().cycle()) {
+            if *noise & 0xc0 == 0 {
+                *word &= u64::from(*noise).wrapping_mul(0x0101_0101_0101_0101);
+            }
+        }
+        let stored = |key: &Key| odp::Shape::of_stored(&Midi::new(key), limit);
+        prop_assert_eq!(odp::Shape::of(&a, limit), stored(&a));
+        if stored(&a) == stored(&b) {
+            for support in [OdpSupport::ALL, OdpSupport { max_mpls_depth: 1, max_vlan_headers: 1, ..OdpSupport::ALL }] {
+                let made = |key: &Key| {
+                    let params = Params { key, mask: None, support: &support, vlan_limit: limit, packet_type: true };
+                    odp::mask_from_flow(&params, &mask)
+                };
+                prop_assert_eq!(made(&a), made(&b));
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Flows go by UFID where they have one. The kernel counts time as we do, in milliseconds since boot. What only userspace
 //! knows of a key (`OVS_KEY_ATTR_PACKET_TYPE`) is left out of what the kernel gets.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use flow::action::Action;
@@ -77,13 +78,43 @@ pub(super) fn put_actions(attrs: &mut Writer, kind: u16, actions: &[Action]) {
     attrs.nest(kind, |nest| actions.iter().for_each(|action| action.encode(nest)));
 }
 
+/// What of a batch's puts was written last: the next ones may have the same.
+#[derive(Default)]
+pub(super) struct Written<'a> {
+    mask: Option<(&'a [u8], Range<usize>)>,
+    actions: Option<(&'a [Action], Range<usize>)>,
+}
+
+/// Appends what `fill` writes of `of`, or copies it if the very same was written last.
+fn once<'a, T>(
+    attrs: &mut Writer,
+    last: &mut Option<(&'a [T], Range<usize>)>,
+    of: &'a [T],
+    fill: impl FnOnce(&mut Writer, &[T]),
+) {
+    match last {
+        Some((written, place)) if std::ptr::eq(*written, of) => attrs.put_again(place.clone()),
+        _ => {
+            let start = attrs.len();
+            fill(attrs, of);
+            *last = Some((of, start..attrs.len()));
+        }
+    }
+}
+
 /// How much room a put takes in a batch, about.
 pub(super) fn put_size(put: &FlowPut<'_>) -> usize {
     OVERHEAD + put.key.0.len() + put.mask.map_or(0, |mask| mask.0.len()) + 16 * put.actions.len()
 }
 
 /// Appends a put. With `echo`, the kernel tells of the flow as it was before.
-pub(super) fn push_put(batch: &mut Batch, family: Family, dp: u32, put: &FlowPut<'_>, echo: bool) {
+pub(super) fn push_put<'a>(
+    batch: &mut Batch,
+    (family, dp): (Family, u32),
+    put: &FlowPut<'a>,
+    echo: bool,
+    written: &mut Written<'a>,
+) {
     let command = if put.flags.contains(PutFlags::CREATE) { cmd::NEW } else { cmd::SET };
     let mut flags = if put.flags.contains(PutFlags::MODIFY) { 0 } else { flag::CREATE };
     if echo {
@@ -93,9 +124,9 @@ pub(super) fn push_put(batch: &mut Batch, family: Family, dp: u32, put: &FlowPut
         put_ufid(attrs, put.ufid);
         put_key(attrs, attr::KEY, &put.key.0);
         if let Some(mask) = put.mask.filter(|mask| !mask.0.is_empty()) {
-            put_key(attrs, attr::MASK, &mask.0);
+            once(attrs, &mut written.mask, &mask.0, |attrs, mask| put_key(attrs, attr::MASK, mask));
         }
-        put_actions(attrs, attr::ACTIONS, put.actions);
+        once(attrs, &mut written.actions, put.actions, |attrs, list| put_actions(attrs, attr::ACTIONS, list));
         if put.flags.contains(PutFlags::ZERO_STATS) {
             attrs.put_flag(attr::CLEAR);
         }
@@ -406,7 +437,7 @@ mod tests {
         let key = RawKey(
             raw(&[KeyAttr::Priority(1), KeyAttr::PacketType(0.into()), KeyAttr::InPort(DpPort(2))]).into(),
         );
-        let mask = RawMask(raw(&[KeyAttr::PacketType(0.into()), KeyAttr::InPort(DpPort::NONE)]));
+        let mask = RawMask(raw(&[KeyAttr::PacketType(0.into()), KeyAttr::InPort(DpPort::NONE)]).into());
         let put = FlowPut {
             flags: PutFlags::CREATE | PutFlags::PROBE,
             key: &key,
@@ -416,7 +447,7 @@ mod tests {
             actions: &[Action::Output(DpPort(5))],
         };
         let mut batch = Batch::default();
-        push_put(&mut batch, FAMILY, 7, &put, false);
+        push_put(&mut batch, (FAMILY, 7), &put, false, &mut Written::default());
         let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>();
         let head = |kind: u16, len: u32| len | u32::from(kind) << 16;
         let flags = u32::from(flag::REQUEST | flag::CREATE) << 16;
@@ -429,6 +460,42 @@ mod tests {
         expected.extend(words(&[head(2, 12), head(1, 8), 5]));
         expected.extend(words(&[head(8, 4)]));
         assert_eq!(batch.bytes(), expected);
+    }
+
+    #[test]
+    fn what_puts_share_is_written_in_each() {
+        let key = RawKey(raw(&[KeyAttr::Priority(1)]).into());
+        let masks = [1, 1, 2]
+            .map(|bits| RawMask(raw(&[KeyAttr::PacketType(0.into()), KeyAttr::Priority(bits)]).into()));
+        let lists = [5, 6].map(|port| [Action::Trunc(64), Action::Output(DpPort(port))]);
+        let put = |mask: Option<usize>, list: usize| FlowPut {
+            flags: PutFlags::CREATE,
+            key: &key,
+            mask: mask.map(|mask| &masks[mask]),
+            ufid: Some(UFID),
+            pmd: PmdId::NONE,
+            actions: &lists[list],
+        };
+        let none = FlowPut { actions: &[], ..put(Some(0), 0) };
+        let puts = [
+            put(Some(0), 0),
+            put(Some(0), 0),
+            put(Some(1), 0),
+            put(None, 1),
+            put(Some(1), 1),
+            none,
+            put(Some(2), 0),
+            put(Some(2), 0),
+        ];
+        let (mut together, mut written) = (Batch::default(), Written::default());
+        let mut apart = Vec::new();
+        for put in &puts {
+            push_put(&mut together, (FAMILY, 7), put, false, &mut written);
+            let mut alone = Batch::default();
+            push_put(&mut alone, (FAMILY, 7), put, false, &mut Written::default());
+            apart.extend_from_slice(alone.bytes());
+        }
+        assert_eq!(together.bytes(), apart);
     }
 
     #[test]

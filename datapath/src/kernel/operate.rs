@@ -2,7 +2,7 @@
 
 use sys::errno::Errno;
 
-use super::flow::{decode, decode_stats, push_del, push_get, push_put, put_size};
+use super::flow::{Written, decode, decode_stats, push_del, push_get, push_put, put_size};
 use super::genl::Families;
 use super::help;
 use super::packet::{execute_size, oversized, push_execute};
@@ -13,7 +13,7 @@ use crate::netlink::{Batch, Client, Message, Outcome};
 /// Bytes of a request without key and actions of unknown length.
 const SMALL: usize = 1024;
 
-/// Memory for batches.
+/// Memory for batches, to be used again: what a batch needs is more than some allocators keep.
 #[derive(Default)]
 pub(super) struct Operator {
     batch: Batch,
@@ -35,6 +35,7 @@ impl Operator {
     ) {
         results.clear();
         results.resize_with(ops.len(), || Err(Errno::EIO.into()));
+        let mut written = Written::default();
         for (place, op) in ops.iter().enumerate() {
             if let Op::Execute(execute) = op
                 && oversized(execute)
@@ -50,13 +51,15 @@ impl Operator {
                 && help::is_needed(execute.actions)
             {
                 self.flush(client, (families, dp), ops, results);
+                written = Written::default();
                 results[place] = self.execute_in_parts(client, (families, dp), execute);
                 continue;
             }
             if !self.batch.has_room(size(op)) {
                 self.flush(client, (families, dp), ops, results);
+                written = Written::default();
             }
-            push(&mut self.batch, (families, dp), op, echo);
+            push(&mut self.batch, (families, dp), op, echo, &mut written);
             self.places.push(place);
         }
         self.flush(client, (families, dp), ops, results);
@@ -146,9 +149,15 @@ fn size(op: &Op<'_>) -> usize {
     }
 }
 
-fn push(batch: &mut Batch, (families, dp): (&Families, u32), op: &Op<'_>, echo: bool) {
+fn push<'a>(
+    batch: &mut Batch,
+    (families, dp): (&Families, u32),
+    op: &Op<'a>,
+    echo: bool,
+    written: &mut Written<'a>,
+) {
     match op {
-        Op::Put(put) => push_put(batch, families.flow, dp, put, echo),
+        Op::Put(put) => push_put(batch, (families.flow, dp), put, echo, written),
         Op::Del(del) => push_del(batch, families.flow, dp, del),
         Op::Get(get) => push_get(batch, families.flow, dp, get),
         Op::Execute(execute) => push_execute(batch, families.packet, dp, execute),

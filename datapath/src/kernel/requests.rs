@@ -1,6 +1,6 @@
 //! Requests to one datapath of the kernel, each alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sys::errno::Errno;
 
@@ -17,16 +17,21 @@ pub(super) struct Requests {
     /// The interface index of its own port.
     pub dp: u32,
     pub name: String,
+    /// Memory that nobody uses now, of as many as ever made requests at once.
+    pub spare: Arc<Mutex<Vec<Operator>>>,
 }
 
 impl Requests {
     pub(super) fn operate(&self, ops: &[Op<'_>], echo: bool) -> Vec<OpResult> {
         let mut results = Vec::with_capacity(ops.len());
         let on = (&self.genl.families, self.dp);
+        let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut operator = spare().pop().unwrap_or_default();
         let done = self.genl.with(|client| {
-            Operator::default().operate(client, on, ops, echo, &mut results);
+            operator.operate(client, on, ops, echo, &mut results);
             Ok(())
         });
+        spare().push(operator);
         if let Err(error) = done {
             results.resize_with(ops.len(), || Err(error.clone()));
         }

@@ -120,7 +120,7 @@ impl Upcalls {
         };
         if let Some(job) = handler::answer(&context, handler, datagram)? {
             if let Some(put) = job.put() {
-                flows::push_put(batch, self.families.flow, self.dp, &put, false);
+                flows::push_put(batch, (self.families.flow, self.dp), &put, false, &mut Default::default());
             }
             if let Some(execute) = job.execution().filter(|execute| !packet::oversized(execute)) {
                 packet::push_execute(batch, self.families.packet, self.dp, &execute);

@@ -174,7 +174,7 @@ impl Shared {
         let support = self.inner.features().odp_support();
         let params = Params { mask: Some(&raised.mask), ..Params::new(&raised.key, &support) };
         flow.key = RawKey(for_kernel(&key_from_flow(&params).0).into());
-        flow.mask = RawMask(for_kernel(&mask_from_flow(&params, &raised.mask).0));
+        flow.mask = RawMask(for_kernel(&mask_from_flow(&params, &raised.mask).0).into());
         flow.actions = raised.actions.into();
         flow.attrs.why =
             flow.attrs.offloaded.is_none().then(|| self.why_in_kernel(filter, port).to_string().into());

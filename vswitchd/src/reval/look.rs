@@ -8,7 +8,7 @@ use flow::action::Action;
 use flow::id::DpPort;
 use flow::key::{Key, Mask};
 use flow::mini::Midi;
-use flow::odp::{self, OdpSupport, Params, RawKey, RawMask};
+use flow::odp::{self, Masks, OdpSupport, Params, RawKey, RawMask, Shape};
 use flow::time::Instant;
 
 use super::Flows;
@@ -87,10 +87,13 @@ enum Request {
     Replace,
 }
 
-/// Requests that go to the datapath together.
+/// Requests that go to the datapath together, and what those of one pass share.
 #[derive(Default)]
 pub(super) struct Batch {
     pending: Vec<Pending>,
+    masks: Masks<Midi>,
+    /// The actions that were put last.
+    actions: Arc<[Action]>,
     /// For translations.
     room: Room,
 }
@@ -114,13 +117,27 @@ impl Batch {
         self.pending.push(Pending { ukey: Arc::clone(ukey), request: Request::Delete, mask: None, actions });
     }
 
-    fn put(&mut self, look: &Look<'_>, ukey: &Arc<Ukey>, state: &State, request: Request) {
-        let mask = match &ukey.raw_mask {
-            Some(mask) if !matches!(request, Request::Replace) => mask.clone(),
-            _ => raw_mask(look.snapshot, &ukey.key.expand(), &Mask(state.mask.expand())),
-        };
-        let actions = Arc::clone(&state.actions);
-        self.pending.push(Pending { ukey: Arc::clone(ukey), request, mask: Some(mask), actions });
+    /// Has the flow changed to what `state` says, but for `actions`, which it is to have.
+    fn put(
+        &mut self,
+        look: &Look<'_>,
+        ukey: &Arc<Ukey>,
+        state: &mut State,
+        actions: Arc<[Action]>,
+        request: Request,
+    ) {
+        // Many flows do the same: each of them with a list of its own would fill memory.
+        if !Arc::ptr_eq(&self.actions, &actions) && *self.actions != *actions {
+            self.actions = actions;
+        }
+        state.actions = Arc::clone(&self.actions);
+        let mask = state.raw_mask.get_or_insert_with(|| {
+            let shape = Shape::of_stored(&ukey.key, usize::from(look.snapshot.vlan_limit));
+            let make = || raw_mask(look.snapshot, &ukey.key.expand(), &Mask(state.mask.expand()));
+            self.masks.find(&shape, &state.mask, make)
+        });
+        let (ukey, mask, actions) = (Arc::clone(ukey), Some(mask.clone()), Arc::clone(&self.actions));
+        self.pending.push(Pending { ukey, request, mask, actions });
     }
 
     /// Sends the requests, and deals with what comes of them.
@@ -148,7 +165,7 @@ impl Batch {
         }
         let mut results = look.backer.datapath.operate(&ops).into_iter();
         drop(ops);
-        for pending in std::mem::take(&mut self.pending) {
+        for pending in self.pending.drain(..) {
             pending.done(look, flows, &mut results);
         }
     }
@@ -157,30 +174,30 @@ impl Batch {
 impl Pending {
     fn done(self, look: &Look<'_>, flows: &Flows, results: &mut impl Iterator<Item = OpResult>) {
         let Self { ukey, request, .. } = self;
-        let mut state = ukey.state();
-        if !matches!(request, Request::Modify) {
-            match results.next() {
-                Some(Ok(OpDone::Del(stats))) => look.push(flows, &ukey, &mut state, stats),
-                Some(Err(error)) => tracing::debug!(
-                    target: "ofproto_dpif_upcall", "failed to delete flow {}: {error}", ukey.ufid
-                ),
-                _ => {}
-            }
-        }
-        let put = match request {
-            Request::Delete => None,
-            _ => results.next(),
-        };
-        match (&request, put) {
-            (Request::Modify, Some(Err(error))) => {
+        let first = results.next();
+        if matches!(request, Request::Modify) {
+            // Mostly it is done, and nothing is left to do.
+            if let Some(Err(error)) = first {
                 tracing::debug!(
                     target: "ofproto_dpif_upcall", "failed to modify flow {}: {error}", ukey.ufid
                 );
-                state.life = Life::Wrong;
+                ukey.state().go_wrong();
             }
-            (Request::Replace, Some(Err(_))) => state.life = Life::Gone,
-            (Request::Replace, _) => state.stats = FlowStats::default(),
+            return;
+        }
+        let mut state = ukey.state();
+        match first {
+            Some(Ok(OpDone::Del(stats))) => look.push(flows, &ukey, &mut state, stats),
+            Some(Err(error)) => tracing::debug!(
+                target: "ofproto_dpif_upcall", "failed to delete flow {}: {error}", ukey.ufid
+            ),
             _ => {}
+        }
+        if matches!(request, Request::Replace) {
+            match results.next() {
+                Some(Err(_)) => state.life = Life::Gone,
+                _ => state.stats = FlowStats::default(),
+            }
         }
         if state.life == Life::Gone {
             drop(state);
@@ -253,14 +270,12 @@ impl Look<'_> {
                 kept.renew(&mut state.kept);
                 (state.seq, state.teaching) = (Some(self.seq), false);
                 if let Some(actions) = actions {
-                    state.actions = actions;
-                    batch.put(self, ukey, state, Request::Modify);
+                    batch.put(self, ukey, state, actions, Request::Modify);
                 }
             }
             Verdict::Replace(mask, actions, kept) => {
-                state.mask = Midi::new(&mask.0);
-                state.actions = actions;
-                batch.put(self, ukey, state, Request::Replace);
+                (state.mask, state.raw_mask) = (Midi::new(&mask.0), None);
+                batch.put(self, ukey, state, actions, Request::Replace);
                 kept.renew(&mut state.kept);
                 (state.seq, state.teaching) = (Some(self.seq), false);
             }

@@ -148,12 +148,12 @@ impl Pass {
     /// Looks at `most` flows or a few more; whether there are more then.
     pub fn step(&self, flows: &Flows, backer: &Backer, most: usize) -> bool {
         let started = std::time::Instant::now();
-        let mut shown = Shown::default();
+        let (mut shown, mut batch) = (Shown::default(), Batch::default());
         let (mut done, mut more) = (0, true);
         while more && done < most {
             more = self.take(&mut shown);
             done += shown.sightings.len() + shown.flows.len();
-            self.look_at(flows, backer, &mut shown);
+            self.look_at(flows, backer, &mut shown, &mut batch);
         }
         self.seen.fetch_add(done, Ordering::Relaxed);
         self.settled.fetch_add(shown.settled, Ordering::Relaxed);
@@ -178,25 +178,28 @@ impl Pass {
         })
     }
 
-    fn look_at(&self, flows: &Flows, backer: &Backer, shown: &mut Shown) {
+    fn look_at(&self, flows: &Flows, backer: &Backer, shown: &mut Shown, batch: &mut Batch) {
         let look = self.look(flows, backer);
-        let mut batch = Batch::default();
         self.glance(&look, flows, shown);
         for (sighting, ukey) in shown.left.drain(..) {
             let Some(ukey) = ukey else {
-                self.look_at_unknown(&look, flows, &sighting.into(), &mut batch);
+                self.look_at_unknown(&look, flows, &sighting.into(), batch);
                 continue;
             };
             let seen = Seen { stats: sighting.stats, layer: OWN_LAYER, offloaded: false };
-            let settled = self.look_at_one(&look, flows, &ukey, seen, &mut batch);
+            let settled = self.look_at_one(&look, flows, &ukey, seen, batch);
             shown.settled += usize::from(settled);
+            // What is far back is no longer at hand.
+            if batch.len() >= BATCH {
+                batch.send(&look, flows);
+            }
         }
         for flow in shown.flows.drain(..) {
             let Some(ukey) = flows.ukeys.find(flow.ufid, flow.pmd) else {
-                self.look_at_unknown(&look, flows, &flow, &mut batch);
+                self.look_at_unknown(&look, flows, &flow, batch);
                 continue;
             };
-            let settled = self.look_at_one(&look, flows, &ukey, Seen::of(&flow), &mut batch);
+            let settled = self.look_at_one(&look, flows, &ukey, Seen::of(&flow), batch);
             shown.settled += usize::from(settled);
         }
         batch.send(&look, flows);

@@ -88,8 +88,6 @@ pub struct Ukey {
     pub has_ufid: bool,
     pub pmd: PmdId,
     pub raw: RawKey,
-    /// The mask's attributes, where it was not we who made them.
-    pub raw_mask: Option<RawMask>,
     pub key: Midi,
     /// Keeps what the flow's own recirculation id stands for.
     _recirc: Option<RecircRef>,
@@ -132,6 +130,8 @@ impl Drop for Held<'_> {
 pub struct State {
     pub life: Life,
     pub mask: Midi,
+    /// The mask's attributes, where they are known.
+    pub raw_mask: Option<RawMask>,
     pub actions: Arc<[Action]>,
     pub kept: Kept,
     /// Whether the packet that made the flow also asked for rules, which were not there yet when it was translated.
@@ -146,6 +146,15 @@ pub struct State {
     pub seq: Option<u64>,
     /// Passes since the datapath last showed it, in which it should have.
     pub missed: u32,
+}
+
+impl State {
+    /// Says that the datapath refused a change. A flow that goes anyway goes as it was to.
+    pub fn go_wrong(&mut self) {
+        if self.life != Life::Gone {
+            self.life = Life::Wrong;
+        }
+    }
 }
 
 /// Where flows are that no offload took over.
@@ -174,13 +183,13 @@ impl Ukey {
         let teaching = kept.effects.iter().any(|effect| matches!(effect, Effect::Learn { .. }));
         let (stats, missed, life) = (FlowStats::default(), 0, Life::Asked);
         let (layer, offloaded) = (None, false);
-        let state = State { life, mask, actions, kept, teaching, layer, offloaded, stats, seq, missed };
+        let state =
+            State { life, mask, raw_mask, actions, kept, teaching, layer, offloaded, stats, seq, missed };
         Self {
             ufid,
             has_ufid,
             pmd,
             raw,
-            raw_mask,
             key: Midi::new(key),
             _recirc: recirc,
             created,
