@@ -139,6 +139,12 @@ impl<A: Array<Item = u64>> Compressed<A> {
         self.iter().all(|(index, mask)| (a[index] ^ b[index]) & mask == 0)
     }
 
+    /// Whether the same words are zero in both, and the others equal in the bits of `masks`: one for each of these words, in order.
+    pub fn is_like(&self, other: &Self, masks: &[u64]) -> bool {
+        let pairs = self.words.iter().zip(&other.words).zip(masks);
+        self.map == other.map && pairs.into_iter().all(|((a, b), mask)| (a ^ b) & mask == 0)
+    }
+
     /// Whether every bit of `other` is also in `self`.
     pub fn covers(&self, other: &Self) -> bool {
         other.iter().all(|(index, word)| word & !self.get(index) == 0)

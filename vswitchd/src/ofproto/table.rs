@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use flow::id::{DpMeter, GroupId, OfPort, TableId};
-use flow::key::{Key, Mask, frag};
+use flow::key::{Key, frag};
 use flow::mini::Match;
 use flow::tlv;
 use openflow::msg::flow_mod::FlowMod;
 use openflow::msg::switch::FragHandling;
 use openflow::msg::table::TableMiss;
 
-use super::classifier::{Classifier, Entry};
+use super::classifier::{Classifier, Entry, Looked};
 use super::group::{Group, Groups};
 use super::journal::Journal;
 use super::rule::{Rule, match_words};
@@ -211,7 +211,7 @@ impl Tables {
         version: Version,
         table: TableId,
         key: &Key,
-        wildcards: Option<&mut Mask>,
+        wildcards: Option<&mut Looked>,
     ) -> Option<Arc<Rule>> {
         self.lookup_conjunctive(version, table, key, wildcards, None)
     }
@@ -222,7 +222,7 @@ impl Tables {
         version: Version,
         table: TableId,
         key: &Key,
-        wildcards: Option<&mut Mask>,
+        wildcards: Option<&mut Looked>,
         flows: Option<&mut Vec<Arc<Rule>>>,
     ) -> Option<Arc<Rule>> {
         self.table(table)?.classifier.lookup(version, key, wildcards, flows)
@@ -233,7 +233,7 @@ impl Tables {
         &self,
         start: Start<'_>,
         key: &Key,
-        mut wildcards: Option<&mut Mask>,
+        mut wildcards: Option<&mut Looked>,
         mut flows: Option<&mut Vec<Arc<Rule>>>,
     ) -> Option<Landing> {
         let received_on = OfPort(u16::try_from(key.in_port).unwrap_or(OfPort::NONE.0));

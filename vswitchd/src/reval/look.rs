@@ -12,12 +12,13 @@ use flow::odp::{self, Masks, OdpSupport, Params, RawKey, RawMask, Shape};
 use flow::time::Instant;
 
 use super::Flows;
+use super::classes::{Again, Classes, Decided};
 use super::news::{Concern, Heirs, News};
 use super::ukey::{Kept, Life, State, Ukey};
 use crate::backer::Backer;
 use crate::ofproto::Tables;
 use crate::upcall::slow_path;
-use crate::xlate::{Output, Past, Room, Snapshot, Stats};
+use crate::xlate::{Effect, Output, Past, Room, Snapshot, Stats};
 
 /// Packet counts above this may have wrapped round when they are smaller the next time.
 const MAY_WRAP: u64 = u64::MAX / 4 * 3;
@@ -35,6 +36,7 @@ pub(super) enum Verdict<'a> {
 }
 
 /// What a flow keeps of its new translation.
+#[derive(Clone)]
 pub(super) struct Renewed {
     /// So many effects stay, from the first on.
     same: usize,
@@ -43,6 +45,12 @@ pub(super) struct Renewed {
 }
 
 impl Renewed {
+    /// Whether what is not as it was holds something of the flow's own packet, or asked for more than rules that packets meet.
+    pub fn is_of_packet(&self) -> bool {
+        let holds = |effect: &Effect| matches!(effect, Effect::Mac { .. } | Effect::Learn { .. });
+        self.other.counts_rules || self.other.effects.iter().any(holds)
+    }
+
     /// Whether nothing changes.
     fn is_same(&self, kept: &Kept) -> bool {
         let Self { same, other } = self;
@@ -96,6 +104,7 @@ pub(super) struct Batch {
     actions: Arc<[Action]>,
     /// For translations.
     room: Room,
+    classes: Classes,
 }
 
 struct Pending {
@@ -223,7 +232,7 @@ impl Look<'_> {
             Concern::None => Verdict::Keep,
             Concern::Heirs(heirs) => Verdict::Inherit(heirs),
             _ if self.is_sparse(state, &stats) => Verdict::Delete,
-            _ => self.translate_again(ukey, state, concern, &mut batch.room),
+            _ => batch.classes.verdict(self, ukey, state, concern, &mut batch.room),
         };
         // Packets so far did what the flow said then.
         self.push(flows, ukey, state, stats);
@@ -283,28 +292,26 @@ impl Look<'_> {
         }
     }
 
-    /// What translation makes of the flow now.
+    /// What translation makes of the flow now, and which bits of its key decided that, if all that decided is told by them.
     pub fn translate_again<'v>(
         &self,
         ukey: &Ukey,
         state: &State,
-        concern: Concern<'_>,
+        again: Again<'_>,
         room: &mut Room,
-    ) -> Verdict<'v> {
+    ) -> (Verdict<'v>, Option<Decided>) {
         // Keys are long: this one stays where it is made.
         let mut key = Key::default();
         ukey.key.expand_to(&mut key);
-        let Ok(origin) = self.backer.origin(self.snapshot, &key) else { return Verdict::Delete };
-        let (stands, heir) = match concern {
-            Concern::After(stands, heir) => (stands, heir),
-            _ => (0, None),
-        };
+        let Ok(origin) = self.backer.origin(self.snapshot, &key) else { return (Verdict::Delete, None) };
+        let Again { stands, heir } = again;
         let as_of = |tables: &Arc<Tables>| self.news.version_of(tables);
         let past = Past { effects: &state.kept.effects, stands, heir, as_of: &as_of };
         let translated = |past: &Past<'_>, room: &mut Room| {
             self.backer.translate_again(self.snapshot, origin, &key, past, self.now, room)
         };
         let mut result = translated(&past, room);
+        let mut decided = Decided::new(&ukey.key, |word| result.mask.0.words()[word], &result.free);
         let mut covered = state.mask.covers_key(&result.mask.0);
         // What was not looked up again is within the mask, if that is the mask still.
         let unsure = !covered || result.guessed && *result.actions != *state.actions;
@@ -312,11 +319,13 @@ impl Look<'_> {
             room.put(result.mask, result.actions);
             result = translated(&Past { stands: 0, heir: None, ..past }, room);
             covered = state.mask.covers_key(&result.mask.0);
+            decided = decided.and(&Decided::new(&ukey.key, |word| result.mask.0.words()[word], &result.free));
         }
-        let Output { mask, mut actions, slow, same, effects, recircs, counts_rules, .. } = result;
+        let mut decided = (covered && !result.alone).then_some(decided);
+        let Output { mask, free, mut actions, slow, same, effects, recircs, counts_rules, .. } = result;
         if result.avoid_caching {
             room.put(mask, actions);
-            return Verdict::Delete;
+            return (Verdict::Delete, None);
         }
         if !slow.is_empty() {
             let (bridge, in_port) = origin;
@@ -326,17 +335,22 @@ impl Look<'_> {
         // A flow that is too wide now must go, unless it is as it should have been had its own packet's rules been there;
         // one that is too narrow may stay.
         if !covered && !self.covers_significant(state, &key, &mask) {
-            return match state.teaching {
+            let verdict = match state.teaching {
                 true => Verdict::Replace(mask, actions.into(), kept),
                 false => Verdict::Delete,
             };
+            return (verdict, None);
         }
-        let other = (*actions != *state.actions).then(|| actions.drain(..).collect());
+        let other: Option<Arc<[Action]>> = (*actions != *state.actions).then(|| actions.drain(..).collect());
+        if other.iter().flat_map(|actions| &**actions).any(follows_mask) {
+            let its = Decided::new(&ukey.key, |word| state.mask.get(word), &free);
+            decided = decided.map(|decided| decided.and(&its));
+        }
         room.put(mask, actions);
         if other.is_none() && kept.is_same(&state.kept) {
-            return Verdict::Keep;
+            return (Verdict::Keep, decided);
         }
-        Verdict::Change(other, kept)
+        (Verdict::Change(other, kept), decided)
     }
 
     /// Whether a flow's mask has every bit of `mask` that a datapath flow can have.
@@ -368,6 +382,23 @@ impl Look<'_> {
         }
         state.stats = stats;
     }
+}
+
+/// Whether which bits an action sets may follow from the mask: packets of which the same was decided may have others in theirs.
+fn follows_mask(action: &Action) -> bool {
+    use Action::*;
+    !matches!(
+        action,
+        Output(_)
+            | Recirc(_)
+            | Trunc(_)
+            | Drop(_)
+            | Meter(_)
+            | Userspace(_)
+            | Hash { .. }
+            | PushVlan(_)
+            | PopVlan
+    )
 }
 
 fn params<'a>(

@@ -9,7 +9,8 @@
 //! Passes are made by threads ([`threads`]), `revalidator1` and up, that share one dump. The datapath of tests (`dummy`) is
 //! polled by `main`, between whose commands nothing may be left undone: there `main` makes the passes, in steps
 //! (`Flows::run`). Either way a pass is the same (`pass`): what the dump shows is looked at (`look`); then what it did not
-//! show is swept. After changes of rules alone, only flows are translated again that one of them can concern (`news`).
+//! show is swept. After changes of rules alone, only flows are translated again that one of them can concern (`news`),
+//! and one of many that are alike (`classes`).
 //!
 //! Flows that were there before us are taken over, not flushed: `adopt`.
 
@@ -17,6 +18,7 @@ mod ledger;
 pub mod ukey;
 mod news;
 mod look;
+mod classes;
 mod pass;
 mod adopt;
 pub mod threads;

@@ -14,8 +14,9 @@ use openflow::msg::flow_mod::FlowCommand;
 use openflow::names::Names;
 use openflow::parse::flow::{Purpose, flow_mod};
 use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
+use proptest::prelude::{ProptestConfig, TestCaseError, any, prop_assert, proptest};
 
+use super::classes::{Again, Classes};
 use super::look::{Batch, Look, Verdict};
 use super::news::{Concern, News};
 use super::tests::Setting;
@@ -73,6 +74,8 @@ fn matching(dice: &Dice<'_>) -> String {
         "metadata=1/1",
         "reg0=0",
         "reg0=0xa000001",
+        "reg1=0/0xff",
+        "reg2=2/2",
         "reg1=1",
         "dl_dst=02:00:00:00:00:02",
         "dl_src=02:00:00:00:00:01",
@@ -108,7 +111,7 @@ fn matching(dice: &Dice<'_>) -> String {
 fn actions(dice: &Dice<'_>) -> String {
     let one = || {
         let table = dice.below(TABLES);
-        let to = match dice.below(25) {
+        let to = match dice.below(36) {
             0 => "output:1",
             1 => "output:2",
             2 => "set_field:10.0.0.1->ip_dst",
@@ -133,6 +136,18 @@ fn actions(dice: &Dice<'_>) -> String {
             }
             18 => "set_field:2->udp_dst",
             20 => "fin_timeout(idle_timeout=5)",
+            21 => "move:NXM_OF_IP_DST[]->NXM_NX_REG1[]",
+            22 => {
+                "move:NXM_NX_REG0[0..15]->NXM_NX_REG2[16..31],move:NXM_OF_IP_SRC[0..15]->NXM_NX_REG0[4..19]"
+            }
+            23 => "move:NXM_NX_REG1[]->NXM_OF_IP_DST[]",
+            24 => "output:NXM_NX_REG1[0..15]",
+            25 => "move:NXM_OF_TCP_SRC[]->NXM_NX_REG2[0..15]",
+            26 => "multipath(symmetric_l4,0,modulo_n,2,0,NXM_NX_REG0[0..3])",
+            27 => "ct(commit,zone=NXM_NX_REG2[0..15])",
+            28 => "set_field:5/15->reg0",
+            29 => "move:NXM_OF_ETH_DST[]->NXM_NX_XXREG1[8..55]",
+            30 => "push:NXM_NX_REG2[],pop:NXM_NX_REG0[]",
             19 => return format!("ct(commit),resubmit(,{table},ct)").replace("ct(commit),", ""),
             _ => return format!("resubmit(,{})", (table + 1) % TABLES),
         };
@@ -142,7 +157,9 @@ fn actions(dice: &Dice<'_>) -> String {
     all.join(",")
 }
 
-/// A rule, without its priority.
+/// What makes a rule, without its priority.
+type Rule = fn(&Dice<'_>) -> (String, String);
+
 fn rule(dice: &Dice<'_>) -> (String, String) {
     let conjunction = ["conjunction(7,1/2)", "conjunction(7,2/2)"];
     let matching = matching(dice);
@@ -150,6 +167,69 @@ fn rule(dice: &Dice<'_>) -> (String, String) {
         0 => (matching, dice.of(&conjunction).to_owned()),
         _ => (matching, actions(dice)),
     }
+}
+
+/// What puts something of a packet into registers.
+const COPIES: [&str; 8] = [
+    "move:NXM_OF_IP_SRC[]->NXM_NX_REG0[]",
+    "move:NXM_OF_IP_DST[]->NXM_NX_REG1[]",
+    "move:NXM_OF_IP_SRC[0..15]->NXM_NX_REG2[4..19]",
+    "move:NXM_NX_REG0[]->NXM_NX_REG1[]",
+    "move:NXM_OF_UDP_SRC[]->NXM_NX_REG2[0..15]",
+    "move:NXM_OF_ETH_DST[]->NXM_NX_XXREG0[8..55]",
+    "move:NXM_OF_IP_DST[0..7]->NXM_NX_REG0[0..7],move:NXM_NX_REG0[4..11]->NXM_NX_REG2[0..7]",
+    "set_field:1->reg1",
+];
+
+/// A rule that is about registers and what was copied to them.
+fn copying_rule(dice: &Dice<'_>) -> (String, String) {
+    let table = 1 + dice.below(3);
+    let matches = [
+        "reg0=0xa000001",
+        "reg1=0xb000001",
+        "reg1=1/0xff",
+        "reg2=1/3",
+        "reg0=2/2",
+        "nw_src=10.0.0.1",
+        "nw_src=10.0.0.2/31",
+        "nw_dst=11.0.0.0/9",
+        "tp_dst=1",
+    ];
+    let mut matching = dice.some(&matches, 2);
+    matching.sort();
+    matching.dedup_by_key(|part| part.split('=').next().unwrap_or_default().to_owned());
+    matching.insert(0, format!("table={table},udp"));
+    let action = match dice.below(24) {
+        n @ 0..8 => COPIES[n].to_owned(),
+        8 => "move:NXM_NX_REG0[]->NXM_OF_IP_DST[]".to_owned(),
+        9 => "set_field:10.0.0.9->ip_dst".to_owned(),
+        10 => "set_field:10.0.0.0/8->ip_src".to_owned(),
+        11 => "output:NXM_NX_REG2[0..15]".to_owned(),
+        12 => "ct(commit,zone=NXM_NX_REG1[0..15])".to_owned(),
+        13 => format!("ct(table={table})"),
+        14 => "push:NXM_NX_REG0[],pop:NXM_NX_REG2[]".to_owned(),
+        15 => "multipath(symmetric_l4,0,modulo_n,2,0,NXM_NX_REG0[0..3])".to_owned(),
+        16 => "controller(max_len=10)".to_owned(),
+        17 => "set_field:5/15->reg0".to_owned(),
+        18 => format!("clone(move:NXM_OF_IP_DST[]->NXM_NX_REG0[],resubmit(,{}))", table + 1),
+        19 => "learn(table=7,idle_timeout=5,NXM_OF_IP_DST[]=NXM_NX_REG0[],load:NXM_NX_REG1[]->NXM_NX_REG3[])"
+            .to_owned(),
+        20 => "move:NXM_NX_REG2[]->OXM_OF_METADATA[0..31]".to_owned(),
+        _ => "output:1".to_owned(),
+    };
+    let last = ["output:2".to_owned(), format!("resubmit(,{})", table + 1)];
+    (matching.join(","), format!("{action},{}", last[dice.below(5).min(1)]))
+}
+
+/// One of packets that are much alike.
+fn udp_packet(dice: &Dice<'_>) -> Key {
+    let mut key = Key { dl_src: [2, 0, 0, 0, 0, 1], in_port: 1, nw_proto: 17, nw_ttl: 64, ..Key::default() };
+    key.dl_dst = [2, 0, 0, 0, 0, 1 + dice.below(2) as u8];
+    key.dl_type = 0x800.into();
+    let addresses = [0x0a00_0001_u32, 0x0a00_0002, 0x0a00_0003, 0x0b00_0001, 0x0b80_0001];
+    (key.nw_src, key.nw_dst) = (addresses[dice.below(5)].into(), addresses[dice.below(5)].into());
+    (key.tp_src, key.tp_dst) = ((dice.below(3) as u16).into(), (dice.below(3) as u16).into());
+    key
 }
 
 fn packet(dice: &Dice<'_>, recirc: u32) -> Key {
@@ -278,10 +358,11 @@ fn divided(look: &Look<'_>, ukey: &Ukey) -> Option<String> {
     let state = ukey.state();
     let concern = look.concern(ukey, &state);
     let room = &mut Room::default();
+    let again = Again::new(&concern);
     let (how, short) = match concern {
         Concern::After(stands, heir) => {
             let how = format!("{stands} stand, then {:?}", heir.map(|rule| rule.serial));
-            (how, look.translate_again(ukey, &state, concern, room))
+            (how, look.translate_again(ukey, &state, again, room).0)
         }
         Concern::Heirs(heirs) => {
             let how = heirs.iter().map(|(place, heir)| format!("{place} is {}", heir.serial));
@@ -291,10 +372,31 @@ fn divided(look: &Look<'_>, ukey: &Ukey) -> Option<String> {
     };
     let short = after(short, &state);
     // A mask may be as wide as it was and not as wide as it would be.
-    let whole = after(look.translate_again(ukey, &state, Concern::Unknown, room), &state)?;
+    let whole = after(look.translate_again(ukey, &state, Again::START, room).0, &state)?;
     let text = |(actions, kept): &(_, Kept)| format!("{actions:?} by {:?}", way(kept));
     let (short, whole) = (short.as_ref().map(text), text(&whole));
     (short.as_ref() != Some(&whole)).then(|| format!("{:?}, {how}: {short:?}, but {whole}", way(&state.kept)))
+}
+
+/// What a flow's class and its own translation make of it, if they are not the same.
+fn differs_from_class(look: &Look<'_>, ukey: &Ukey, classes: &mut Classes) -> Option<String> {
+    let state = ukey.state();
+    let room = &mut Room::default();
+    let concern = || look.concern(ukey, &state);
+    if matches!(concern(), Concern::None | Concern::Heirs(_)) {
+        return None;
+    }
+    let of_class = after(classes.verdict(look, ukey, &state, concern(), room), &state);
+    let own = after(look.translate_again(ukey, &state, Again::new(&concern()), room).0, &state);
+    // Where other bits exclude the rules that it does not meet, its own mask may not be within the one that it has.
+    let own = own?;
+    // Ids are compared while both are there, for those of equal states are equal as long as one of them is in use.
+    let text = |(actions, kept): &(_, Kept)| {
+        let ids: Vec<_> = kept.recircs.iter().map(|recirc| recirc.id().0).collect();
+        format!("{actions:?} by {:?} to {ids:?}, {}", way(kept), kept.counts_rules)
+    };
+    let (of_class, own) = (of_class.as_ref().map(text), text(&own));
+    (of_class.as_ref() != Some(&own)).then(|| format!("{:?}: {of_class:?}, but {own:?}", way(&state.kept)))
 }
 
 fn ukeys(backer: &Backer) -> Vec<Arc<Ukey>> {
@@ -346,6 +448,49 @@ fn who_cannot_meet_a_changed_rule_is_spared() {
 }
 
 #[test]
+fn flows_of_one_class_share_a_verdict() {
+    let first = "table=0,priority=9,udp,in_port=1 actions=move:NXM_OF_IP_SRC[]->NXM_NX_REG0[],resubmit(,1)";
+    let last = "table=1,priority=9,udp,tp_dst=1 actions=set_field:10.0.0.9->ip_dst,output:2";
+    let mut setting = Setting::new(&[first, last], |_| ());
+    let backer = Arc::clone(&setting.backer);
+    let dice = Dice(Cell::new(&[]));
+    let keys = [(1, 1, 1), (2, 1, 1), (3, 1, 1), (2, 2, 1), (2, 1, 2)].map(|(nw_src, tp_src, tp_dst)| {
+        let mut key = Key { nw_src: (0x0a00_0000 + nw_src).into(), ..packet(&dice, 0) };
+        (key.tp_src, key.tp_dst) = (tp_src.into(), tp_dst.into());
+        key
+    });
+    keys.iter().enumerate().for_each(|(n, key)| miss(&backer, n, key));
+    backer.flows.history.begin(backer.moment());
+    // For each flow, the first whose actions are the same list after rules came.
+    let mut lists = |rules: &[&str]| {
+        rules.iter().for_each(|text| change(&mut setting, FlowCommand::Add, text));
+        let news = backer.flows.history.begin(backer.moment());
+        let snapshot = backer.snapshot();
+        let look = look(&backer, &snapshot, &news);
+        let mut batch = Batch::default();
+        let mut all = ukeys(&backer);
+        all.sort_by_key(|ukey| ukey.ufid.0);
+        for ukey in &all {
+            let state = &mut *ukey.state();
+            look.decide(&backer.flows, ukey, state, state.stats, &mut batch);
+        }
+        let actions: Vec<_> = all.iter().map(|ukey| Arc::clone(&ukey.state().actions)).collect();
+        let first = |list: &Arc<[Action]>| actions.iter().position(|other| Arc::ptr_eq(other, list));
+        actions.iter().map(|list| first(list).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(lists(&[]), [0, 1, 2, 3, 4]);
+    // Nobody looks at the address that was copied, nor at the port from which packets are; the fifth flow meets no rule.
+    assert_eq!(lists(&[&last.replace("output:2", "output:LOCAL")]), [0, 0, 0, 0, 4]);
+    // Somebody looks at the copy, or at the address.
+    assert_eq!(
+        lists(&[&last
+            .replace("set_field:10.0.0.9", "move:NXM_NX_REG0[]")
+            .replace("ip_dst", "NXM_OF_IP_DST[]")]),
+        [0, 1, 2, 1, 4]
+    );
+}
+
+#[test]
 fn an_equal_rule_takes_the_place_of_a_met_one() {
     let first = "table=0,priority=9,tcp,in_port=1 actions=set_field:1->reg1,resubmit(,1)";
     let last = "table=1,priority=9,tcp,nw_dst=11.0.0.0/8 actions=fin_timeout(idle_timeout=5),output:2";
@@ -389,8 +534,14 @@ fn an_equal_rule_takes_the_place_of_a_met_one() {
     assert_eq!(turn(&[last, "table=1,priority=10,tcp,reg1=2 actions=drop"]), (0, 1, true));
 }
 
-/// Changes a rule of these (match and actions), or adds one.
-fn change_one(setting: &mut Setting, there: &mut Vec<(String, String)>, dice: &Dice<'_>, n: usize) {
+/// Changes a rule of these (match and actions), or adds one that `rule` makes.
+fn change_one(
+    setting: &mut Setting,
+    there: &mut Vec<(String, String)>,
+    rule: Rule,
+    dice: &Dice<'_>,
+    n: usize,
+) {
     let mut which = dice.below(there.len());
     let (matching, actions) = rule(dice);
     let (command, cookie) = match dice.below(8) {
@@ -411,6 +562,60 @@ fn change_one(setting: &mut Setting, there: &mut Vec<(String, String)>, dice: &D
     };
     let (matching, actions) = &there[which];
     change(setting, command, &format!("{cookie}{matching} actions={actions}"));
+}
+
+/// Changes rules of these in rounds, and holds the flows that stay against what each of these packets translates to.
+fn hold(
+    setting: &mut Setting,
+    there: &mut Vec<(String, String)>,
+    rule: Rule,
+    keys: &[Key],
+    rounds: &[Vec<Vec<u8>>],
+) -> Result<(), TestCaseError> {
+    let backer = Arc::clone(&setting.backer);
+    backer.flows.history.begin(backer.moment());
+    let mut right = ukeys(&backer);
+    right.iter().for_each(|ukey| ukey.state().seq = Some(backer.seq()));
+    let mut next = 0;
+    for changes in rounds {
+        for bytes in changes {
+            next += 1;
+            change_one(setting, there, rule, &Dice(Cell::new(bytes)), next);
+        }
+        let news = backer.flows.history.begin(backer.moment());
+        let snapshot = backer.snapshot();
+        let look = look(&backer, &snapshot, &news);
+        let classes = &mut Classes::default();
+        for ukey in &right {
+            let divided = divided(&look, ukey).or_else(|| differs_from_class(&look, ukey, classes));
+            prop_assert!(divided.is_none(), "{there:#?}\n{divided:?}");
+            let state = &mut *ukey.state();
+            look.decide(&backer.flows, ukey, state, state.stats, &mut Batch::default());
+        }
+        right.retain(|ukey| ukey.state().life != Life::Gone);
+        for ukey in &right {
+            let state = ukey.state();
+            let own = ukey.key.expand();
+            // That there is no tag is in the datapath's Ethernet type, and not in the mask.
+            let tagged = |key: &Key| key.vlans[0].tci.get() & VLAN_CFI != 0;
+            let is_its = |key: &&Key| state.mask.agree(key, &own) && tagged(key) == tagged(&own);
+            let all = keys.iter().filter(is_its).chain([&own]);
+            for key in all {
+                let now = translated(&backer, key);
+                prop_assert!(now.is_some(), "{there:#?}");
+                let (actions, kept) = now.unwrap();
+                let (now, then) = (way(&kept), way(&state.kept));
+                let same = *actions == *state.actions && now == then && kept.recircs == state.kept.recircs;
+                prop_assert!(
+                    same,
+                    "{there:#?}\n{}\n{:?} by {then:?}\n{actions:?} by {now:?}",
+                    flow::describe::key_to_string(key, &flow::field::NoNames),
+                    state.actions
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 proptest! {
@@ -458,45 +663,32 @@ proptest! {
         });
         keys.extend(again);
         (24..keys.len()).for_each(|n| miss(&backer, n, &keys[n]));
-        backer.flows.history.begin(backer.moment());
-        let mut right = ukeys(&backer);
-        right.iter().for_each(|ukey| ukey.state().seq = Some(backer.seq()));
-        let mut next = 0;
-        for changes in &rounds {
-            for bytes in changes {
-                next += 1;
-                change_one(&mut setting, &mut there, &Dice(Cell::new(bytes)), next);
-            }
-            let news = backer.flows.history.begin(backer.moment());
-            let snapshot = backer.snapshot();
-            let look = look(&backer, &snapshot, &news);
-            for ukey in &right {
-                let divided = divided(&look, ukey);
-                prop_assert!(divided.is_none(), "{there:#?}\n{divided:?}");
-                let state = &mut *ukey.state();
-                look.decide(&backer.flows, ukey, state, state.stats, &mut Batch::default());
-            }
-            right.retain(|ukey| ukey.state().life != Life::Gone);
-            for ukey in &right {
-                let state = ukey.state();
-                let own = ukey.key.expand();
-                // That there is no tag is in the datapath's Ethernet type, and not in the mask.
-                let tagged = |key: &Key| key.vlans[0].tci.get() & VLAN_CFI != 0;
-                let is_its = |key: &&Key| state.mask.agree(key, &own) && tagged(key) == tagged(&own);
-                let all = keys.iter().filter(is_its).chain([&own]);
-                for key in all {
-                    let now = translated(&backer, key);
-                    prop_assert!(now.is_some(), "{there:#?}");
-                    let (actions, kept) = now.unwrap();
-                    let (now, then) = (way(&kept), way(&state.kept));
-                    let same = *actions == *state.actions && now == then && kept.recircs == state.kept.recircs;
-                    prop_assert!(
-                        same,
-                        "{there:#?}\n{}\n{:?} by {then:?}\n{actions:?} by {now:?}",
-                        flow::describe::key_to_string(key, &flow::field::NoNames), state.actions
-                    );
-                }
-            }
+        hold(&mut setting, &mut there, rule, &keys, &rounds)?;
+    }
+
+    #[test]
+    fn what_a_class_shares_is_right(
+        ways in vec(any::<u8>(), 3),
+        rules in vec(vec(any::<u8>(), 12), 0..6),
+        packets in vec(vec(any::<u8>(), 5), 24),
+        rounds in vec(vec(vec(any::<u8>(), 14), 1..4), 1..5),
+    ) {
+        let mut setting = Setting::new(&[], |_| ());
+        for (table, way) in ways.iter().enumerate() {
+            let way = COPIES[usize::from(*way) % COPIES.len()];
+            let text = format!("table={table},udp,priority=1 actions={way},resubmit(,{})", table + 1);
+            change(&mut setting, FlowCommand::Add, &text);
         }
+        let mut there = vec![("table=3,udp,priority=2".to_owned(), "output:2".to_owned())];
+        for (n, bytes) in rules.iter().enumerate() {
+            let (matching, actions) = copying_rule(&Dice(Cell::new(bytes)));
+            there.push((format!("{matching},priority={}", n * 7 % 24 * 10 + 10), actions));
+        }
+        for (matching, actions) in &there {
+            change(&mut setting, FlowCommand::Add, &format!("{matching} actions={actions}"));
+        }
+        let keys: Vec<_> = packets.iter().map(|bytes| udp_packet(&Dice(Cell::new(bytes)))).collect();
+        keys.iter().enumerate().for_each(|(n, key)| miss(&setting.backer, n, key));
+        hold(&mut setting, &mut there, copying_rule, &keys, &rounds)?;
     }
 }

@@ -32,7 +32,7 @@ use crate::xlate::{Effect, Effects, RecircRef};
 const SHARDS: usize = 64;
 
 /// What a translation leaves that a flow keeps.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Kept {
     pub effects: Effects,
     pub recircs: Vec<RecircRef>,

@@ -28,6 +28,7 @@ impl Ctx<'_> {
         self.commit();
         let explicit = why == reason::ACTION && self.rule.as_ref().is_some_and(|rule| rule.is_table_miss());
         let why = if explicit { reason::EXPLICIT_MISS } else { why };
+        self.wc.unite();
         let frozen = self.frozen(self.table, Vec::new(), Vec::new(), userdata);
         let recirc = self.input.recirc.intern(frozen);
         let number = recirc.id();

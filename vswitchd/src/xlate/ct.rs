@@ -20,7 +20,10 @@ impl Ctx<'_> {
             ZoneSource::Field(sub) => {
                 let thawed = self.input.frozen.is_some() || self.input.key.recirc_id != 0;
                 // What a frozen translation kept is part of its recirculation id.
-                if !(thawed && super::freeze::is_kept(sub.field)) {
+                if thawed && super::freeze::is_kept(sub.field) {
+                    // Some of it may be of the packet all the same.
+                    self.wc.unite();
+                } else {
                     sub.mask_bits(&mut self.wc);
                 }
                 Zone(sub.get_u64(self.key) as u16)

@@ -9,7 +9,7 @@ use flow::describe::key_to_string;
 use flow::drop::DropReason;
 use flow::field::{Field, NoNames, Subfield, Value};
 use flow::id::{DpPort, OfPort, TableId};
-use flow::key::{Key, Mask, Tunnel};
+use flow::key::{Key, Tunnel};
 use flow::odp::commit::{Pending, commit};
 use flow::proto::ethertype;
 use flow::tlv;
@@ -22,6 +22,7 @@ use super::finish::Room;
 use super::report::{Kind, Place, Tree};
 use super::snapshot::{Bridge, BridgeId, Bundle, Port};
 use super::{Input, Past, RecircRef, trace};
+use crate::ofproto::classifier::Looked;
 use crate::ofproto::{Pin, Rule, Version};
 
 /// One translation under way.
@@ -38,7 +39,7 @@ pub(super) struct Ctx<'a> {
     pub key: &'a mut Key,
     /// The packet as the datapath's actions so far make it.
     pub base: &'a mut Key,
-    pub wc: Box<Mask>,
+    pub wc: Looked,
     pub odp: Vec<Action>,
     pub stack: Vec<Value>,
     pub rule: Option<Arc<Rule>>,
@@ -85,6 +86,8 @@ pub(super) struct Ctx<'a> {
     pub guessed: bool,
     pub avoid_caching: bool,
     pub counts_rules: bool,
+    /// More of the packet decided than what is noted.
+    pub alone: bool,
     /// The port by which the packet came in, for recirculated packets to be found again.
     pub port: Option<(BridgeId, OfPort)>,
     pub tree: Option<Tree>,
@@ -158,6 +161,7 @@ impl<'a> Ctx<'a> {
             guessed: false,
             avoid_caching: false,
             counts_rules: false,
+            alone: false,
             port: None,
             tree: input.trace.then(Tree::default),
             place: Place::default(),
@@ -228,6 +232,10 @@ impl<'a> Ctx<'a> {
     /// Puts into actions what the key differs by from what the datapath has.
     pub fn commit(&mut self) {
         let data = self.encap_data.take();
+        match self.pending_encap || self.pending_decap || self.key.packet_type != self.base.packet_type {
+            true => self.wc.unite(),
+            false => self.wc.unite_changed(self.key, self.base),
+        }
         let pending =
             Pending { encap: self.pending_encap, decap: self.pending_decap, encap_data: data.as_deref() };
         let masked = self.can(|features| features.masked_set_action);

@@ -20,6 +20,7 @@ use super::report::Kind;
 use super::snapshot::Port;
 use super::table::How;
 use super::{Input, Output, Past};
+use crate::ofproto::classifier::Looked;
 use crate::tunnel;
 
 /// Actions that there is room for at first.
@@ -69,7 +70,7 @@ pub struct Room {
 
 impl Room {
     /// An empty mask and an empty list.
-    pub(super) fn take(&mut self) -> (Box<Mask>, Vec<Action>) {
+    pub(super) fn take(&mut self) -> (Looked, Vec<Action>) {
         let mask = match self.mask.take() {
             Some(mut mask) => {
                 mask.0.zero();
@@ -80,7 +81,7 @@ impl Room {
         let mut actions = std::mem::take(&mut self.actions);
         actions.clear();
         actions.reserve(ACTIONS);
-        (mask, actions)
+        (Looked::new(mask), actions)
     }
 
     /// Takes back what the result of a translation does not need any more.
@@ -101,14 +102,18 @@ pub fn translate_again(input: &Input<'_>, past: Option<&Past<'_>>, room: &mut Ro
     let mut ctx = Ctx::new(input, past, (&mut key, &mut base), room);
     ctx.init_mask();
     ctx.place = ctx.report(Kind::Bridge, format_args!("bridge(\"{}\")", input.bridge.name));
-    if ctx.run().is_ok() {
+    let whole = ctx.run().is_ok();
+    let free = ctx.wc.finish();
+    if whole {
         ctx.finish_mask();
     }
     ctx.finish_actions();
     let quiet = [DropReason::Congestion, DropReason::ForwardingDisabled];
     Output {
         key: input.trace.then(|| Box::new(*ctx.key)),
-        mask: ctx.wc,
+        mask: ctx.wc.into_mask(),
+        free,
+        alone: ctx.alone,
         actions: ctx.odp,
         slow: ctx.slow,
         recircs: ctx.recircs,
@@ -331,6 +336,8 @@ impl Ctx<'_> {
                 self.finish_freezing();
             }
         }
+        // Who is no DHCP server does not look whether packets are of one, for masks are not to tell of that.
+        self.alone |= entry.in_band;
         if !self.freezing && entry.in_band && self.is_dhcp_reply() && !self.outputs_to_local() {
             self.mask_dhcp();
             self.detail("outputting DHCP packet to local port for in-band control");
@@ -343,8 +350,9 @@ impl Ctx<'_> {
     }
 
     /// Whether a port takes the packet.
-    pub(super) fn may_receive(&self, port: &Port) -> bool {
+    pub(super) fn may_receive(&mut self, port: &Port) -> bool {
         use openflow::msg::port::PortConfig;
+        self.alone |= port.config.intersects(PortConfig::NO_RECV | PortConfig::NO_RECV_STP);
         let stp = self.key.dl_dst == [0x01, 0x80, 0xc2, 0, 0, 0] && self.key.dl_type.get() == ethertype::NONE;
         !port.config.contains(if stp { PortConfig::NO_RECV_STP } else { PortConfig::NO_RECV })
     }

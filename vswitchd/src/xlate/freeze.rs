@@ -268,6 +268,8 @@ impl Ctx<'_> {
         let pause = self.pause.take();
         let userdata = pause.as_ref().map(|pause| pause.userdata.clone()).unwrap_or_default();
         let actions = std::mem::take(&mut self.frozen_actions);
+        // It has the registers.
+        self.wc.unite();
         let mut frozen = self.frozen(table, actions, self.action_set.clone(), &userdata);
         frozen.port = self.port;
         let recirc = self.input.recirc.intern(frozen);

@@ -66,6 +66,7 @@ pub use freeze::{Frozen, RecircIds, RecircRef};
 pub use past::Past;
 pub use snapshot::{Bridge, BridgeId, BundleId, Snapshot};
 
+use crate::ofproto::classifier::Free;
 use crate::ofproto::{Pin, Rule};
 
 /// Deepest nesting of resubmits to the same or an earlier table, groups and patch ports.
@@ -113,6 +114,10 @@ pub struct Output {
     /// The key after all actions, if the translation is traced.
     pub key: Option<Box<Key>>,
     pub mask: Box<Mask>,
+    /// What of it was only copied, to where nobody looked.
+    pub free: Free,
+    /// Whether what decided is not all in the mask: no other packet can be said to come to the same result.
+    pub alone: bool,
     /// Empty after an error, or an explicit drop.
     pub actions: Vec<Action>,
     /// Why the packets must pass through userspace.

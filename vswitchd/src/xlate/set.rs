@@ -22,9 +22,7 @@ impl Ctx<'_> {
             return self.warn(format_args!("unmet prerequisites for {}, set_field ignored", a.field));
         }
         self.mask_l3(a.field);
-        if !a.field.is_tunnel() {
-            a.field.mask_bits(&mut self.wc, &a.mask);
-        }
+        self.wc.set(a.field, &a.mask);
         a.field.set_masked(self.key, &a.value, &a.mask);
     }
 
@@ -89,10 +87,7 @@ impl Ctx<'_> {
         let ok = dst.field.prereqs_ok_masking(self.key, &mut self.wc)
             && src.field.prereqs_ok_masking(self.key, &mut self.wc);
         if ok {
-            src.mask_bits(&mut self.wc);
-            if !dst.field.is_tunnel() {
-                dst.mask_bits(&mut self.wc);
-            }
+            self.wc.copy(src, dst);
             dst.copy_from(self.key, src);
         }
         self.report_subfield(dst);
@@ -113,9 +108,7 @@ impl Ctx<'_> {
         let Some(value) = self.stack.pop() else {
             return self.error("stack underflow");
         };
-        if !sub.field.is_tunnel() {
-            sub.mask_bits(&mut self.wc);
-        }
+        self.wc.write(sub);
         let wide = Value::resized(value.bytes(), value.len().max(usize::from(sub.n_bits).div_ceil(8)));
         sub.set(self.key, &wide);
         self.report_subfield(sub);

@@ -87,6 +87,8 @@ impl Ctx<'_> {
                 self.table = old_table;
                 return;
             }
+            // What was copied is not where it was for this look-up.
+            self.wc.unite();
             swap_tuples(self.key, &mut self.wc);
         }
         let landing = self.lookup(in_port, table, how);

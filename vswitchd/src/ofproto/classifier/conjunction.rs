@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use flow::key::{Key, Mask};
+use flow::key::Key;
 
 use super::subtable::Subtable;
-use super::{Classifier, Entry};
+use super::{Classifier, Entry, Looked};
 use crate::ofproto::version::Version;
 
 /// One `conjunction` action: clause `clause` (from 0) of the `n_clauses` of `id`.
@@ -64,7 +64,7 @@ impl<R: Entry> Classifier<R> {
         &self,
         version: Version,
         key: &Key,
-        mut wildcards: Option<&mut Mask>,
+        mut wildcards: Option<&mut Looked>,
         mut soft: Vec<Soft<R>>,
         mut hard: Option<Arc<R>>,
         flows: Option<&mut Vec<Arc<R>>>,
@@ -102,7 +102,7 @@ impl<R: Entry> Classifier<R> {
         &self,
         version: Version,
         key: &Key,
-        mut wildcards: Option<&mut Mask>,
+        mut wildcards: Option<&mut Looked>,
         soft: &[Soft<R>],
         top: i32,
     ) -> Option<(Arc<R>, u32)> {

@@ -12,6 +12,7 @@
 //! A subtable that a metadata stage excludes is what OVS once called a partition: a packet of another `metadata`
 //! or register value leaves it after one index look-up.
 
+mod looked;
 mod conjunction;
 mod subtable;
 mod trie;
@@ -27,6 +28,7 @@ use zerocopy::IntoBytes;
 
 pub use conjunction::Conjunction;
 use conjunction::Soft;
+pub use looked::{Free, Looked};
 pub use subtable::{Equals, MaskWord};
 use subtable::{Subtable, expand};
 use trie::{Found, Prefix, Trie};
@@ -226,7 +228,7 @@ pub struct Lookup<'a> {
 impl Lookup<'_> {
     /// Whether some trie shows that no rule can match that has the prefix lengths `prefixes`, of those fields that
     /// begin in `words`. If so, the bits of the field that show it are in `wildcards`.
-    fn tries_exclude(&mut self, prefixes: [u8; TRIES], words: &[MaskWord], wildcards: &mut Mask) -> bool {
+    fn tries_exclude(&mut self, prefixes: [u8; TRIES], words: &[MaskWord], wildcards: &mut Looked) -> bool {
         if prefixes == [0; TRIES] {
             return false;
         }
@@ -249,7 +251,7 @@ impl Lookup<'_> {
                 field.add_bits(wildcards, found.bits);
                 return true;
             }
-            if field.has_bits(wildcards, found.bits) {
+            if wildcards.is_enough(|mask| field.has_bits(mask, found.bits)) {
                 return true;
             }
         }
@@ -288,7 +290,7 @@ impl<R: Entry> Classifier<R> {
         &self,
         version: Version,
         key: &Key,
-        mut wildcards: Option<&mut Mask>,
+        mut wildcards: Option<&mut Looked>,
         conjunctive: Option<&mut Vec<Arc<R>>>,
     ) -> Option<Arc<R>> {
         let mut soft = Vec::new();
@@ -300,7 +302,7 @@ impl<R: Entry> Classifier<R> {
     }
 
     /// As [`Self::lookup`], but conjunctive flows do not count.
-    fn lookup_hard(&self, version: Version, key: &Key, wildcards: Option<&mut Mask>) -> Option<Arc<R>> {
+    fn lookup_hard(&self, version: Version, key: &Key, wildcards: Option<&mut Looked>) -> Option<Arc<R>> {
         self.search(version, key, wildcards, &mut |_| ())
     }
 
@@ -309,7 +311,7 @@ impl<R: Entry> Classifier<R> {
         &self,
         version: Version,
         key: &Key,
-        mut wildcards: Option<&mut Mask>,
+        mut wildcards: Option<&mut Looked>,
         soft: &mut dyn FnMut(Soft<R>),
     ) -> Option<Arc<R>> {
         let shared = self.shared.load();

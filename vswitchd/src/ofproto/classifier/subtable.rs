@@ -14,7 +14,7 @@ use papaya::{Equivalent, HashMap};
 use smallvec::SmallVec;
 
 use super::trie::{Prefix, Trie};
-use super::{Entry, Lookup, TRIES};
+use super::{Entry, Looked, Lookup, TRIES};
 use crate::ofproto::version::Version;
 
 /// One word of a mask: its place in the key, and its bits (at least one).
@@ -212,7 +212,7 @@ impl<R: Entry> Subtable<R> {
         &self,
         lookup: &mut Lookup<'_>,
         prefixes: [u8; TRIES],
-        wildcards: &mut Mask,
+        wildcards: &mut Looked,
     ) -> Option<Arc<R>> {
         let likely = self.likely.load(Ordering::Relaxed);
         if likely {
@@ -233,7 +233,7 @@ impl<R: Entry> Subtable<R> {
         &self,
         lookup: &mut Lookup<'_>,
         prefixes: [u8; TRIES],
-        wildcards: &mut Mask,
+        wildcards: &mut Looked,
     ) -> Option<Arc<R>> {
         let mut hash = 0;
         for (i, stage) in self.stages.iter().enumerate() {

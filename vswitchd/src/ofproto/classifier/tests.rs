@@ -79,9 +79,9 @@ fn with(rules: Vec<TestRule>) -> (Classifier<TestRule>, Vec<Arc<TestRule>>) {
 }
 
 fn look(classifier: &Classifier<TestRule>, key: &Key) -> (Option<i32>, Mask) {
-    let mut wildcards = Mask::default();
+    let mut wildcards = Looked::default();
     let found = classifier.lookup(Version::MIN, key, Some(&mut wildcards), None);
-    (found.map(|rule| rule.priority), wildcards)
+    (found.map(|rule| rule.priority), *wildcards.into_mask())
 }
 
 #[test]

@@ -1,0 +1,213 @@
+//! Flows of one class: what translating one of them again gave is what it gives for all.
+//!
+//! A translation follows from the configuration, from the rules that it meets, and from those bits of the packet that decided
+//! something: the bits of its mask, but for what actions only copied to registers at which nobody looked
+//! ([`crate::ofproto::classifier::Looked`]). Lookups that it took over from the last one ([`crate::xlate::past`]) follow from that
+//! one's effects. So flows that have the same effects, mask and actions, of which as many effects stand, and whose packets agree
+//! in the bits that decided, get the same verdict. The last few verdicts are kept for those that come next, as long as a pass
+//! lasts: a rule that many flows met is mostly met by packets that differ in an address that nobody looks at any more.
+//!
+//! A translation of its own may look at other bits, which exclude the same rules. So a flow may stay with a mask that one would
+//! find too wide: it is right all the same, for the packets of the class that it has are those that the verdict holds for.
+//!
+//! Some of what decides is in no mask, for attributes of a packet are there or not whatever a mask says (`SHAPE`). Verdicts that
+//! hold something of the packet are not kept: learned addresses and flows, and masks made anew.
+
+use std::sync::{Arc, LazyLock};
+
+use flow::action::Action;
+use flow::key::Mask;
+use flow::mini::Midi;
+use smallvec::SmallVec;
+use zerocopy::IntoBytes;
+
+use super::look::{Look, Renewed, Verdict};
+use super::news::Concern;
+use super::ukey::{Kept, State, Ukey};
+use crate::ofproto::Rule;
+use crate::ofproto::classifier::Free;
+use crate::xlate::Room;
+
+/// Verdicts that are kept.
+const MANY: usize = 16;
+/// Verdicts that may be kept in vain before few are tried.
+const PATIENCE: u32 = 32;
+/// One of so many is tried then.
+const RARELY: u32 = 32;
+
+/// Bits that decide whether they are in a mask or not: which attributes a packet has.
+static SHAPE: LazyLock<Box<Mask>> = LazyLock::new(|| {
+    let mut shape = Mask::boxed();
+    let m = &mut shape.0;
+    m.tunnel.as_mut_bytes().fill(u8::MAX);
+    m.vlans.as_mut_bytes().fill(u8::MAX);
+    m.mpls_lse.as_mut_bytes().fill(u8::MAX);
+    m.nsh.as_mut_bytes().fill(u8::MAX);
+    (m.skb_priority, m.pkt_mark, m.in_port, m.recirc_id) = (u32::MAX, u32::MAX, u32::MAX, u32::MAX);
+    (m.ct_state, m.ct_nw_proto) = (u8::MAX, u8::MAX);
+    (m.packet_type, m.dl_type) = (u32::MAX.into(), u16::MAX.into());
+    (m.nw_frag, m.nw_proto) = (u8::MAX, u8::MAX);
+    shape
+});
+
+/// Which bits of a flow's key decided what its translation gave: for each word of the compressed key.
+pub(super) struct Decided(SmallVec<[u64; 8]>);
+
+impl Decided {
+    /// Those of a translation with a mask of these words, some of which was only copied.
+    pub fn new(key: &Midi, mask: impl Fn(usize) -> u64, free: &Free) -> Self {
+        let shape = SHAPE.0.words();
+        let mut bits: SmallVec<[u64; 8]> = key.indices().map(|index| mask(index) | shape[index]).collect();
+        for (at, free) in free {
+            let place = key.indices().position(|index| index == *at);
+            if let Some(bits) = place.and_then(|place| bits.get_mut(place)) {
+                *bits &= !free;
+            }
+        }
+        Self(bits)
+    }
+
+    /// Those of two translations.
+    pub fn and(mut self, other: &Self) -> Self {
+        self.0.iter_mut().zip(&other.0).for_each(|(bits, more)| *bits |= more);
+        self
+    }
+}
+
+/// What is translated again: from where on, and the rule that is met there where another one was.
+#[derive(Clone, Copy)]
+pub(super) struct Again<'a> {
+    pub stands: usize,
+    pub heir: Option<&'a Arc<Rule>>,
+}
+
+impl<'a> Again<'a> {
+    pub const START: Self = Self { stands: 0, heir: None };
+
+    pub fn new(concern: &Concern<'a>) -> Self {
+        match *concern {
+            Concern::After(stands, heir) => Self { stands, heir },
+            _ => Self::START,
+        }
+    }
+}
+
+/// A verdict for all flows of a class.
+struct Class {
+    key: Midi,
+    decided: Decided,
+    stands: usize,
+    heir: Option<Arc<Rule>>,
+    mask: Midi,
+    actions: Arc<[Action]>,
+    kept: Kept,
+    verdict: Shared,
+}
+
+/// A verdict that says nothing of one packet alone: what changes, if anything does.
+struct Shared(Option<(Option<Arc<[Action]>>, Renewed)>);
+
+/// The classes that a thread met last in a pass.
+#[derive(Default)]
+pub(super) struct Classes {
+    /// The pass's number.
+    pass: u64,
+    classes: Vec<Class>,
+    /// The one that was asked for last.
+    last: usize,
+    /// The oldest.
+    oldest: usize,
+    in_vain: u32,
+}
+
+impl Classes {
+    /// What translation makes of a flow now.
+    pub fn verdict<'v>(
+        &mut self,
+        look: &Look<'_>,
+        ukey: &Ukey,
+        state: &State,
+        concern: Concern<'_>,
+        room: &mut Room,
+    ) -> Verdict<'v> {
+        if self.pass != look.pass {
+            *self = Self { pass: look.pass, ..Self::default() };
+        }
+        let again = Again::new(&concern);
+        if let Some(at) = self.find(ukey, state, again) {
+            (self.last, self.in_vain) = (at, 0);
+            return self.classes[at].verdict.verdict();
+        }
+        let (verdict, decided) = look.translate_again(ukey, state, again, room);
+        if let Some(decided) = decided
+            && let Some(verdict) = Shared::new(&verdict)
+        {
+            self.keep(ukey, state, again, decided, verdict);
+        }
+        verdict
+    }
+
+    fn find(&self, ukey: &Ukey, state: &State, again: Again<'_>) -> Option<usize> {
+        if state.teaching {
+            return None;
+        }
+        let is_its = |at: &usize| self.classes.get(*at).is_some_and(|class| class.has(ukey, state, again));
+        Some(self.last).filter(is_its).or_else(|| (0..self.classes.len()).find(is_its))
+    }
+
+    fn keep(&mut self, ukey: &Ukey, state: &State, again: Again<'_>, decided: Decided, verdict: Shared) {
+        self.in_vain += 1;
+        if state.teaching || self.in_vain > PATIENCE && !self.in_vain.is_multiple_of(RARELY) {
+            return;
+        }
+        let class = Class {
+            key: ukey.key.clone(),
+            decided,
+            stands: again.stands,
+            heir: again.heir.cloned(),
+            mask: state.mask.clone(),
+            actions: Arc::clone(&state.actions),
+            kept: state.kept.clone(),
+            verdict,
+        };
+        if self.classes.len() < MANY {
+            self.last = self.classes.len();
+            return self.classes.push(class);
+        }
+        self.last = self.oldest;
+        self.classes[self.oldest] = class;
+        self.oldest = (self.oldest + 1) % MANY;
+    }
+}
+
+impl Class {
+    fn has(&self, ukey: &Ukey, state: &State, again: Again<'_>) -> bool {
+        let heir = |heir: Option<&Arc<Rule>>| heir.map(Arc::as_ptr);
+        let same_actions = || Arc::ptr_eq(&self.actions, &state.actions) || *self.actions == *state.actions;
+        self.stands == again.stands
+            && heir(self.heir.as_ref()) == heir(again.heir)
+            && self.key.is_like(&ukey.key, &self.decided.0)
+            && self.mask == state.mask
+            && self.kept.is_same(&state.kept)
+            && same_actions()
+    }
+}
+
+impl Shared {
+    fn new(verdict: &Verdict<'_>) -> Option<Self> {
+        match verdict {
+            Verdict::Keep => Some(Self(None)),
+            Verdict::Change(actions, renewed) if !renewed.is_of_packet() => {
+                Some(Self(Some((actions.clone(), renewed.clone()))))
+            }
+            Verdict::Change(..) | Verdict::Inherit(_) | Verdict::Replace(..) | Verdict::Delete => None,
+        }
+    }
+
+    fn verdict<'v>(&self) -> Verdict<'v> {
+        match &self.0 {
+            None => Verdict::Keep,
+            Some((actions, renewed)) => Verdict::Change(actions.clone(), renewed.clone()),
+        }
+    }
+}
