@@ -8,6 +8,8 @@ use super::Dice;
 
 /// How source addresses begin. The rest is the flow's number.
 pub const SOURCE: &str = "02:5a:00:00:";
+/// How those begin that no frame has.
+pub const NOBODY: &str = "02:5b:00:00:";
 
 /// What is in a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,7 +120,7 @@ impl Frame {
             0 => other.dst[5] ^= bit(dice),
             1 => other.addrs[0] ^= bit(dice),
             2 => other.addrs[1] ^= bit(dice),
-            3 => other.ttl = other.ttl.wrapping_add(3).max(1),
+            3 => other.ttl = self.other_ttl(),
             4 => other.tos ^= bit(dice),
             5 => other.ports[0] ^= u16::from(bit(dice)),
             6 => other.ports[1] ^= 0x100,
@@ -131,6 +133,15 @@ impl Frame {
             _ => other.op ^= 3,
         }
         other
+    }
+
+    /// How often both this frame and [`Frame::other`] can be routed on.
+    fn hops(&self) -> u8 {
+        self.ttl.min(self.other_ttl()) - 1
+    }
+
+    fn other_ttl(&self) -> u8 {
+        self.ttl.wrapping_add(3).max(1)
     }
 
     fn src(&self) -> [u8; 6] {
@@ -293,7 +304,16 @@ impl Frame {
         if layer > 2 {
             self.match_l3(dice, layer, &mut terms);
         }
-        let changes: Vec<_> = (0..dice.below(4)).filter_map(|_| self.change(dice, layer, tagged)).collect();
+        let mut changes: Vec<_> =
+            (0..dice.below(4)).filter_map(|_| self.change(dice, layer, tagged)).collect();
+        // One hop more, and the packet would go to a controller.
+        let mut hops = self.hops();
+        changes.retain(|change| {
+            let hop = u8::from(change == "dec_ttl");
+            let fits = hop <= hops;
+            hops -= if fits { hop } else { 0 };
+            fits
+        });
         // The kernel's datapath pushes no label in front of a tag.
         let labels = layer > 2 && self.is_ip() && terms.iter().any(|term| term == "vlan_tci=0");
         (terms.join(","), self.actions(dice, layer, (tagged, labels), changes))

@@ -232,7 +232,7 @@ impl Bridges {
     ) {
         let Some(bridge) = self.bridges.get_mut(name) else { return };
         bridge.configure_datapath_id(idl, txn, row, now);
-        bridge.configure_ports(idl, txn, row, now);
+        bridge.configure_ports(idl, txn, now);
         bridge.configure_mirrors(idl, row);
         bridge.forward_bpdu = row.key("other_config", "forward-bpdu") == Some("true");
         bridge.configure_mac_table(row);
@@ -600,7 +600,7 @@ impl Bridge {
         macs.filter(|&mac| device::is_universal(mac)).min().unwrap_or(self.default_mac)
     }
 
-    fn configure_ports(&mut self, idl: &Idl, txn: &mut Txn, row: Record<'_>, now: Instant) {
+    fn configure_ports(&mut self, idl: &Idl, txn: &mut Txn, now: Instant) {
         let mut bundles = std::mem::take(&mut self.bundles);
         let flood = &self.ofproto;
         for port in self.ports.iter_mut() {
@@ -635,7 +635,6 @@ impl Bridge {
             }
         }
         self.bundles = bundles;
-        let _ = row;
         self.ofproto.tables().note_change();
     }
 

@@ -45,9 +45,6 @@ impl Bridges {
             snapshot.zone_policies = self.zone_policies(&kind);
             outside.publish(&kind, snapshot);
         }
-        for bridge in self.bridges.values() {
-            bridge.ofproto.tables().note_change();
-        }
     }
 
     /// For each patch port, by type of datapath and name: where it is.
