@@ -28,8 +28,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tracing::callsite::Identifier;
+use tracing::callsite::{Identifier, rebuild_interest_cache};
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
@@ -245,6 +246,8 @@ impl Logger {
                 }
             }
         }
+        // The most that is logged anywhere may be another now.
+        rebuild_interest_cache();
     }
 
     /// The level of module `name` at `dest`.
@@ -438,6 +441,12 @@ impl Logger {
         text
     }
 
+    /// The least important messages that are logged anywhere.
+    fn least(&self) -> Level {
+        let bytes = self.0.levels.iter().flatten().map(|at| at.load(Ordering::Relaxed));
+        Level::from_byte(bytes.max().unwrap_or(Level::Off as u8))
+    }
+
     fn is_enabled(&self, module: usize, level: Level) -> bool {
         self.0.levels[module].iter().any(|at| at.load(Ordering::Relaxed) >= level as u8)
     }
@@ -608,6 +617,16 @@ impl<S: Subscriber> Layer<S> for Vlog {
         }
     }
 
+    /// Statements of less importance than all that is logged are passed over without a question.
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(match self.0.least() {
+            Level::Off | Level::Emer | Level::Err => LevelFilter::ERROR,
+            Level::Warn => LevelFilter::WARN,
+            Level::Info => LevelFilter::INFO,
+            Level::Dbg => LevelFilter::TRACE,
+        })
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         // Spans and targets of libraries are of no interest. Questions whether an event would be (`enabled!`) are.
         !metadata.is_span()
@@ -673,6 +692,31 @@ mod tests {
             rows,
             ["daemon            INFO        ERR        DBG", "vlog              INFO       INFO        DBG"]
         );
+    }
+
+    #[test]
+    fn who_asks_is_told_of_every_change_of_levels() {
+        let log = Logger::new("test", SystemClock::new());
+        let subscriber = tracing_subscriber::registry().with(Vlog(log.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let is_debugging = || {
+                (
+                    tracing::enabled!(target: "bridge", tracing::Level::DEBUG),
+                    tracing::enabled!(target: "dpif", tracing::Level::DEBUG),
+                )
+            };
+            assert_eq!(is_debugging(), (false, false));
+            log.configure("dpif:file:dbg").unwrap();
+            assert_eq!(is_debugging(), (false, true));
+            log.configure("syslog:dbg").unwrap();
+            assert_eq!(is_debugging(), (true, true));
+            log.configure("off").unwrap();
+            assert_eq!(is_debugging(), (false, false));
+            assert!(!tracing::enabled!(target: "bridge", tracing::Level::ERROR));
+            log.configure("bridge:console:err").unwrap();
+            assert!(tracing::enabled!(target: "bridge", tracing::Level::ERROR));
+            assert!(!tracing::enabled!(target: "bridge", tracing::Level::WARN));
+        });
     }
 
     #[test]

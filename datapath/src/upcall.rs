@@ -4,6 +4,7 @@
 //! what later packets get. A slow-path flow executes the translated actions but installs a userspace action; a full
 //! flow table executes and installs nothing; `upcall/disable-megaflows` installs an exact mask.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use flow::action::Action;
@@ -88,10 +89,25 @@ pub trait Installing: Send {
     fn end(self: Box<Self>) -> Vec<bool>;
 }
 
+/// What a thread that hands up packets keeps from one to the next for who answers them, whoever that is: memory that is used
+/// again, and what may be worth to be remembered.
+#[derive(Default)]
+pub struct Desk {
+    /// Masks of earlier answers that nobody needs any more.
+    pub masks: Vec<Box<Mask>>,
+    /// The handler's own. It may be another one's.
+    pub own: Option<Box<dyn Any + Send>>,
+}
+
 /// What answers upcalls. Given by the switch; called from workers and from the main thread, so it must not wait.
 pub trait Handler: Send + Sync {
     /// Answers one upcall; `None` if it cannot be processed (the packet is then lost and counted so).
     fn upcall(&self, upcall: &Upcall<'_>) -> Option<Answer>;
+
+    /// As [`Self::upcall`], for a thread that has a desk.
+    fn upcall_at(&self, _desk: &mut Desk, upcall: &Upcall<'_>) -> Option<Answer> {
+        self.upcall(upcall)
+    }
 
     /// Installs flows elsewhere than in the datapath that asks, all at once: whether it did, for each in order. What it says
     /// nothing of, the datapath installs.

@@ -1,28 +1,29 @@
 //! Upcalls: what the datapath asks for a packet that no flow matches, and what actions hand to userspace.
 
+mod memory;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
 use datapath::PmdId;
-use datapath::upcall::{Answer, Handler, Install, Kind, Upcall};
+use datapath::upcall::{Answer, Desk, Handler, Install, Kind, Upcall};
 use flow::action::{Action, Userspace};
 use flow::cookie::{CookieKind, SlowReasons, UserCookie};
 use flow::drop::DropReason;
 use flow::id::{DpMeter, DpPort, OfPort, RecircId, Ufid};
 use flow::key::{Key, Mask};
-use flow::mini::Midi;
 use flow::odp::Fitness;
 use flow::time::Instant;
 use flow::wildcards;
+
+use memory::Memory;
 
 use crate::backer::{Backer, Note, PacketIn};
 use crate::reval::{Kept, New, raw_key};
 use crate::xlate::snapshot::Sampled;
 use crate::xlate::trace::Tracer;
-use crate::xlate::{
-    Bridge, BridgeId, Input, Output, Past, Room, Snapshot, Stats, effect, translate, translate_again,
-};
+use crate::xlate::{Bridge, BridgeId, Input, Output, Past, Room, Snapshot, Stats, effect, translate_again};
 
 /// The action that hands a flow's packets to userspace because of `slow`.
 pub(crate) fn slow_path(
@@ -62,10 +63,21 @@ impl Backer {
         packet: Option<&[u8]>,
         now: Instant,
     ) -> Output {
+        self.translate_in(&mut Room::default(), snapshot, (bridge, in_port), key, packet, now)
+    }
+
+    /// Likewise, in memory that is used again.
+    fn translate_in(
+        &self,
+        room: &mut Room,
+        snapshot: &Snapshot,
+        origin: (&Arc<Bridge>, OfPort),
+        key: &Key,
+        packet: Option<&[u8]>,
+        now: Instant,
+    ) -> Output {
         let pid = |port| self.datapath.port_pid(port);
-        let input = self.flow_input(snapshot, (bridge, in_port), key, now, &pid);
-        let input = Input { packet, side_effects: packet.is_some(), ..input };
-        translate(&input)
+        translate_again(&self.flow_input(snapshot, origin, key, packet, now, &pid), None, room)
     }
 
     /// Translates a flow's packet of which it is known what the last translation did.
@@ -79,7 +91,7 @@ impl Backer {
         room: &mut Room,
     ) -> Output {
         let pid = |port| self.datapath.port_pid(port);
-        translate_again(&self.flow_input(snapshot, origin, key, now, &pid), Some(past), room)
+        translate_again(&self.flow_input(snapshot, origin, key, None, now, &pid), Some(past), room)
     }
 
     /// What is translated for a flow of this key.
@@ -88,6 +100,7 @@ impl Backer {
         snapshot: &'a Snapshot,
         (bridge, in_port): (&'a Arc<Bridge>, OfPort),
         key: &'a Key,
+        packet: Option<&'a [u8]>,
         now: Instant,
         pid: &'a dyn Fn(DpPort) -> u32,
     ) -> Input<'a> {
@@ -97,12 +110,12 @@ impl Backer {
             recirc: &self.recirc,
             key,
             in_port,
-            packet: None,
+            packet,
             actions: None,
             rule: None,
             frozen: None,
             pin: None,
-            side_effects: false,
+            side_effects: packet.is_some(),
             caching: true,
             in_packet_out: false,
             trace: false,
@@ -119,28 +132,29 @@ impl Backer {
         effect::apply_all(effects, stats, &mut |deferred| self.note(Note::Deferred(deferred)));
     }
 
-    fn miss(&self, upcall: &Upcall<'_>) -> Option<Answer> {
+    /// The answer to a packet of which nobody knows by which port of a bridge it came.
+    fn unassociated(&self, upcall: &Upcall<'_>, why: &str) -> Option<Answer> {
+        tracing::info!(
+            target: "ofproto_dpif_upcall", rl = "1,5",
+            "received packet on unassociated datapath port {} ({why})", upcall.in_port
+        );
+        // What an id of an earlier process stood for is not known, and soon no flow will lead to it.
+        if self.recirc.is_reserved(RecircId(upcall.key.recirc_id)) {
+            return None;
+        }
+        let install = Install { mask: Box::new(Mask::exact()), actions: Arc::default() };
+        Some(Answer { execute: Arc::default(), install: Some(install) })
+    }
+
+    fn miss(&self, upcall: &Upcall<'_>, memory: &mut Memory) -> Option<Answer> {
         let now = self.clock.now();
         let (seq, snapshot) = self.reading();
         let (bridge, in_port) = match self.origin(&snapshot, upcall.key) {
             Ok(origin) => origin,
-            Err(why) => {
-                tracing::info!(
-                    target: "ofproto_dpif_upcall", rl = "1,5",
-                    "received packet on unassociated datapath port {} ({why})", upcall.in_port
-                );
-                // What an id of an earlier process stood for is not known, and soon no flow will lead to it.
-                if self.recirc.is_reserved(RecircId(upcall.key.recirc_id)) {
-                    return None;
-                }
-                let mask = Box::new(Mask::exact());
-                return Some(Answer {
-                    execute: Arc::default(),
-                    install: Some(Install { mask, actions: Arc::default() }),
-                });
-            }
+            Err(why) => return self.unassociated(upcall, &why),
         };
-        let mut result = self.translate(&snapshot, bridge, in_port, upcall.key, Some(upcall.packet), now);
+        let (origin, packet) = ((bridge, in_port), Some(upcall.packet));
+        let mut result = self.translate_in(&mut memory.room, &snapshot, origin, upcall.key, packet, now);
         if upcall.fitness == Fitness::TooLittle {
             result.slow |= SlowReasons::MATCH;
         }
@@ -156,12 +170,13 @@ impl Backer {
             tcp_flags: upcall.key.tcp_flags.get(),
         };
         self.apply(&result.effects, &stats);
-        let execute: Arc<[Action]> = result.actions.into();
+        let execute = memory.actions(&mut result.actions);
         let installed = if result.slow.is_empty() {
             Arc::clone(&execute)
         } else {
-            slow_path(self, bridge, result.slow, upcall.in_port, in_port).into()
+            memory.actions(&mut slow_path(self, bridge, result.slow, upcall.in_port, in_port))
         };
+        memory.room.keep_list(result.actions);
         let mask = if self.megaflows() { result.mask } else { Box::new(exact(upcall.key)) };
         let recirc = RecircId(upcall.key.recirc_id);
         let recirc = if recirc.0 == 0 { None } else { self.recirc.find_ref(recirc) };
@@ -177,7 +192,7 @@ impl Backer {
                 raw_mask: None,
                 key: upcall.key,
                 recirc,
-                mask: Midi::new(&mask.0),
+                mask: memory.mask(&mask),
                 actions: Arc::clone(&installed),
                 kept,
                 seq: Some(seq),
@@ -189,7 +204,13 @@ impl Backer {
         if self.is_threaded() && self.seq() != seq {
             self.flows.threads.wake();
         }
-        let install = may_install.then_some(Install { mask, actions: installed });
+        let install = match may_install {
+            true => Some(Install { mask, actions: installed }),
+            false => {
+                memory.room.keep_mask(mask);
+                None
+            }
+        };
         Some(Answer { execute, install })
     }
 
@@ -315,11 +336,20 @@ fn exact(key: &Key) -> Mask {
 
 impl Handler for Backer {
     fn upcall(&self, upcall: &Upcall<'_>) -> Option<Answer> {
+        self.upcall_at(&mut Desk::default(), upcall)
+    }
+
+    fn upcall_at(&self, desk: &mut Desk, upcall: &Upcall<'_>) -> Option<Answer> {
         if !self.is_working() {
             return None;
         }
         match upcall.kind {
-            Kind::Miss => self.miss(upcall),
+            Kind::Miss => {
+                let mut memory = Memory::take(desk);
+                let answer = self.miss(upcall, &mut memory);
+                memory.put_back(desk);
+                answer
+            }
             Kind::Action { userdata, actions, .. } => self.userspace(upcall, userdata, actions),
         }
     }

@@ -8,7 +8,8 @@
 //! Since Linux 5.15 the kernel puts upcalls into the socket of the CPU that they happen on, and there is a handler for each
 //! CPU (per-CPU dispatch). Before, every port has a socket of its own, and a handler serves some of the ports.
 //!
-//! Memory of upcalls is used again; what is allocated for an upcall is what becomes part of the flow that is kept.
+//! Memory of upcalls is used again; what is allocated for an upcall is what becomes part of the flow that is kept. What answers
+//! them keeps such memory, too, on a [`Desk`] that each thread has for it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,12 +22,14 @@ use std::time::Duration;
 use flow::action::Action;
 use flow::id::{DpPort, Ufid};
 use flow::key::Key;
-use flow::odp::{OdpSupport, Params, RawKey, RawMask, mask_from_flow};
+use flow::odp::{Masks, OdpSupport, Params, RawKey, RawMask, Shape, mask_from_flow};
 use flow::time::{Clock, Instant};
+use smallvec::SmallVec;
 use sys::errno::Errno;
 use sys::filter;
 use sys::netlink::{MAX_SLOTS, Mailbox, NETLINK_GENERIC, Socket};
 use sys::poll::{Bell, Epoll};
+use zerocopy::FromZeros;
 
 use super::fair::{Fair, Figures};
 use super::genl::Families;
@@ -35,7 +38,7 @@ use super::packet;
 use super::sieve::{self, Sieve};
 use crate::flow::{Execute, FlowPut, Op, OpResult, PutFlags};
 use crate::netlink::{Client, Messages};
-use crate::upcall::{Answer, Handler, Install, Installing, Kind, Offer, Upcall};
+use crate::upcall::{Answer, Desk, Handler, Install, Installing, Kind, Offer, Upcall};
 use crate::user::log;
 use crate::{Error, PmdId};
 
@@ -54,6 +57,9 @@ const SPARE_BYTES: usize = 16 << 10;
 
 /// The number by which a handler's bell is waited for.
 const BELL: u64 = u64::MAX;
+
+/// What a batch comes to; mostly one upcall waits.
+type Few<T> = SmallVec<[T; 4]>;
 
 /// What handlers know of their datapath.
 pub(super) struct Context {
@@ -236,18 +242,54 @@ struct Thread<'a> {
     client: Client,
     operator: Operator,
     results: Vec<OpResult>,
-    spare: Vec<Vec<u8>>,
+    spare: Spare,
     taken: Vec<Vec<u8>>,
+    /// Lists without an entry.
+    lists: Vec<Vec<Answered>>,
     /// Answered, and being installed.
     under_way: Option<Lot>,
     /// `None` where the kernel lets no program run.
     sieve: Option<Sieve>,
 }
 
-/// An upcall that was answered.
-pub(super) struct Job<B> {
-    /// The upcall, and where in it the packet is.
-    bytes: B,
+/// Memory that is used again.
+#[derive(Default)]
+pub(super) struct Spare {
+    buffers: Vec<Vec<u8>>,
+    #[expect(clippy::vec_box, reason = "keys are long, and go and come as they are")]
+    keys: Vec<Box<Key>>,
+    masks: Masks<[u64; Key::WORDS]>,
+    desk: Desk,
+}
+
+impl Spare {
+    fn keep(&mut self, bytes: Vec<u8>) {
+        if self.buffers.len() < MAX_SPARE && bytes.capacity() <= SPARE_BYTES {
+            self.buffers.push(bytes);
+        }
+    }
+
+    fn keep_of(&mut self, job: Job) {
+        if self.keys.len() < MAX_SPARE {
+            self.keys.push(job.key);
+        }
+        if let Some((_, Install { mask, .. })) = job.install
+            && self.desk.masks.len() < MAX_SPARE
+        {
+            self.desk.masks.push(mask);
+        }
+    }
+
+    fn empty_key(&mut self) -> Box<Key> {
+        let Some(mut key) = self.keys.pop() else { return Key::boxed() };
+        key.zero();
+        key
+    }
+}
+
+/// What the answer to an upcall comes to.
+pub(super) struct Job {
+    /// Where in the upcall the packet is.
     packet: Range<usize>,
     mru: u16,
     hash: u64,
@@ -259,10 +301,16 @@ pub(super) struct Job<B> {
     install: Option<(Option<RawMask>, Install)>,
 }
 
+/// An upcall that was answered.
+struct Answered {
+    bytes: Vec<u8>,
+    job: Job,
+}
+
 /// Upcalls that were answered together, and by whom.
 struct Lot {
     handler: Arc<dyn Handler>,
-    jobs: Vec<Job<Vec<u8>>>,
+    jobs: Vec<Answered>,
     installing: Box<dyn Installing>,
 }
 
@@ -282,8 +330,9 @@ impl<'a> Thread<'a> {
             client,
             operator: Operator::default(),
             results: Vec::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             taken: Vec::with_capacity(BATCH),
+            lists: Vec::new(),
             under_way: None,
             sieve: Some(Sieve::default()),
         };
@@ -349,11 +398,11 @@ impl<'a> Thread<'a> {
         let mut fair = lock(&self.seat.fair);
         for datagram in self.mailbox.iter() {
             let port = packet::peek_port(datagram).unwrap_or(DpPort::NONE);
-            let mut bytes = self.spare.pop().unwrap_or_default();
+            let mut bytes = self.spare.buffers.pop().unwrap_or_default();
             bytes.clear();
             bytes.extend_from_slice(datagram);
             if let Err(bytes) = fair.offer(port, bytes, now) {
-                keep(&mut self.spare, bytes);
+                self.spare.keep(bytes);
             }
         }
     }
@@ -420,12 +469,17 @@ impl<'a> Thread<'a> {
         let handler = lock(&self.context.handler).clone();
         let Some(handler) = handler.filter(|_| !self.taken.is_empty()) else {
             self.end();
-            let taken = std::mem::take(&mut self.taken);
-            taken.into_iter().for_each(|bytes| keep(&mut self.spare, bytes));
+            self.taken.drain(..).for_each(|bytes| self.spare.keep(bytes));
             return waiting;
         };
         let mut taken = std::mem::take(&mut self.taken);
-        let mut jobs: Vec<_> = taken.drain(..).filter_map(|bytes| self.translate(&*handler, bytes)).collect();
+        let mut jobs = self.lists.pop().unwrap_or_default();
+        for bytes in taken.drain(..) {
+            match self.translate(&*handler, &bytes) {
+                Some(job) => jobs.push(Answered { bytes, job }),
+                None => self.spare.keep(bytes),
+            }
+        }
         self.taken = taken;
         let installing = if waiting { begin(&*handler, &jobs) } else { None };
         self.end();
@@ -447,9 +501,9 @@ impl<'a> Thread<'a> {
     }
 
     /// Lets the switch answer one upcall.
-    fn translate(&self, handler: &dyn Handler, bytes: Vec<u8>) -> Option<Job<Vec<u8>>> {
+    fn translate(&mut self, handler: &dyn Handler, bytes: &[u8]) -> Option<Job> {
         let context = self.context;
-        match answer(context, handler, bytes) {
+        match answer(context, handler, &mut self.spare, bytes) {
             Ok(job) => job,
             Err(error) => {
                 context.malformed.fetch_add(1, Ordering::Relaxed);
@@ -464,11 +518,11 @@ impl<'a> Thread<'a> {
     }
 
     /// Installs and executes.
-    fn carry_out(&mut self, handler: &dyn Handler, jobs: Vec<Job<Vec<u8>>>) {
-        let mut ops = Vec::with_capacity(2 * jobs.len());
-        for job in &jobs {
+    fn carry_out(&mut self, handler: &dyn Handler, mut jobs: Vec<Answered>) {
+        let mut ops: Few<Op<'_>> = Few::new();
+        for Answered { bytes, job } in &jobs {
             ops.extend(job.put().map(Op::Put));
-            ops.extend(job.execution().map(Op::Execute));
+            ops.extend(job.execution(bytes).map(Op::Execute));
         }
         let on = (&self.context.families, self.context.dp);
         self.operator.operate(&mut self.client, on, &ops, false, &mut self.results);
@@ -484,7 +538,11 @@ impl<'a> Thread<'a> {
             }
         }
         drop(ops);
-        jobs.into_iter().for_each(|job| keep(&mut self.spare, job.bytes));
+        for Answered { bytes, job } in jobs.drain(..) {
+            self.spare.keep(bytes);
+            self.spare.keep_of(job);
+        }
+        self.lists.push(jobs);
     }
 }
 
@@ -506,8 +564,8 @@ pub(super) fn report(name: &str, op: &Op<'_>, result: &OpResult) {
 }
 
 /// Lets the handler have flows that it wants to install itself.
-fn offer<B>(handler: &dyn Handler, jobs: &mut [Job<B>]) {
-    let offers: Vec<_> = jobs.iter().filter_map(Job::offer).collect();
+fn offer(handler: &dyn Handler, jobs: &mut [Answered]) {
+    let offers: Few<_> = jobs.iter().filter_map(|answered| answered.job.offer()).collect();
     if !offers.is_empty() {
         let taken = handler.take(&offers);
         drop(offers);
@@ -516,32 +574,27 @@ fn offer<B>(handler: &dyn Handler, jobs: &mut [Job<B>]) {
 }
 
 /// Likewise, without waiting for it.
-fn begin<B>(handler: &dyn Handler, jobs: &[Job<B>]) -> Option<Box<dyn Installing>> {
-    let offers: Vec<_> = jobs.iter().filter_map(Job::offer).collect();
+fn begin(handler: &dyn Handler, jobs: &[Answered]) -> Option<Box<dyn Installing>> {
+    let offers: Few<_> = jobs.iter().filter_map(|answered| answered.job.offer()).collect();
     if offers.is_empty() { None } else { handler.begin(&offers) }
 }
 
 /// What the handler took, the datapath need not install.
-fn strike_out<B>(jobs: &mut [Job<B>], taken: Vec<bool>) {
-    let offered = jobs.iter_mut().filter(|job| job.install.is_some());
+fn strike_out(jobs: &mut [Answered], taken: Vec<bool>) {
+    let jobs = jobs.iter_mut().map(|answered| &mut answered.job);
+    let offered = jobs.filter(|job| job.install.is_some());
     for (job, _) in offered.zip(taken).filter(|(_, taken)| *taken) {
         job.install = None;
     }
 }
 
-fn keep(spare: &mut Vec<Vec<u8>>, bytes: Vec<u8>) {
-    if spare.len() < MAX_SPARE && bytes.capacity() <= SPARE_BYTES {
-        spare.push(bytes);
-    }
-}
-
 /// Reads an upcall and lets the switch answer it; `None` if there is nothing to do.
-pub(super) fn answer<B: AsRef<[u8]>>(
+pub(super) fn answer(
     context: &Context,
     handler: &dyn Handler,
-    bytes: B,
-) -> Result<Option<Job<B>>, Error> {
-    let whole = bytes.as_ref();
+    spare: &mut Spare,
+    whole: &[u8],
+) -> Result<Option<Job>, Error> {
     let Some(message) = Messages::new(whole).next() else { return Ok(None) };
     let incoming = packet::decode(context.families.packet, &message?)?;
     if incoming.dp != context.dp {
@@ -549,7 +602,8 @@ pub(super) fn answer<B: AsRef<[u8]>>(
     }
     let raw = RawKey(incoming.key.into());
     let vlan_limit = context.vlan_limit.load(Ordering::Relaxed);
-    let (key, fitness) = packet::read_key(incoming.key, incoming.packet, vlan_limit)?;
+    let mut key = spare.empty_key();
+    let fitness = packet::read_key(incoming.key, incoming.packet, vlan_limit, &mut key)?;
     let actions = incoming.actions.map(Action::decode_all).transpose()?;
     let egress_tunnel = incoming.egress_tunnel.and_then(packet::read_tunnel);
     let kind = match incoming.userdata {
@@ -574,20 +628,24 @@ pub(super) fn answer<B: AsRef<[u8]>>(
         hash: incoming.hash,
         mru: incoming.mru,
     };
-    let Some(Answer { execute, install }) = handler.upcall(&upcall) else { return Ok(None) };
+    let Some(Answer { execute, install }) = handler.upcall_at(&mut spare.desk, &upcall) else {
+        return Ok(None);
+    };
     let install = install.map(|install| {
         let (mask, support) = (Some(&*install.mask), &context.support);
         let params = Params { key: &key, mask, support, vlan_limit, packet_type: false };
         let is_exact = install.mask.0.words().iter().all(|word| *word == u64::MAX);
-        let mask = (!is_exact).then(|| mask_from_flow(&params, &install.mask));
+        let shape = Shape::of(&key, vlan_limit);
+        let make = || mask_from_flow(&params, &install.mask);
+        let mask = (!is_exact).then(|| spare.masks.find(&shape, install.mask.0.words(), make));
         (mask, install)
     });
     let at = incoming.packet.as_ptr().addr() - whole.as_ptr().addr();
     let (packet, mru, hash) = (at..at + incoming.packet.len(), incoming.mru, incoming.hash);
-    Ok(Some(Job { bytes, packet, mru, hash, key, raw, ufid, execute, install }))
+    Ok(Some(Job { packet, mru, hash, key, raw, ufid, execute, install }))
 }
 
-impl<B> Job<B> {
+impl Job {
     fn offer(&self) -> Option<Offer<'_>> {
         let (_, Install { mask, actions }) = self.install.as_ref()?;
         Some(Offer { ufid: self.ufid, pmd: PmdId::NONE, key: &self.key, mask, actions })
@@ -605,12 +663,10 @@ impl<B> Job<B> {
         })
     }
 
-    pub(super) fn execution(&self) -> Option<Execute<'_>>
-    where
-        B: AsRef<[u8]>,
-    {
+    /// What is done to the packet of the upcall of these bytes.
+    pub(super) fn execution<'a>(&'a self, upcall: &'a [u8]) -> Option<Execute<'a>> {
         (!self.execute.is_empty()).then_some(Execute {
-            packet: &self.bytes.as_ref()[self.packet.clone()],
+            packet: &upcall[self.packet.clone()],
             key: &self.key,
             actions: &self.execute,
             probe: false,

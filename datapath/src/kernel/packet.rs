@@ -96,27 +96,30 @@ pub(super) fn decode<'a>(family: Family, message: &Message<'a>) -> Result<Incomi
 }
 
 /// The key of a packet handed up: metadata as the kernel says, the rest as the packet says, down to the VLAN tags that are
-/// looked at.
+/// looked at. It goes where there is an empty one.
 ///
 /// # Errors
 /// The words for what is wrong with the kernel's key.
-pub(super) fn read_key(raw: &[u8], packet: &[u8], vlan_limit: usize) -> Result<(Box<Key>, Fitness), Error> {
+pub(super) fn read_key(
+    raw: &[u8],
+    packet: &[u8],
+    vlan_limit: usize,
+    key: &mut Key,
+) -> Result<Fitness, Error> {
     let attrs = Attrs::new(raw);
-    let mut key = Key::boxed();
     let vlan_limit = vlan_limit.min(MAX_VLANS) as u8;
     if let Some(metadata) = odp::read_metadata(attrs) {
-        extract_into(packet, &Metadata { vlan_limit, ..metadata }, &mut key);
-        return Ok((key, Fitness::Perfect));
+        extract_into(packet, &Metadata { vlan_limit, ..metadata }, key);
+        return Ok(Fitness::Perfect);
     }
-    let fitness =
-        odp::read_key(attrs, &mut key).map_err(|error| Error::Malformed(error.to_string().into()))?;
+    let fitness = odp::read_key(attrs, key).map_err(|error| Error::Malformed(error.to_string().into()))?;
     if attrs.find(code::ETHERNET).is_none() {
         let ethertype = attrs.find(code::ETHERTYPE).and_then(|attr| attr.be16().ok());
         key.packet_type = (1 << 16 | u32::from(ethertype.unwrap_or_default().get())).into();
     }
-    let metadata = Metadata { vlan_limit, ..Metadata::from_key(&key) };
-    extract(packet, &metadata, &mut key);
-    Ok((key, fitness))
+    let metadata = Metadata { vlan_limit, ..Metadata::from_key(key) };
+    extract(packet, &metadata, key);
+    Ok(fitness)
 }
 
 /// The tunnel header that a packet will get, from the attributes of an egress key.
@@ -205,6 +208,11 @@ mod tests {
     use flow::odp::EthernetKey;
     use proptest::prelude::*;
 
+    fn key_of(raw: &[u8], packet: &[u8], vlan_limit: usize) -> Result<(Box<Key>, Fitness), Error> {
+        let mut key = Key::boxed();
+        read_key(raw, packet, vlan_limit, &mut key).map(|fitness| (key, fitness))
+    }
+
     fn first(datagram: &[u8]) -> Message<'_> {
         Messages::new(datagram).next().unwrap().unwrap()
     }
@@ -252,7 +260,7 @@ mod tests {
         };
         assert_eq!(decode(FAMILY, &first(&datagram)), Ok(expected));
         // Metadata is the kernel's, the rest the packet's.
-        let (key, _) = read_key(&key, &frame, MAX_VLANS).unwrap();
+        let (key, _) = key_of(&key, &frame, MAX_VLANS).unwrap();
         assert_eq!((key.in_port, key.pkt_mark, key.dl_type.get()), (3, 7, 0x1234));
         assert_eq!((key.dl_src, key.dl_dst), (ETHERNET.src, ETHERNET.dst));
     }
@@ -260,7 +268,7 @@ mod tests {
     #[test]
     fn a_packet_without_ethernet_header_has_its_type_from_the_key() {
         let key = raw(&[KeyAttr::InPort(DpPort(3)), KeyAttr::Ethertype(ethertype::IPV4.into())]);
-        let (key, _) = read_key(&key, &[0x45; 20], MAX_VLANS).unwrap();
+        let (key, _) = key_of(&key, &[0x45; 20], MAX_VLANS).unwrap();
         assert_eq!(key.packet_type.get(), 1 << 16 | u32::from(ethertype::IPV4));
     }
 
@@ -270,7 +278,7 @@ mod tests {
         let tags = [0x88, 0xa8, 0x0f, 0xfe, 0x81, 0x00, 0, 100, 0x12, 0x34, 9, 9];
         let frame = [&ETHERNET.dst[..], &ETHERNET.src, &tags].concat();
         let seen = |limit| {
-            let (key, _) = read_key(&key, &frame, limit).unwrap();
+            let (key, _) = key_of(&key, &frame, limit).unwrap();
             (key.vlans.map(|vlan| vlan.tpid.get()), key.dl_type.get())
         };
         assert_eq!(seen(MAX_VLANS), ([0x88a8, 0x8100], 0x1234));
@@ -292,7 +300,7 @@ mod tests {
         };
         assert_eq!(read(cmd::MISS, &short), "attribute 9 at offset 32 has 4 bytes of payload instead of 2");
         assert_eq!(peek_port(&message(cmd::MISS, 7, |attrs| attrs.put(attr::KEY, &[]))), None);
-        assert!(read_key(&[9, 0, 3], &[], MAX_VLANS).is_err());
+        assert!(key_of(&[9, 0, 3], &[], MAX_VLANS).is_err());
     }
 
     #[test]
@@ -339,7 +347,7 @@ mod tests {
             });
             peek_port(&datagram);
             if let Ok(incoming) = decode(FAMILY, &first(&datagram)) {
-                let _ = read_key(incoming.key, incoming.packet, MAX_VLANS);
+                let _ = key_of(incoming.key, incoming.packet, MAX_VLANS);
                 let _ = incoming.egress_tunnel.and_then(read_tunnel);
                 let _ = incoming.actions.map(Action::decode_all);
             }

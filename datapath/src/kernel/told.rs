@@ -10,7 +10,7 @@ use flow::time::Clock;
 
 use super::dp::Dp;
 use super::genl::{Families, Family, collect};
-use super::handler::{self, Context};
+use super::handler::{self, Context, Spare};
 use super::{ct, ct_limit, dp, flow as flows, genl, meter, packet};
 use crate::conntrack::{Entry, Expectation, ZoneLimit};
 use crate::flow::{Flow, FlowStats, Sighting};
@@ -118,11 +118,11 @@ impl Upcalls {
             handler: Default::default(),
             malformed: AtomicU64::new(0),
         };
-        if let Some(job) = handler::answer(&context, handler, datagram)? {
+        if let Some(job) = handler::answer(&context, handler, &mut Spare::default(), datagram)? {
             if let Some(put) = job.put() {
                 flows::push_put(batch, (self.families.flow, self.dp), &put, false, &mut Default::default());
             }
-            if let Some(execute) = job.execution().filter(|execute| !packet::oversized(execute)) {
+            if let Some(execute) = job.execution(datagram).filter(|execute| !packet::oversized(execute)) {
                 packet::push_execute(batch, self.families.packet, self.dp, &execute);
             }
         }

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
 
 use datapath::flow::FlowStats;
-use datapath::upcall::{Answer, Handler, Installing, Offer, Upcall};
+use datapath::upcall::{Answer, Desk, Handler, Installing, Offer, Upcall};
 use datapath::{Error, PmdId};
 use flow::id::Ufid;
 use sys::errno::Errno;
@@ -37,6 +37,10 @@ impl Handler for Hook {
         self.handler.upcall(upcall)
     }
 
+    fn upcall_at(&self, desk: &mut Desk, upcall: &Upcall<'_>) -> Option<Answer> {
+        self.handler.upcall_at(desk, upcall)
+    }
+
     fn take(&self, offers: &[Offer<'_>]) -> Vec<bool> {
         let Some(shared) = self.shared() else { return self.handler.take(offers) };
         let lot = shared.consider_all(offers);
@@ -52,7 +56,8 @@ impl Handler for Hook {
     }
 
     fn installed(&self, ufid: Ufid, pmd: PmdId, installed: bool) {
-        if let Some(shared) = self.shared.upgrade().filter(|_| !installed)
+        if !installed
+            && let Some(shared) = self.shared.upgrade()
             && matches!(shared.places.get(ufid), Some(Place::Soft(_)))
         {
             shared.places.remove(ufid);

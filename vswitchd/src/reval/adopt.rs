@@ -165,7 +165,7 @@ impl Foreign {
             raw_mask: Some(full.mask),
             key,
             recirc: look.backer.recirc.find_ref(RecircId(key.recirc_id)),
-            mask,
+            mask: Arc::new(mask),
             actions: full.actions,
             kept: Kept::default(),
             seq: None,

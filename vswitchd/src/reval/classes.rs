@@ -98,7 +98,7 @@ struct Class {
     decided: Decided,
     stands: usize,
     heir: Option<Arc<Rule>>,
-    mask: Midi,
+    mask: Arc<Midi>,
     actions: Arc<[Action]>,
     kept: Kept,
     verdict: Shared,
@@ -165,7 +165,7 @@ impl Classes {
             decided,
             stands: again.stands,
             heir: again.heir.cloned(),
-            mask: state.mask.clone(),
+            mask: Arc::clone(&state.mask),
             actions: Arc::clone(&state.actions),
             kept: state.kept.clone(),
             verdict,
@@ -187,7 +187,7 @@ impl Class {
         self.stands == again.stands
             && heir(self.heir.as_ref()) == heir(again.heir)
             && self.key.is_like(&ukey.key, &self.decided.0)
-            && self.mask == state.mask
+            && (Arc::ptr_eq(&self.mask, &state.mask) || self.mask == state.mask)
             && self.kept.is_same(&state.kept)
             && same_actions()
     }

@@ -283,7 +283,7 @@ impl Look<'_> {
                 }
             }
             Verdict::Replace(mask, actions, kept) => {
-                (state.mask, state.raw_mask) = (Midi::new(&mask.0), None);
+                (state.mask, state.raw_mask) = (Arc::new(Midi::new(&mask.0)), None);
                 batch.put(self, ukey, state, actions, Request::Replace);
                 kept.renew(&mut state.kept);
                 (state.seq, state.teaching) = (Some(self.seq), false);

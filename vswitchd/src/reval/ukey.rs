@@ -129,7 +129,8 @@ impl Drop for Held<'_> {
 /// What changes of a ukey.
 pub struct State {
     pub life: Life,
-    pub mask: Midi,
+    /// Flows that were made one after the other have theirs in common, if those are equal.
+    pub mask: Arc<Midi>,
     /// The mask's attributes, where they are known.
     pub raw_mask: Option<RawMask>,
     pub actions: Arc<[Action]>,
@@ -169,7 +170,7 @@ pub struct New<'a> {
     pub raw_mask: Option<RawMask>,
     pub key: &'a Key,
     pub recirc: Option<RecircRef>,
-    pub mask: Midi,
+    pub mask: Arc<Midi>,
     pub actions: Arc<[Action]>,
     pub kept: Kept,
     pub seq: Option<u64>,
@@ -178,14 +179,14 @@ pub struct New<'a> {
 
 impl Ukey {
     /// A flow that the datapath was not asked for yet.
-    pub fn new(new: New<'_>) -> Self {
+    pub fn new(new: New<'_>) -> Arc<Self> {
         let New { ufid, has_ufid, pmd, raw, raw_mask, key, recirc, mask, actions, kept, seq, created } = new;
         let teaching = kept.effects.iter().any(|effect| matches!(effect, Effect::Learn { .. }));
         let (stats, missed, life) = (FlowStats::default(), 0, Life::Asked);
         let (layer, offloaded) = (None, false);
         let state =
             State { life, mask, raw_mask, actions, kept, teaching, layer, offloaded, stats, seq, missed };
-        Self {
+        Arc::new(Self {
             ufid,
             has_ufid,
             pmd,
@@ -195,7 +196,7 @@ impl Ukey {
             created,
             place: OnceLock::new(),
             state: Mutex::new(state),
-        }
+        })
     }
 
     fn name(&self) -> Name {
@@ -334,8 +335,11 @@ impl Ukeys {
     }
 
     /// Enters a ukey; `replace` says whether it may take the place of one that is there. Gives the one that has the place.
-    pub fn enter(&self, ukey: Ukey, replace: impl FnOnce(&Ukey) -> bool) -> Result<Arc<Ukey>, Arc<Ukey>> {
-        let ukey = Arc::new(ukey);
+    pub fn enter(
+        &self,
+        ukey: Arc<Ukey>,
+        replace: impl FnOnce(&Ukey) -> bool,
+    ) -> Result<Arc<Ukey>, Arc<Ukey>> {
         match self.shard(ukey.name()).entry(ukey.name()) {
             Entry::Vacant(place) => {
                 place.insert(Arc::clone(&ukey));

@@ -86,7 +86,18 @@ impl Room {
 
     /// Takes back what the result of a translation does not need any more.
     pub fn put(&mut self, mask: Box<Mask>, actions: Vec<Action>) {
-        (self.mask, self.actions) = (Some(mask), actions);
+        self.keep_mask(mask);
+        self.keep_list(actions);
+    }
+
+    /// Likewise, of a mask.
+    pub fn keep_mask(&mut self, mask: Box<Mask>) {
+        self.mask = Some(mask);
+    }
+
+    /// Likewise, of a list of actions.
+    pub fn keep_list(&mut self, actions: Vec<Action>) {
+        self.actions = actions;
     }
 }
 
