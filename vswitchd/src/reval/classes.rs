@@ -51,7 +51,7 @@ static SHAPE: LazyLock<Box<Mask>> = LazyLock::new(|| {
 });
 
 /// Which bits of a flow's key decided what its translation gave: for each word of the compressed key.
-pub(super) struct Decided(SmallVec<[u64; 8]>);
+pub(crate) struct Decided(SmallVec<[u64; 8]>);
 
 impl Decided {
     /// Those of a translation with a mask of these words, some of which was only copied.
@@ -65,6 +65,11 @@ impl Decided {
             }
         }
         Self(bits)
+    }
+
+    /// Whether another key agrees with that of the translation in them.
+    pub fn agree(&self, key: &Midi, other: &Midi) -> bool {
+        key.is_like(other, &self.0)
     }
 
     /// Those of two translations.
@@ -186,7 +191,7 @@ impl Class {
         let same_actions = || Arc::ptr_eq(&self.actions, &state.actions) || *self.actions == *state.actions;
         self.stands == again.stands
             && heir(self.heir.as_ref()) == heir(again.heir)
-            && self.key.is_like(&ukey.key, &self.decided.0)
+            && self.decided.agree(&self.key, &ukey.key)
             && (Arc::ptr_eq(&self.mask, &state.mask) || self.mask == state.mask)
             && self.kept.is_same(&state.kept)
             && same_actions()

@@ -203,7 +203,7 @@ fn copying_rule(dice: &Dice<'_>) -> (String, String) {
         n @ 0..8 => COPIES[n].to_owned(),
         8 => "move:NXM_NX_REG0[]->NXM_OF_IP_DST[]".to_owned(),
         9 => "set_field:10.0.0.9->ip_dst".to_owned(),
-        10 => "set_field:10.0.0.0/8->ip_src".to_owned(),
+        10 => "set_field:10.0.0.9->ip_src".to_owned(),
         11 => "output:NXM_NX_REG2[0..15]".to_owned(),
         12 => "ct(commit,zone=NXM_NX_REG1[0..15])".to_owned(),
         13 => format!("ct(table={table})"),
