@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use datapath::PmdId;
 use datapath::upcall::{Handler, Kind, Upcall};
+use flow::attr::Writer;
 use flow::id::{DpPort, Ufid};
 use flow::key::Key;
 use flow::odp::{Fitness, RawKey};
@@ -32,13 +33,16 @@ fn fill(bench: &shelf::Bench, flows: u32) -> Vec<Ufid> {
     let packet = [0; 60];
     let name = |n| {
         let key = key(n);
-        let ufid = datapath::ufid_of(zerocopy::IntoBytes::as_bytes(&key));
+        let mut raw = Writer::new();
+        shelf::put_key(&mut raw, n);
+        let raw = RawKey(raw.into_bytes().into());
+        let ufid = datapath::ufid_of(&raw.0);
         let answer = bench.backer.upcall(&Upcall {
             kind: Kind::Miss,
             packet: &packet,
             full_len: 60,
             key: &key,
-            raw: Some(&RawKey::default()),
+            raw: Some(&raw),
             fitness: Fitness::Perfect,
             ufid,
             pmd: PmdId::NONE,

@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use datapath::kernel::told::Upcalls;
 use datapath::netlink::Batch;
-use flow::attr::Writer;
-use flow::id::DpPort;
-use flow::odp::{EthernetKey, Ipv4Key, KeyAttr, OdpSupport, PortsKey};
+use flow::odp::OdpSupport;
 use vswitchd::backer::Backer;
 
 const PACKETS: u32 = 100_000;
@@ -31,34 +29,6 @@ fn frame(n: u32) -> Vec<u8> {
     frame
 }
 
-/// The key of [`frame`] as Linux 6.1 gives it.
-fn put_key(nest: &mut Writer, n: u32) {
-    let ip = Ipv4Key {
-        src: (0x0a00_0000 | n).into(),
-        dst: 0x0b00_0001.into(),
-        proto: 17,
-        tos: 0,
-        ttl: 32,
-        frag: 0,
-    };
-    let attrs = [
-        KeyAttr::RecircId(0),
-        KeyAttr::DpHash(0),
-        KeyAttr::Priority(0),
-        KeyAttr::InPort(DpPort(1)),
-        KeyAttr::SkbMark(0),
-        KeyAttr::CtState(0),
-        KeyAttr::CtZone(0),
-        KeyAttr::CtMark(0),
-        KeyAttr::CtLabels([0; 16]),
-        KeyAttr::Ethernet(EthernetKey { src: [2, 0, 0, 0, 0, 1], dst: [2, 0, 0, 0, 0, 2] }),
-        KeyAttr::Ethertype(0x800.into()),
-        KeyAttr::Ipv4(ip),
-        KeyAttr::Udp(PortsKey { src: 1024.into(), dst: 9.into() }),
-    ];
-    attrs.iter().for_each(|attr| attr.encode(nest));
-}
-
 fn main() {
     let packets = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(PACKETS);
     let shelf::Bench { backer, clock, .. } = shelf::switch(2 * packets as usize);
@@ -69,7 +39,7 @@ fn main() {
         batch.clear();
         batch.push(families.packet.id, 0, &families.packet.header(MISS, 3), |attrs| {
             attrs.put(PACKET, &frame(n));
-            attrs.nest(KEY, |nest| put_key(nest, n));
+            attrs.nest(KEY, |nest| shelf::put_key(nest, n));
         });
         batch.bytes().to_vec()
     });

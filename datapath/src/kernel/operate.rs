@@ -149,7 +149,8 @@ fn size(op: &Op<'_>) -> usize {
     }
 }
 
-fn push<'a>(
+/// Appends an operation's request.
+pub(super) fn push<'a>(
     batch: &mut Batch,
     (families, dp): (&Families, u32),
     op: &Op<'a>,

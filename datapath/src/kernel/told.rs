@@ -9,11 +9,12 @@ use flow::odp::OdpSupport;
 use flow::time::Clock;
 
 use super::dp::Dp;
+use super::flow::Written;
 use super::genl::{Families, Family, collect};
 use super::handler::{self, Context, Spare};
-use super::{ct, ct_limit, dp, flow as flows, genl, meter, packet};
+use super::{ct, ct_limit, dp, flow as flows, genl, meter, operate, packet};
 use crate::conntrack::{Entry, Expectation, ZoneLimit};
-use crate::flow::{Flow, FlowStats, Sighting};
+use crate::flow::{Flow, FlowStats, Op, Sighting};
 use crate::netlink::{Batch, Message};
 use crate::upcall::Handler;
 use crate::{Error, MeterFeatures, MeterStats};
@@ -87,6 +88,12 @@ pub fn upcall_port(datagram: &[u8]) -> Option<DpPort> {
     packet::peek_port(datagram)
 }
 
+/// Appends the requests that operations come to, as they go to the kernel together.
+pub fn requests(families: &Families, dp: u32, ops: &[Op<'_>], batch: &mut Batch) {
+    let mut written = Written::default();
+    ops.iter().for_each(|op| operate::push(batch, (families, dp), op, false, &mut written));
+}
+
 /// A datapath that upcalls come from.
 pub struct Upcalls {
     pub families: Families,
@@ -120,7 +127,7 @@ impl Upcalls {
         };
         if let Some(job) = handler::answer(&context, handler, &mut Spare::default(), datagram)? {
             if let Some(put) = job.put() {
-                flows::push_put(batch, (self.families.flow, self.dp), &put, false, &mut Default::default());
+                flows::push_put(batch, (self.families.flow, self.dp), &put, false, &mut Written::default());
             }
             if let Some(execute) = job.execution(datagram).filter(|execute| !packet::oversized(execute)) {
                 packet::push_execute(batch, self.families.packet, self.dp, &execute);
