@@ -284,19 +284,27 @@ impl Writer {
     }
 
     pub fn put_u8(&mut self, kind: u16, value: u8) {
-        self.put(kind, &[value]);
+        self.put_word(kind, 1, [value, 0, 0, 0]);
     }
 
     pub fn put_u16(&mut self, kind: u16, value: u16) {
-        self.put_array(kind, value.to_ne_bytes());
+        let [a, b] = value.to_ne_bytes();
+        self.put_word(kind, 2, [a, b, 0, 0]);
     }
 
     pub fn put_u32(&mut self, kind: u16, value: u32) {
-        self.put_array(kind, value.to_ne_bytes());
+        self.put_word(kind, 4, value.to_ne_bytes());
     }
 
     pub fn put_u64(&mut self, kind: u16, value: u64) {
         self.put_array(kind, value.to_ne_bytes());
+    }
+
+    /// Appends an attribute of `len` bytes, which are the first of `word`; the others are padding.
+    fn put_word(&mut self, kind: u16, len: usize, word: [u8; HEADER]) {
+        let ([a, b, c, d], [e, f, g, h]) = (header((HEADER + len) as u16, kind), word);
+        // At once, for most attributes are so short.
+        self.bytes.extend_from_slice(&[a, b, c, d, e, f, g, h]);
     }
 
     /// Appends an attribute whose size the type says.
@@ -404,9 +412,15 @@ mod tests {
         known.put_array(1, [1]);
         known.put_array(2, [1, 2, 3, 4, 5, 6]);
         known.put_struct(3, &U32::new(7));
+        known.put_u8(4, 9);
+        known.put_u16(5, 0x102);
+        known.put_u32(6, 0x1020304);
         other.put(1, &[1]);
         other.put(2, &[1, 2, 3, 4, 5, 6]);
         other.put(3, &[0, 0, 0, 7]);
+        other.put(4, &[9]);
+        other.put(5, &0x102_u16.to_ne_bytes());
+        other.put(6, &0x1020304_u32.to_ne_bytes());
         assert_eq!(known, other);
     }
 

@@ -3,14 +3,15 @@
 //! Nearly every flow of nearly every pass is as the pass before left it. Its row tells so: as of when the flow is right, and how
 //! many packets were counted. Who lets go of a ukey's lock leaves it there; who reads it takes no lock. Nor does he look for the row:
 //! a datapath shows its flows in about the same order each time, so each row names the one whose turn came after it the last
-//! time, and a [`Walk`] finds most flows where it expects them. Rows are given out as passes first see flows, hence those that are
+//! time, and a [`Walk`] finds most flows where it expects them; those that there is something to do about, too, for beside each row
+//! stands whose it is. Rows are given out as passes first see flows, hence those that are
 //! asked one after the other are neighbours in memory.
 //!
 //! A row that is vacated is unsure before it gets another name, and is sure of that flow only when all else is said of it. A walk that
 //! meets a row at that very time may leave a flow to the next pass, no more.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use datapath::PmdId;
 use flow::id::Ufid;
@@ -98,20 +99,33 @@ impl Row {
     }
 }
 
-struct Leaf {
+struct Leaf<T> {
     /// The number of its first row.
     first: u32,
     rows: [Row; ROWS],
+    /// Whose the rows are.
+    owners: [Mutex<Weak<T>>; ROWS],
 }
 
-/// A flow's row, until it is dropped.
-pub struct Place {
-    leaf: Arc<Leaf>,
+impl<T> Leaf<T> {
+    fn new(first: u32) -> Self {
+        let owners = std::array::from_fn(|_| Mutex::new(Weak::new()));
+        Self { first, rows: std::array::from_fn(|_| Row::new()), owners }
+    }
+
+    fn owner(&self, at: usize) -> MutexGuard<'_, Weak<T>> {
+        self.owners[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A flow's row, until it is dropped. `T` is what flows are.
+pub struct Place<T> {
+    leaf: Arc<Leaf<T>>,
     at: usize,
     vacant: Arc<AtomicUsize>,
 }
 
-impl Place {
+impl<T> Place<T> {
     pub fn row(&self) -> &Row {
         &self.leaf.rows[self.at]
     }
@@ -119,10 +133,16 @@ impl Place {
     fn number(&self) -> u32 {
         self.leaf.first + self.at as u32
     }
+
+    /// Says that the flow is not one of those that are asked for any more.
+    pub fn leave(&self) {
+        *self.leaf.owner(self.at) = Weak::new();
+    }
 }
 
-impl Drop for Place {
+impl<T> Drop for Place<T> {
     fn drop(&mut self) {
+        self.leave();
         let row = self.row();
         row.sure.store(UNSURE, Ordering::Release);
         row.taken.store(false, Ordering::Release);
@@ -131,18 +151,24 @@ impl Drop for Place {
 }
 
 /// The rows of all flows that passes have seen.
-#[derive(Default)]
-pub struct Ledger {
-    leaves: RwLock<Vec<Arc<Leaf>>>,
+pub struct Ledger<T> {
+    leaves: RwLock<Vec<Arc<Leaf<T>>>>,
     /// Leaf and row where a vacant one is looked for.
     from: Mutex<(usize, usize)>,
     vacant: Arc<AtomicUsize>,
 }
 
-impl Ledger {
+impl<T> Default for Ledger<T> {
+    fn default() -> Self {
+        Self { leaves: RwLock::default(), from: Mutex::default(), vacant: Arc::default() }
+    }
+}
+
+impl<T> Ledger<T> {
     /// Gives a flow a row, which is not sure of anything.
-    pub fn place(&self, ufid: Ufid, PmdId(pmd): PmdId, created: Instant) -> Place {
+    pub fn place(&self, ufid: Ufid, PmdId(pmd): PmdId, created: Instant, owner: &Arc<T>) -> Place<T> {
         let (leaf, at) = self.vacancy();
+        *leaf.owner(at) = Arc::downgrade(owner);
         let row = &leaf.rows[at];
         for (to, half) in row.ufid.iter().zip(halves(ufid)) {
             to.store(half, Ordering::Relaxed);
@@ -155,7 +181,7 @@ impl Ledger {
     }
 
     /// Takes the next row that is vacant. There are more rows as soon as fewer than a quarter are.
-    fn vacancy(&self) -> (Arc<Leaf>, usize) {
+    fn vacancy(&self) -> (Arc<Leaf<T>>, usize) {
         let mut from = self.from.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let leaf = self.walk().leaves.get(from.0).cloned();
@@ -180,48 +206,65 @@ impl Ledger {
         if rows != 0 && self.vacant.load(Ordering::Relaxed) >= rows / 4 {
             return (leaf + 1) % leaves.len();
         }
-        leaves.push(Arc::new(Leaf { first: rows as u32, rows: std::array::from_fn(|_| Row::new()) }));
+        leaves.push(Arc::new(Leaf::new(rows as u32)));
         self.vacant.fetch_add(ROWS, Ordering::Relaxed);
         leaves.len() - 1
     }
 
     /// Begins to walk along rows. No row can be given out meanwhile.
-    pub fn walk(&self) -> Walk<'_> {
+    pub fn walk(&self) -> Walk<'_, T> {
         let leaves = self.leaves.read().unwrap_or_else(PoisonError::into_inner);
         Walk { leaves, at: NONE, next: NONE }
     }
 }
 
+/// What a walk finds of a flow.
+pub enum Found<T> {
+    /// It is as it should be.
+    Right,
+    /// It is not.
+    Other(Arc<T>),
+    /// It is not where it is expected.
+    Nothing,
+}
+
 /// A walk along rows.
-pub struct Walk<'a> {
-    leaves: RwLockReadGuard<'a, Vec<Arc<Leaf>>>,
+pub struct Walk<'a, T> {
+    leaves: RwLockReadGuard<'a, Vec<Arc<Leaf<T>>>>,
     /// Where it is, and the row that is expected next.
     at: u32,
     next: u32,
 }
 
-impl Walk<'_> {
-    fn row(&self, number: u32) -> Option<&Row> {
+impl<T> Walk<'_, T> {
+    fn leaf(&self, number: u32) -> Option<(&Leaf<T>, usize)> {
         let number = number as usize;
-        self.leaves.get(number / ROWS).map(|leaf| &leaf.rows[number % ROWS])
+        Some((self.leaves.get(number / ROWS)?, number % ROWS))
     }
 
-    /// Goes to the row of a flow, if it is the one that is expected and is as it should be. Whether it did.
-    pub fn advance(&mut self, ufid: Ufid, pmd: PmdId, is_right: impl FnOnce(&Row) -> bool) -> bool {
-        let Some(row) = self.row(self.next) else { return false };
-        if !row.is_of(halves(ufid), pmd) || !is_right(row) {
-            return false;
+    /// Goes to the row of a flow, if it is the one that is expected.
+    pub fn advance(&mut self, ufid: Ufid, pmd: PmdId, is_right: impl FnOnce(&Row) -> bool) -> Found<T> {
+        let Some((leaf, at)) = self.leaf(self.next) else { return Found::Nothing };
+        let row = &leaf.rows[at];
+        if !row.is_of(halves(ufid), pmd) {
+            return Found::Nothing;
         }
-        let next = row.next.load(Ordering::Relaxed);
-        self.at = std::mem::replace(&mut self.next, next);
-        true
+        let found = match is_right(row) {
+            true => Found::Right,
+            false => leaf.owner(at).upgrade().map_or(Found::Nothing, Found::Other),
+        };
+        if !matches!(found, Found::Nothing) {
+            let next = row.next.load(Ordering::Relaxed);
+            self.at = std::mem::replace(&mut self.next, next);
+        }
+        found
     }
 
     /// Goes to a flow's row, which is the one to expect here from now on.
-    pub fn turn(&mut self, to: &Place) {
+    pub fn turn(&mut self, to: &Place<T>) {
         let number = to.number();
-        if let Some(row) = self.row(self.at) {
-            row.next.store(number, Ordering::Relaxed);
+        if let Some((leaf, at)) = self.leaf(self.at) {
+            leaf.rows[at].next.store(number, Ordering::Relaxed);
         }
         (self.at, self.next) = (number, to.row().next.load(Ordering::Relaxed));
     }
@@ -230,6 +273,8 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::OnceLock;
+
     use proptest::collection::vec;
     use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 
@@ -239,14 +284,32 @@ mod tests {
         Ufid(ufid)
     }
 
-    fn place(ledger: &Ledger, n: u32) -> Place {
-        let place = ledger.place(name(n), PmdId::NONE, Instant::from_millis(n.into()));
-        place.row().leave(1, n.into());
-        place
+    /// A flow that has a row.
+    struct Owner {
+        number: u32,
+        place: OnceLock<Place<Self>>,
+    }
+
+    impl Owner {
+        fn of(&self) -> &Place<Self> {
+            self.place.get().expect("it has one")
+        }
+    }
+
+    fn owner(ledger: &Ledger<Owner>, number: u32, pmd: PmdId) -> Arc<Owner> {
+        let owner = Arc::new(Owner { number, place: OnceLock::new() });
+        let created = Instant::from_millis(number.into());
+        owner.place.get_or_init(|| ledger.place(name(number), pmd, created, &owner));
+        owner.of().row().leave(1, number.into());
+        owner
+    }
+
+    fn place(ledger: &Ledger<Owner>, n: u32) -> Arc<Owner> {
+        owner(ledger, n, PmdId::NONE)
     }
 
     /// How many flows a walk finds where it expects them, of those that a pass shows in this order.
-    fn expected(ledger: &Ledger, places: &[Option<Place>], order: &[u32]) -> usize {
+    fn expected(ledger: &Ledger<Owner>, places: &[Option<Arc<Owner>>], order: &[u32]) -> usize {
         let mut walk = ledger.walk();
         let mut count = 0;
         for &n in order {
@@ -255,10 +318,10 @@ mod tests {
                 assert_eq!(row.created(), Instant::from_millis(n.into()));
                 true
             };
-            if walk.advance(name(n), PmdId::NONE, as_left) {
+            if matches!(walk.advance(name(n), PmdId::NONE, as_left), Found::Right) {
                 count += 1;
-            } else if let Some(Some(place)) = places.get(n as usize) {
-                walk.turn(place);
+            } else if let Some(Some(owner)) = places.get(n as usize) {
+                walk.turn(owner.of());
             }
         }
         count
@@ -290,14 +353,32 @@ mod tests {
     #[test]
     fn another_worker_s_flow_is_another() {
         let ledger = Ledger::default();
-        let places = [1, 2].map(|pmd| ledger.place(name(5), PmdId(pmd), Instant::ZERO));
+        let owners = [1, 2].map(|pmd| owner(&ledger, 5, PmdId(pmd)));
         let mut walk = ledger.walk();
-        walk.turn(&places[0]);
-        walk.turn(&places[1]);
-        walk.turn(&places[0]);
-        assert!(!walk.advance(name(5), PmdId(1), |_| true));
-        assert!(!walk.advance(name(5), PmdId(2), |_| false));
-        assert!(walk.advance(name(5), PmdId(2), |_| true));
+        walk.turn(owners[0].of());
+        walk.turn(owners[1].of());
+        walk.turn(owners[0].of());
+        assert!(matches!(walk.advance(name(5), PmdId(1), |_| true), Found::Nothing));
+        assert!(matches!(walk.advance(name(5), PmdId(2), |_| true), Found::Right));
+    }
+
+    #[test]
+    fn who_is_not_as_he_should_be_is_found_until_he_leaves() {
+        let ledger = Ledger::default();
+        let owners = [1, 2, 3].map(|n| place(&ledger, n));
+        let mut walk = ledger.walk();
+        let mut found = |numbers: [u32; 2]| {
+            owners.iter().chain(&owners[..1]).for_each(|owner| walk.turn(owner.of()));
+            numbers.map(|number| match walk.advance(name(number), PmdId::NONE, |_| false) {
+                Found::Other(owner) => owner.number,
+                Found::Right | Found::Nothing => 0,
+            })
+        };
+        assert_eq!(found([2, 3]), [2, 3]);
+        // Nobody is found who was not expected.
+        assert_eq!(found([3, 2]), [0, 2]);
+        owners[2].of().leave();
+        assert_eq!(found([2, 3]), [2, 0]);
     }
 
     proptest! {
@@ -310,13 +391,13 @@ mod tests {
             let (mut places, mut most) = (Vec::new(), 0);
             for (n, (come, which)) in steps.into_iter().enumerate() {
                 if come || places.is_empty() {
-                    places.push(Some(place(&ledger, n as u32)));
+                    places.push(place(&ledger, n as u32));
                 } else {
                     places.swap_remove(usize::from(which) % places.len());
                 }
                 most = most.max(places.len());
             }
-            let mut numbers: Vec<_> = places.iter().flatten().map(Place::number).collect();
+            let mut numbers: Vec<_> = places.iter().map(|owner| owner.of().number()).collect();
             numbers.sort_unstable();
             numbers.dedup();
             prop_assert_eq!(numbers.len(), places.len());

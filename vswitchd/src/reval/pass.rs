@@ -11,7 +11,7 @@ use datapath::flow::{Dump, Flow, FlowStats, Sighting};
 use flow::time::Instant;
 
 use super::adopt::Adoption;
-use super::ledger::Row;
+use super::ledger::{Found, Row};
 use super::look::{Batch, Look};
 use super::news::News;
 use super::ukey::{Life, OWN_LAYER, State, Ukey};
@@ -211,9 +211,16 @@ impl Pass {
         for &sighting in &shown.sightings {
             let Sighting { ufid, pmd, stats } = sighting;
             let settle = |row: &Row| self.settle(look, row, &stats);
-            if walk.advance(ufid, pmd, settle) {
-                shown.settled += 1;
-                continue;
+            match walk.advance(ufid, pmd, settle) {
+                Found::Right => {
+                    shown.settled += 1;
+                    continue;
+                }
+                Found::Other(ukey) => {
+                    shown.left.push((sighting, Some(ukey)));
+                    continue;
+                }
+                Found::Nothing => {}
             }
             let ukey = flows.ukeys.find(ufid, pmd);
             if let Some(place) = ukey.as_deref().and_then(Ukey::place) {

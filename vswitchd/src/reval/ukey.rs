@@ -93,13 +93,13 @@ pub struct Ukey {
     _recirc: Option<RecircRef>,
     pub created: Instant,
     /// Its row, once a pass has seen it.
-    place: OnceLock<Place>,
+    place: OnceLock<Place<Self>>,
     state: Mutex<State>,
 }
 
 /// The state of a ukey, locked.
 pub struct Held<'a> {
-    place: &'a OnceLock<Place>,
+    place: &'a OnceLock<Place<Ukey>>,
     state: MutexGuard<'a, State>,
 }
 
@@ -222,13 +222,21 @@ impl Ukey {
     }
 
     /// Its row, if a pass has seen it.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&Place<Self>> {
         self.place.get()
     }
 
     /// Says that a pass saw it, for who has its lock: what its row is sure of is left there when he lets go.
-    pub fn see(&self, ledger: &Ledger, pass: u64) {
-        self.place.get_or_init(|| ledger.place(self.ufid, self.pmd, self.created)).row().see(pass);
+    pub fn see(self: &Arc<Self>, ledger: &Ledger<Self>, pass: u64) {
+        let place = || ledger.place(self.ufid, self.pmd, self.created, self);
+        self.place.get_or_init(place).row().see(pass);
+    }
+
+    /// Says that it is not in the table any more.
+    fn lose_place(&self) {
+        if let Some(place) = self.place.get() {
+            place.leave();
+        }
     }
 
     /// The pass in which the datapath last showed it; 0 for none.
@@ -298,7 +306,7 @@ type Shard = HashMap<Name, Arc<Ukey>, BuildNameHasher>;
 pub struct Ukeys {
     shards: Box<[Mutex<Shard>]>,
     count: AtomicUsize,
-    pub ledger: Ledger,
+    pub ledger: Ledger<Ukey>,
 }
 
 impl Default for Ukeys {
@@ -349,7 +357,7 @@ impl Ukeys {
                 if !replace(place.get()) {
                     return Err(Arc::clone(place.get()));
                 }
-                place.insert(Arc::clone(&ukey));
+                place.insert(Arc::clone(&ukey)).lose_place();
             }
         }
         Ok(ukey)
@@ -361,7 +369,7 @@ impl Ukeys {
         if let Entry::Occupied(place) = shard.entry(ukey.name())
             && Arc::ptr_eq(place.get(), ukey)
         {
-            place.remove();
+            place.remove().lose_place();
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
