@@ -232,10 +232,8 @@ impl Matching<'_> {
                 // Another EtherType says that there is no tag.
                 continue;
             }
-            if bits.tci.get() & VLAN_CFI == 0 && bits.tpid.get() == 0 && (at == 0 || bits.tci.get() != 0) {
-                return Err(Unsupported::Partial("vlan_tci"));
-            }
-            // Of an inner tag that nobody looks at there is the EtherType only: rules are told of each tag that there is.
+            // Of a tag that nobody looks at there is the EtherType only: rules are told of each tag that there is. Packets without
+            // it are another flow's, for the kernel's keys tell which tags there are.
             let (id, prio, inner) = fields[at];
             let (tci, tci_mask) = (u32::from(vlan.tci.get()), u32::from(bits.tci.get()));
             if whole(tci_mask, 0xfff, "vlan_vid")? {

@@ -210,15 +210,19 @@ fn normal(flow: &str) -> String {
 }
 
 #[test]
-fn an_inner_tag_that_nobody_looks_at_is_told_of() {
+fn tags_that_nobody_looks_at_are_told_of() {
     let (key, mut mask) = parsed(&whole(
         "eth_type(0x88a8),vlan(vid=5,pcp=0),encap(eth_type(0x8100),vlan(vid=6,pcp=1),encap(eth_type(0x0800)))",
     ));
-    mask.0.vlans[1] = Default::default();
-    let rule = lower((&key, &mask), &[Action::Output(DpPort(2))], &World, &SUPPORT).unwrap();
-    let exact = |field| rule.key.number(field).map(|(value, _)| value);
-    use crate::tc::key::KeyField::{CvlanEthType, CvlanId, VlanEthType};
-    assert_eq!([VlanEthType, CvlanEthType, CvlanId].map(exact), [Some(0x8100), Some(0x800), None]);
+    use crate::tc::key::KeyField::{CvlanEthType, CvlanId, EthType, VlanEthType, VlanId, VlanPrio};
+    for (tag, vid, pcp) in [(1, Some(5), Some(0)), (0, None, None)] {
+        mask.0.vlans[tag] = Default::default();
+        let rule = lower((&key, &mask), &[Action::Output(DpPort(2))], &World, &SUPPORT).unwrap();
+        let exact = |field| rule.key.number(field).map(|(value, _)| value);
+        let types = [EthType, VlanEthType, CvlanEthType].map(exact);
+        assert_eq!((rule.protocol, types), (0x88a8, [Some(0x88a8), Some(0x8100), Some(0x800)]));
+        assert_eq!([VlanId, VlanPrio, CvlanId].map(exact), [vid, pcp, None]);
+    }
 }
 
 #[test]

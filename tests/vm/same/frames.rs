@@ -8,8 +8,6 @@ use super::Dice;
 
 /// How source addresses begin. The rest is the flow's number.
 pub const SOURCE: &str = "02:5a:00:00:";
-/// How those begin that no frame has.
-pub const NOBODY: &str = "02:5b:00:00:";
 
 /// What is in a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -109,3 +109,17 @@ fn flows_can_be_offered_while_others_become_rules() {
     // The lots had one request each, but for what is no rule.
     assert_eq!(*it.nic.lots.lock().unwrap(), [1, 1]);
 }
+
+#[test]
+fn a_tag_at_which_a_flow_does_not_look_is_there_all_the_same() {
+    let (it, _, inner) = hooked();
+    let ip = "eth_type(0x0800),ipv4(src=1.1.1.1,dst=2.2.2.2,proto=17,tos=0,ttl=64,frag=no),udp(src=1,dst=2)";
+    let (plain, tag) = (marked(0), format!("eth_type(0x8100),vlan(vid=5,pcp=3),encap({ip})"));
+    let tagged = plain.replace(ip, &tag);
+    for packet in [&plain, &tagged] {
+        assert_eq!(offered(&*inner, packet, |offer| inner.take(&[offer])), [true]);
+    }
+    let looks = "eth_type(0x8100),vlan(),encap(eth_type(0x0800),ipv4(frag=no))";
+    let tagged = FLOW.replace("eth_type(0x0800),ipv4(frag=no)", looks);
+    assert_eq!(it.dump(false), [format!("tc 0 {FLOW} 2"), format!("tc 0 {tagged} 2")]);
+}
