@@ -1,6 +1,7 @@
 //! Upcalls: what the datapath asks for a packet that no flow matches, and what actions hand to userspace.
 
 mod memory;
+mod recipe;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -13,14 +14,16 @@ use flow::cookie::{CookieKind, SlowReasons, UserCookie};
 use flow::drop::DropReason;
 use flow::id::{DpMeter, DpPort, OfPort, RecircId, Ufid};
 use flow::key::{Key, Mask};
+use flow::mini::Midi;
 use flow::odp::Fitness;
 use flow::time::Instant;
 use flow::wildcards;
 
 use memory::Memory;
+use recipe::{Found, Reading};
 
 use crate::backer::{Backer, Note, PacketIn};
-use crate::reval::{Kept, New, raw_key};
+use crate::reval::{Decided, Kept, New, raw_key};
 use crate::xlate::snapshot::Sampled;
 use crate::xlate::trace::Tracer;
 use crate::xlate::{Bridge, BridgeId, Input, Output, Past, Room, Snapshot, Stats, effect, translate_again};
@@ -153,53 +156,47 @@ impl Backer {
             Ok(origin) => origin,
             Err(why) => return self.unassociated(upcall, &why),
         };
-        let (origin, packet) = ((bridge, in_port), Some(upcall.packet));
-        let mut result = self.translate_in(&mut memory.room, &snapshot, origin, upcall.key, packet, now);
-        if upcall.fitness == Fitness::TooLittle {
-            result.slow |= SlowReasons::MATCH;
-        }
-        if let Some(DropReason::RecursionTooDeep | DropReason::TooManyResubmits) = result.error {
-            // Long, so one a minute. It is traced only if it is logged.
-            let trace = Failed { backer: self, snapshot: &snapshot, bridge, in_port, key: upcall.key, now };
-            tracing::warn!(target: "ofproto_dpif_upcall", rate = 1, burst = 1, "{trace}");
-        }
+        let reading = Reading { seq, snapshot: &snapshot };
+        let key = Midi::new(upcall.key);
+        let is_usual = upcall.fitness != Fitness::TooLittle && self.megaflows();
+        let found = if is_usual { memory.recipes.find(reading, &key) } else { None };
+        let made = match found {
+            Some(found) => Made::new(found, memory),
+            None => self.make(upcall, memory, reading, (bridge, in_port), (&key, now)),
+        };
         let stats = Stats {
             packets: 1,
             bytes: upcall.full_len as u64,
             used: now,
             tcp_flags: upcall.key.tcp_flags.get(),
         };
-        self.apply(&result.effects, &stats);
-        let execute = memory.actions(&mut result.actions);
-        let installed = if result.slow.is_empty() {
-            Arc::clone(&execute)
-        } else {
-            memory.actions(&mut slow_path(self, bridge, result.slow, upcall.in_port, in_port))
-        };
-        memory.room.keep_list(result.actions);
-        let mask = if self.megaflows() { result.mask } else { Box::new(exact(upcall.key)) };
+        let Made { mask, midi, execute, installed, kept, may_install, decided } = made;
+        self.apply(&kept.effects, &stats);
         let recirc = RecircId(upcall.key.recirc_id);
         let recirc = if recirc.0 == 0 { None } else { self.recirc.find_ref(recirc) };
-        let mut may_install = !result.avoid_caching && self.flows.has_room();
+        let mut may_install = may_install && self.flows.has_room();
         if may_install {
             let raw = upcall.raw.cloned().unwrap_or_else(|| raw_key(&snapshot, upcall.key, &mask));
-            let kept = Kept::new(result.effects, result.recircs, result.counts_rules);
             let new = New {
                 ufid: upcall.ufid,
                 has_ufid: true,
                 pmd: upcall.pmd,
                 raw,
                 raw_mask: None,
-                key: upcall.key,
+                key,
                 recirc,
-                mask: memory.mask(&mask),
+                mask: midi,
                 actions: Arc::clone(&installed),
                 kept,
                 seq: Some(seq),
                 created: now,
             };
             // A worker of the userspace datapath asks for a flow only if it has none.
-            may_install = self.flows.enter(new, upcall.raw.is_none());
+            let ukey = self.flows.enter(new, upcall.raw.is_none());
+            may_install = ukey.is_some();
+            if let (Some(ukey), Some(decided)) = (ukey, decided.filter(|_| is_usual)) {
+                memory.recipes.keep(reading, decided, &ukey);
+            }
         }
         if self.is_threaded() && self.seq() != seq {
             self.flows.threads.wake();
@@ -212,6 +209,41 @@ impl Backer {
             }
         };
         Some(Answer { execute, install })
+    }
+
+    /// Translates a packet that matched no flow.
+    fn make(
+        &self,
+        upcall: &Upcall<'_>,
+        memory: &mut Memory,
+        reading: Reading<'_>,
+        origin: (&Arc<Bridge>, OfPort),
+        (key, now): (&Midi, Instant),
+    ) -> Made {
+        let Reading { snapshot, .. } = reading;
+        let (bridge, in_port) = origin;
+        let packet = Some(upcall.packet);
+        let mut result = self.translate_in(&mut memory.room, snapshot, origin, upcall.key, packet, now);
+        let decided = memory.recipes.consider(key, &result);
+        if upcall.fitness == Fitness::TooLittle {
+            result.slow |= SlowReasons::MATCH;
+        }
+        if let Some(DropReason::RecursionTooDeep | DropReason::TooManyResubmits) = result.error {
+            // Long, so one a minute. It is traced only if it is logged.
+            let trace = Failed { backer: self, snapshot, bridge, in_port, key: upcall.key, now };
+            tracing::warn!(target: "ofproto_dpif_upcall", rate = 1, burst = 1, "{trace}");
+        }
+        let execute = memory.actions(&mut result.actions);
+        let installed = if result.slow.is_empty() {
+            Arc::clone(&execute)
+        } else {
+            memory.actions(&mut slow_path(self, bridge, result.slow, upcall.in_port, in_port))
+        };
+        memory.room.keep_list(result.actions);
+        let mask = if self.megaflows() { result.mask } else { Box::new(exact(upcall.key)) };
+        let kept = Kept::new(result.effects, result.recircs, result.counts_rules);
+        let (midi, may_install) = (memory.mask(&mask), !result.avoid_caching);
+        Made { mask, midi, execute, installed, kept, may_install, decided }
     }
 
     fn slow(&self, upcall: &Upcall<'_>) -> Option<Answer> {
@@ -298,6 +330,30 @@ impl Backer {
     }
 }
 
+/// What becomes of a packet that matched no flow.
+struct Made {
+    mask: Box<Mask>,
+    /// The same.
+    midi: Arc<Midi>,
+    execute: Arc<[Action]>,
+    installed: Arc<[Action]>,
+    kept: Kept,
+    may_install: bool,
+    /// What decided that, if another packet may get the same.
+    decided: Option<Decided>,
+}
+
+impl Made {
+    /// By a recipe.
+    fn new(found: Found, memory: &mut Memory) -> Self {
+        let Found { mask: midi, actions, kept } = found;
+        let mut mask = memory.room.mask();
+        midi.expand_to(&mut mask.0);
+        let (execute, installed) = (Arc::clone(&actions), actions);
+        Self { mask, midi, execute, installed, kept, may_install: true, decided: None }
+    }
+}
+
 /// A packet whose translation went too deep: its trace is its text.
 struct Failed<'a> {
     backer: &'a Backer,
@@ -327,6 +383,13 @@ impl fmt::Display for Failed<'_> {
         let key = Key { in_port: self.in_port.0.into(), ..*self.key };
         f.write_str(tracer.run(&key, None).trim_end())
     }
+}
+
+/// How many packets a thread has answered without a translation.
+#[cfg(test)]
+pub(crate) fn spared_of(desk: &Desk) -> u64 {
+    let own = desk.own.as_ref().and_then(|own| own.downcast_ref::<Memory>());
+    own.map_or(0, |memory| memory.recipes.spared)
 }
 
 /// The mask of all that the packet has.

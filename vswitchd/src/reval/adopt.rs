@@ -163,7 +163,7 @@ impl Foreign {
             pmd: full.pmd,
             raw: full.key,
             raw_mask: Some(full.mask),
-            key,
+            key: Midi::new(key),
             recirc: look.backer.recirc.find_ref(RecircId(key.recirc_id)),
             mask: Arc::new(mask),
             actions: full.actions,

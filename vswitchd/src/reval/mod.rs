@@ -30,7 +30,7 @@ mod tests;
 mod twin;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use daemon::coverage::{Counter, Coverage};
@@ -38,6 +38,7 @@ use datapath::PmdId;
 use flow::id::Ufid;
 use flow::time::Instant;
 
+pub(crate) use classes::Decided;
 pub(crate) use look::raw_key;
 pub use ukey::{Kept, New, Ukey};
 
@@ -45,7 +46,7 @@ use crate::backer::Backer;
 use adopt::Foreign;
 use look::{Batch, Look};
 use news::{History, News};
-use pass::Pass;
+use pass::{Pass, Shown};
 use ukey::{Life, Ukeys};
 
 /// Flows a datapath may have, as long as nothing is configured and dumps are quick.
@@ -242,9 +243,9 @@ impl Flows {
         room
     }
 
-    /// Enters a flow for which the datapath is to be asked; `false` if it was asked for already. `alone`: nobody but this
+    /// Enters a flow for which the datapath is to be asked; `None` if it was asked for already. `alone`: nobody but this
     /// thread asks for flows with this name, so that one that is there is out of date.
-    pub(crate) fn enter(&self, new: New<'_>, alone: bool) -> bool {
+    pub(crate) fn enter(&self, new: New, alone: bool) -> Option<Arc<Ukey>> {
         let now = new.created;
         let entered = self.ukeys.enter(Ukey::new(new), |old| {
             if alone {
@@ -265,7 +266,7 @@ impl Flows {
             self.tally(|c| &c.replaced, 1);
             true
         });
-        entered.is_ok()
+        entered.ok()
     }
 
     /// The datapath has a flow that it was asked for, or refused it.
@@ -373,7 +374,7 @@ impl Flows {
                 Pass::begin(self, backer, now)
             }
         };
-        if pass.step(self, backer, STEP) {
+        if pass.step(self, backer, &mut Shown::default(), STEP) {
             self.state().pass = Some(pass);
             return now;
         }
@@ -386,7 +387,8 @@ impl Flows {
     pub fn walk(&self, backer: &Backer, now: Instant) {
         self.state().pass = None;
         let pass = Pass::begin(self, backer, now);
-        while pass.step(self, backer, STEP) {}
+        let mut shown = Shown::default();
+        while pass.step(self, backer, &mut shown, STEP) {}
         pass.sweep(self, backer, 0, 1);
         self.finish(backer, &pass);
     }

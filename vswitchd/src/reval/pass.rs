@@ -26,15 +26,17 @@ const CROWDED_IDLE: Duration = Duration::from_millis(100);
 /// A flow that this many dumps in a row did not show is gone.
 pub(super) const MISSED_DUMPS: u32 = 4;
 
-/// What came from a dump together.
+/// What came from a dump together. Memory of it is used again.
 #[derive(Default)]
-struct Shown {
+pub(super) struct Shown {
     sightings: Vec<Sighting>,
     flows: Vec<Flow>,
     /// Those of the sightings that there is something to do about, with the ukeys that there are.
     left: Vec<(Sighting, Option<Arc<Ukey>>)>,
-    /// How many needed nothing so far.
+    /// How many needed nothing so far, of flows that are older than the pass.
     settled: usize,
+    /// Whether some needed something.
+    unsettled: bool,
 }
 
 /// A pass that has begun.
@@ -47,8 +49,12 @@ pub(super) struct Pass {
     news: News,
     pub began: Instant,
     seen: AtomicUsize,
-    /// Flows of ours that were seen and need nothing.
+    /// Flows that there were when it began, about.
+    present: usize,
+    /// Of those, the ones that were seen and need nothing.
     settled: AtomicUsize,
+    /// Some flow that was seen needed something.
+    unsettled: AtomicBool,
     /// Nanoseconds of work.
     took: AtomicU64,
     terse: bool,
@@ -76,6 +82,7 @@ impl Seen {
 impl Pass {
     /// Begins one.
     pub fn begin(flows: &Flows, backer: &Backer, now: Instant) -> Self {
+        let present = flows.len();
         let moment = backer.moment();
         let (seq, snapshot) = (moment.seq, Arc::clone(&moment.snapshot));
         let terse = backer.ufid();
@@ -93,7 +100,9 @@ impl Pass {
             seq,
             began: now,
             seen: AtomicUsize::new(0),
+            present,
             settled: AtomicUsize::new(0),
+            unsettled: AtomicBool::new(false),
             took: AtomicU64::new(0),
             terse,
             warned: AtomicBool::new(false),
@@ -146,17 +155,20 @@ impl Pass {
     }
 
     /// Looks at `most` flows or a few more; whether there are more then.
-    pub fn step(&self, flows: &Flows, backer: &Backer, most: usize) -> bool {
+    pub fn step(&self, flows: &Flows, backer: &Backer, shown: &mut Shown, most: usize) -> bool {
         let started = std::time::Instant::now();
-        let (mut shown, mut batch) = (Shown::default(), Batch::default());
+        let mut batch = Batch::default();
         let (mut done, mut more) = (0, true);
         while more && done < most {
-            more = self.take(&mut shown);
+            more = self.take(shown);
             done += shown.sightings.len() + shown.flows.len();
-            self.look_at(flows, backer, &mut shown, &mut batch);
+            self.look_at(flows, backer, shown, &mut batch);
         }
         self.seen.fetch_add(done, Ordering::Relaxed);
-        self.settled.fetch_add(shown.settled, Ordering::Relaxed);
+        self.settled.fetch_add(std::mem::take(&mut shown.settled), Ordering::Relaxed);
+        if std::mem::take(&mut shown.unsettled) {
+            self.unsettled.store(true, Ordering::Relaxed);
+        }
         self.took.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
         more
     }
@@ -181,28 +193,37 @@ impl Pass {
     fn look_at(&self, flows: &Flows, backer: &Backer, shown: &mut Shown, batch: &mut Batch) {
         let look = self.look(flows, backer);
         self.glance(&look, flows, shown);
-        for (sighting, ukey) in shown.left.drain(..) {
+        let mut left = std::mem::take(&mut shown.left);
+        for (sighting, ukey) in left.drain(..) {
             let Some(ukey) = ukey else {
                 self.look_at_unknown(&look, flows, &sighting.into(), batch);
                 continue;
             };
             let seen = Seen { stats: sighting.stats, layer: OWN_LAYER, offloaded: false };
             let settled = self.look_at_one(&look, flows, &ukey, seen, batch);
-            shown.settled += usize::from(settled);
+            self.note(shown, &ukey, settled);
             // What is far back is no longer at hand.
             if batch.len() >= BATCH {
                 batch.send(&look, flows);
             }
         }
-        for flow in shown.flows.drain(..) {
+        shown.left = left;
+        let mut whole = std::mem::take(&mut shown.flows);
+        for flow in whole.drain(..) {
             let Some(ukey) = flows.ukeys.find(flow.ufid, flow.pmd) else {
                 self.look_at_unknown(&look, flows, &flow, batch);
                 continue;
             };
             let settled = self.look_at_one(&look, flows, &ukey, Seen::of(&flow), batch);
-            shown.settled += usize::from(settled);
+            self.note(shown, &ukey, settled);
         }
+        shown.flows = whole;
         batch.send(&look, flows);
+    }
+
+    fn note(&self, shown: &mut Shown, ukey: &Ukey, settled: bool) {
+        shown.settled += usize::from(settled && ukey.created < self.began);
+        shown.unsettled |= !settled;
     }
 
     /// Finds the flows that there is something to do about. Most are settled, and where they were the last time.
@@ -304,7 +325,8 @@ impl Pass {
     /// Deals with the flows of one part of `of` parts of the table that the dump did not show.
     pub fn sweep(&self, flows: &Flows, backer: &Backer, part: usize, of: usize) {
         // What comes or goes right now waits for the next pass.
-        if self.settled.load(Ordering::Relaxed) == flows.len() {
+        let settled = self.settled.load(Ordering::Relaxed);
+        if settled == self.present && !self.unsettled.load(Ordering::Relaxed) {
             return;
         }
         let started = std::time::Instant::now();

@@ -10,7 +10,7 @@ use std::thread::{JoinHandle, Thread};
 
 use daemon::clock::thread_waker;
 
-use super::pass::Pass;
+use super::pass::{Pass, Shown};
 use super::{Flows, STEP, Settings};
 use crate::backer::Backer;
 
@@ -65,9 +65,9 @@ impl Crew {
     }
 
     /// One thread's part of a pass.
-    fn work(&self, backer: &Backer, pass: &Pass, part: usize) {
+    fn work(&self, backer: &Backer, pass: &Pass, part: usize, shown: &mut Shown) {
         let flows = &backer.flows;
-        while !flows.threads.exit.load(Ordering::Relaxed) && pass.step(flows, backer, STEP) {}
+        while !flows.threads.exit.load(Ordering::Relaxed) && pass.step(flows, backer, shown, STEP) {}
         self.meet.wait();
         if !flows.threads.exit.load(Ordering::Relaxed) {
             pass.sweep(flows, backer, part, self.size);
@@ -76,10 +76,11 @@ impl Crew {
     }
 
     fn help(&self, backer: &Backer, part: usize) {
+        let mut shown = Shown::default();
         loop {
             self.meet.wait();
             let Some(pass) = self.pass() else { return };
-            self.work(backer, &pass, part);
+            self.work(backer, &pass, part, &mut shown);
         }
     }
 }
@@ -192,7 +193,7 @@ impl Threads {
 /// The leader's life.
 fn lead(backer: &Backer, crew: &Crew) {
     let (flows, threads, clock) = (&backer.flows, &backer.flows.threads, &backer.clock);
-    let waker = thread_waker();
+    let (waker, mut shown) = (thread_waker(), Shown::default());
     while !threads.exit.load(Ordering::Relaxed) {
         threads.woken.store(false, Ordering::Release);
         let now = clock.now();
@@ -204,7 +205,7 @@ fn lead(backer: &Backer, crew: &Crew) {
             let pass = Arc::new(Pass::begin(flows, backer, clock.now()));
             crew.set(Some(Arc::clone(&pass)));
             crew.meet.wait();
-            crew.work(backer, &pass, 0);
+            crew.work(backer, &pass, 0, &mut shown);
             flows.finish(backer, &pass);
             threads.leave();
             continue;

@@ -5,10 +5,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use datapath::PmdId;
-use datapath::upcall::{Handler, Kind, Upcall};
+use datapath::upcall::{Answer, Desk, Handler, Kind, Upcall};
 use flow::action::Action;
 use flow::id::{DpPort, TableId, Ufid};
 use flow::key::{Key, VLAN_CFI, Vlan, frag};
+use flow::mini::Midi;
 use flow::odp::Fitness;
 use openflow::msg::flow_mod::FlowCommand;
 use openflow::names::Names;
@@ -22,7 +23,7 @@ use super::news::{Concern, News};
 use super::tests::Setting;
 use super::ukey::{Kept, Life, State, Ukey};
 use crate::backer::Backer;
-use crate::upcall::slow_path;
+use crate::upcall::{slow_path, spared_of};
 use crate::xlate::effect::Effect;
 use crate::xlate::{Room, Snapshot};
 
@@ -271,11 +272,15 @@ fn change(setting: &mut Setting, command: FlowCommand, text: &str) {
 }
 
 fn miss(backer: &Backer, n: usize, key: &Key) {
+    miss_at(backer, &mut Desk::default(), n, key);
+}
+
+fn miss_at(backer: &Backer, desk: &mut Desk, n: usize, key: &Key) -> Option<Answer> {
     let snapshot = backer.snapshot();
     let raw = super::raw_key(&snapshot, key, &flow::key::Mask::exact());
     let mut ufid = [0; 16];
     ufid[..8].copy_from_slice(&n.to_ne_bytes());
-    backer.upcall(&Upcall {
+    let upcall = Upcall {
         kind: Kind::Miss,
         packet: &[0; 60],
         full_len: 60,
@@ -287,7 +292,42 @@ fn miss(backer: &Backer, n: usize, key: &Key) {
         in_port: DpPort(key.in_port),
         hash: 0,
         mru: 0,
-    });
+    };
+    backer.upcall_at(desk, &upcall)
+}
+
+/// Lets a thread answer packets one after the other, and others each one of them: whether what they say and keep is the same.
+fn answers_agree(backer: &Backer, keys: &[Key]) -> Result<(), String> {
+    let mut desk = Desk::default();
+    for (n, key) in keys.iter().enumerate() {
+        // Answering changes what is known of where addresses are: not so the second time.
+        let before = backer.seq();
+        let texts = [(&mut desk, n), (&mut Desk::default(), n + 1000)].map(|(desk, n)| {
+            let answer = miss_at(backer, desk, n, key);
+            let text = answer.map(|Answer { execute, install }| {
+                let install = install.map(|install| (Midi::new(&install.mask.0), install.actions));
+                format!("{execute:?}, then {install:?}")
+            });
+            let ukey = ukeys(backer).into_iter().find(|ukey| ukey.ufid.0[..8] == n.to_ne_bytes());
+            let kept = ukey.map(|ukey| {
+                let state = ukey.state();
+                let State { mask, actions, kept, teaching, seq, .. } = &*state;
+                let ids: Vec<_> = kept.recircs.iter().map(|recirc| recirc.id().0).collect();
+                let kept = (way(kept), ids, kept.counts_rules);
+                let text = format!("{mask:?} {actions:?} {kept:?} {teaching} {}", *seq == Some(before));
+                drop(state);
+                (text, ukey)
+            });
+            (text, kept)
+        });
+        // Recirculation ids that no flow has are given out anew.
+        let [(one, Some((one_kept, _))), (other, Some((other_kept, ukey)))] = texts else { continue };
+        if before == backer.seq() && (&one, &one_kept) != (&other, &other_kept) {
+            return Err(format!("{n}: {one:?} {one_kept}, but {other:?} {other_kept}"));
+        }
+        backer.flows.ukeys.remove(&ukey);
+    }
+    Ok(())
 }
 
 /// What a packet's flow should be; `None` if there is to be none.
@@ -491,6 +531,50 @@ fn flows_of_one_class_share_a_verdict() {
 }
 
 #[test]
+fn packets_that_agree_in_what_decided_get_one_answer() {
+    let first = "table=0,priority=9,udp,in_port=1 actions=move:NXM_OF_IP_SRC[]->NXM_NX_REG0[],resubmit(,1)";
+    let last = "table=1,priority=9,udp,tp_dst=1 actions=output:2";
+    let mut setting = Setting::new(&[first, last], |_| ());
+    let backer = Arc::clone(&setting.backer);
+    let dice = Dice(Cell::new(&[]));
+    let key = |nw_src: u32, tp_dst: u16| Key {
+        nw_src: (0x0a00_0000 + nw_src).into(),
+        tp_dst: tp_dst.into(),
+        ..packet(&dice, 0)
+    };
+    let mut desk = Desk::default();
+    // Who is answered without a translation; afterwards, the packets that rules have counted.
+    let mut spared = |setting: &Setting, from: usize, keys: &[Key]| {
+        let spared = keys.iter().enumerate().map(|(n, key)| {
+            let before = spared_of(&desk);
+            assert!(miss_at(&backer, &mut desk, from + n, key).is_some());
+            spared_of(&desk) - before
+        });
+        let spared: Vec<_> = spared.collect();
+        let mut rules = [0, 1].map(|table| setting.ofproto.rules(TableId(table))).concat();
+        rules.sort_by_key(|rule| rule.table);
+        (spared, rules.iter().map(|rule| rule.usage().packets).collect::<Vec<_>>())
+    };
+    let keys = [key(1, 1), key(2, 1), key(3, 1), key(3, 2), key(4, 1), key(5, 2)];
+    assert_eq!(spared(&setting, 0, &keys), (vec![0, 1, 1, 0, 1, 1], vec![6, 4]));
+    assert_eq!(backer.flows.len(), 6);
+    // All of them have masks that tell them apart, and nobody is asked for again what is there.
+    let all = ukeys(&backer);
+    assert!(all.iter().all(|ukey| ukey.state().mask.get(core::mem::offset_of!(Key, nw_src) / 8) != 0));
+    // After a change, recipes are new; so they are if the flows are gone that they are of.
+    change(&mut setting, FlowCommand::Add, "table=1,priority=9,udp,tp_dst=2 actions=output:2");
+    assert_eq!(spared(&setting, 10, &[key(6, 1), key(7, 1)]).0, [0, 1]);
+    for ukey in ukeys(&backer) {
+        backer.flows.ukeys.remove(&ukey);
+    }
+    drop(all);
+    assert_eq!(spared(&setting, 20, &[key(6, 1), key(7, 1)]).0, [0, 1]);
+    // Somebody looks at the copy.
+    change(&mut setting, FlowCommand::Add, "table=1,priority=10,udp,reg0=0xa000008 actions=drop");
+    assert_eq!(spared(&setting, 30, &[key(8, 1), key(9, 1), key(8, 1)]).0, [0, 0, 1]);
+}
+
+#[test]
 fn an_equal_rule_takes_the_place_of_a_met_one() {
     let first = "table=0,priority=9,tcp,in_port=1 actions=set_field:1->reg1,resubmit(,1)";
     let last = "table=1,priority=9,tcp,nw_dst=11.0.0.0/8 actions=fin_timeout(idle_timeout=5),output:2";
@@ -656,7 +740,8 @@ proptest! {
         }
         let backer = Arc::clone(&setting.backer);
         let mut keys: Vec<_> = packets[..24].iter().map(|bytes| packet(&Dice(Cell::new(bytes)), 0)).collect();
-        keys.iter().enumerate().for_each(|(n, key)| miss(&backer, n, key));
+        let agreed = answers_agree(&backer, &keys);
+        prop_assert!(agreed.is_ok(), "{there:#?}\n{agreed:?}");
         let ids: Vec<_> = ukeys(&backer).iter().flat_map(|ukey| ukey.state().kept.recircs.clone()).collect();
         let again = packets[24..].iter().enumerate().filter_map(|(n, bytes)| {
             ids.get(n % ids.len().max(1)).map(|id| packet(&Dice(Cell::new(bytes)), id.id().0))
@@ -688,7 +773,8 @@ proptest! {
             change(&mut setting, FlowCommand::Add, &format!("{matching} actions={actions}"));
         }
         let keys: Vec<_> = packets.iter().map(|bytes| udp_packet(&Dice(Cell::new(bytes)))).collect();
-        keys.iter().enumerate().for_each(|(n, key)| miss(&setting.backer, n, key));
+        let agreed = answers_agree(&setting.backer, &keys);
+        prop_assert!(agreed.is_ok(), "{there:#?}\n{agreed:?}");
         hold(&mut setting, &mut there, copying_rule, &keys, &rounds)?;
     }
 }

@@ -19,7 +19,6 @@ use datapath::PmdId;
 use datapath::flow::FlowStats;
 use flow::action::Action;
 use flow::id::Ufid;
-use flow::key::Key;
 use flow::mini::Midi;
 use flow::odp::{RawKey, RawMask};
 use flow::time::Instant;
@@ -162,13 +161,13 @@ impl State {
 pub const OWN_LAYER: &str = "ovs";
 
 /// What a ukey is made of.
-pub struct New<'a> {
+pub struct New {
     pub ufid: Ufid,
     pub has_ufid: bool,
     pub pmd: PmdId,
     pub raw: RawKey,
     pub raw_mask: Option<RawMask>,
-    pub key: &'a Key,
+    pub key: Midi,
     pub recirc: Option<RecircRef>,
     pub mask: Arc<Midi>,
     pub actions: Arc<[Action]>,
@@ -179,7 +178,7 @@ pub struct New<'a> {
 
 impl Ukey {
     /// A flow that the datapath was not asked for yet.
-    pub fn new(new: New<'_>) -> Arc<Self> {
+    pub fn new(new: New) -> Arc<Self> {
         let New { ufid, has_ufid, pmd, raw, raw_mask, key, recirc, mask, actions, kept, seq, created } = new;
         let teaching = kept.effects.iter().any(|effect| matches!(effect, Effect::Learn { .. }));
         let (stats, missed, life) = (FlowStats::default(), 0, Life::Asked);
@@ -191,7 +190,7 @@ impl Ukey {
             has_ufid,
             pmd,
             raw,
-            key: Midi::new(key),
+            key,
             _recirc: recirc,
             created,
             place: OnceLock::new(),

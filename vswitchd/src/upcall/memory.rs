@@ -8,6 +8,7 @@ use flow::action::Action;
 use flow::key::Mask;
 use flow::mini::Midi;
 
+use super::recipe::Recipes;
 use crate::xlate::Room;
 
 /// Masks, and lists of actions, that are remembered.
@@ -46,6 +47,7 @@ impl<T> Recent<T> {
 pub(super) struct Memory {
     /// For translations.
     pub room: Room,
+    pub recipes: Recipes,
     masks: Recent<(Box<Mask>, Arc<Midi>)>,
     actions: Recent<Arc<[Action]>>,
 }

@@ -86,7 +86,7 @@ pub(super) struct Ctx<'a> {
     pub guessed: bool,
     pub avoid_caching: bool,
     pub counts_rules: bool,
-    /// More of the packet decided than what is noted.
+    /// More decided than what is noted of the packet, or something was logged of it.
     pub alone: bool,
     /// The port by which the packet came in, for recirculated packets to be found again.
     pub port: Option<(BridgeId, OfPort)>,
@@ -328,6 +328,7 @@ impl Ctx<'_> {
         if self.tree.is_some() {
             self.report(Kind::Error, text);
         } else if self.input.packet.is_some() {
+            self.alone = true;
             let (bridge, key) = (&self.bridge.name, key_to_string(self.base, &NoNames));
             tracing::warn!(target: "ofproto_dpif_xlate", rl = "1,5", "{text} on bridge {bridge} while processing {key}");
         }
@@ -338,6 +339,7 @@ impl Ctx<'_> {
         if self.tree.is_some() {
             self.report(Kind::Warn, text);
         } else if self.input.packet.is_some() {
+            self.alone = true;
             let (bridge, key) = (&self.bridge.name, key_to_string(self.base, &NoNames));
             tracing::info!(target: "ofproto_dpif_xlate", rl = "1,5", "{text} on bridge {bridge} while processing {key}");
         }
@@ -348,6 +350,7 @@ impl Ctx<'_> {
         if self.tree.is_some() {
             self.report(Kind::Detail, text);
         } else if self.input.packet.is_some() {
+            self.alone = true;
             let bridge = &self.bridge.name;
             tracing::debug!(target: "ofproto_dpif_xlate", rl = "30,300", "bridge {bridge}: {text}");
         }

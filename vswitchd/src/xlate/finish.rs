@@ -69,19 +69,23 @@ pub struct Room {
 }
 
 impl Room {
-    /// An empty mask and an empty list.
-    pub(super) fn take(&mut self) -> (Looked, Vec<Action>) {
-        let mask = match self.mask.take() {
+    /// An empty mask.
+    pub fn mask(&mut self) -> Box<Mask> {
+        match self.mask.take() {
             Some(mut mask) => {
                 mask.0.zero();
                 mask
             }
             None => Mask::boxed(),
-        };
+        }
+    }
+
+    /// An empty mask and an empty list.
+    pub(super) fn take(&mut self) -> (Looked, Vec<Action>) {
         let mut actions = std::mem::take(&mut self.actions);
         actions.clear();
         actions.reserve(ACTIONS);
-        (Looked::new(mask), actions)
+        (Looked::new(self.mask()), actions)
     }
 
     /// Takes back what the result of a translation does not need any more.
@@ -122,6 +126,7 @@ pub fn translate_again(input: &Input<'_>, past: Option<&Past<'_>>, room: &mut Ro
     let quiet = [DropReason::Congestion, DropReason::ForwardingDisabled];
     Output {
         key: input.trace.then(|| Box::new(*ctx.key)),
+        veiled: ctx.wc.is_veiled(),
         mask: ctx.wc.into_mask(),
         free,
         alone: ctx.alone,

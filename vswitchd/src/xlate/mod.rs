@@ -118,6 +118,8 @@ pub struct Output {
     pub free: Free,
     /// Whether what decided is not all in the mask: no other packet can be said to come to the same result.
     pub alone: bool,
+    /// Whether packets for which the same decided may have other masks, which are as right.
+    pub veiled: bool,
     /// Empty after an error, or an explicit drop.
     pub actions: Vec<Action>,
     /// Why the packets must pass through userspace.

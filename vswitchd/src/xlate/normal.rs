@@ -116,6 +116,8 @@ impl<'a> Ctx<'a> {
                 false
             }
             Admission::DropIfMoved => {
+                // So does the time.
+                self.alone = true;
                 let macs = &self.bridge.macs;
                 let moved = macs.lookup(self.key.dl_src, vlan).is_some_and(|at| at != bundle.id);
                 let locked = macs.is_locked(self.key.dl_src, vlan, self.input.now);

@@ -21,6 +21,7 @@ pub struct Looked {
     mask: Box<Mask>,
     /// In the order of the actions.
     copies: SmallVec<[Copied; 2]>,
+    veiled: bool,
 }
 
 struct Copied {
@@ -52,7 +53,7 @@ impl DerefMut for Looked {
 impl Looked {
     /// This was looked at.
     pub fn new(mask: Box<Mask>) -> Self {
-        Self { mask, copies: SmallVec::new() }
+        Self { mask, copies: SmallVec::new(), veiled: false }
     }
 
     /// Notes that bits were copied.
@@ -95,6 +96,16 @@ impl Looked {
             self.copies.clear();
         }
         is_enough
+    }
+
+    /// Notes whether bits that are in no mask decided which were looked at to exclude a rule.
+    pub fn veil(&mut self, veiled: bool) {
+        self.veiled |= veiled;
+    }
+
+    /// Whether packets that agree in all that was looked at may have other masks.
+    pub fn is_veiled(&self) -> bool {
+        self.veiled
     }
 
     /// Counts as looked at what was copied.

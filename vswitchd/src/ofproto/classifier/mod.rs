@@ -227,11 +227,13 @@ pub struct Lookup<'a> {
 
 impl Lookup<'_> {
     /// Whether some trie shows that no rule can match that has the prefix lengths `prefixes`, of those fields that
-    /// begin in `words`. If so, the bits of the field that show it are in `wildcards`.
+    /// begin in `words`. If so, the bits of the field that show it are in `wildcards`; which field that is may follow from
+    /// others.
     fn tries_exclude(&mut self, prefixes: [u8; TRIES], words: &[MaskWord], wildcards: &mut Looked) -> bool {
         if prefixes == [0; TRIES] {
             return false;
         }
+        let mut may_match = false;
         for (i, FieldTrie { field, trie }) in self.tries.iter().enumerate() {
             let len = prefixes[i];
             if len == 0 || !words.iter().any(|word| word.index == field.word()) {
@@ -243,15 +245,19 @@ impl Lookup<'_> {
                 false => Found::ANY,
             });
             if found.may_match(len) {
+                may_match = true;
                 continue;
             }
             // The trie is of the whole table and may ask for more bits than this subtable has: then the excuse
             // holds only if those bits were looked at anyway.
             if found.bits <= len {
+                wildcards.veil(may_match);
                 field.add_bits(wildcards, found.bits);
                 return true;
             }
-            if wildcards.is_enough(|mask| field.has_bits(mask, found.bits)) {
+            let is_excuse = wildcards.is_enough(|mask| field.has_bits(mask, found.bits));
+            wildcards.veil(may_match || !is_excuse);
+            if is_excuse {
                 return true;
             }
         }
