@@ -316,6 +316,12 @@ proptest! {
         if noise[2] & 1 != 0 {
             (a.ct_nw_proto, a.ct_nw_src) = (noise[3] & 1, other.nw_src);
         }
+        if noise[5] & 1 != 0 {
+            a.nw_proto = other.nw_proto;
+        }
+        if noise[5] & 2 != 0 {
+            a.dl_type = other.dl_type;
+        }
         if noise[2] & 2 != 0 {
             (a.tunnel, a.mpls_lse, a.nsh) = (other.tunnel, other.mpls_lse, other.nsh);
         }
