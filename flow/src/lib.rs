@@ -28,6 +28,7 @@ pub mod proto;
 pub mod key;
 pub mod field;
 pub mod mini;
+pub mod recent;
 pub mod tlv;
 pub mod wildcards;
 pub mod hash;

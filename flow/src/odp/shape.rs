@@ -9,6 +9,7 @@ use super::RawMask;
 use crate::key::{Key, MAX_VLANS, Tunnel, Vlan, frag};
 use crate::mini::Midi;
 use crate::proto::{ethertype, ip};
+use crate::recent::Recent;
 
 /// `bytes` at `offset` of a key: the word that they are in, and they in it.
 const fn at(offset: usize, bytes: &[u8]) -> (usize, u64) {
@@ -90,32 +91,22 @@ const KEPT: usize = 8;
 
 /// The masks that were made last of keys for one datapath; `M` is what a mask is known by.
 #[derive(Debug)]
-pub struct Masks<M> {
-    made: Vec<(Shape, M, RawMask)>,
-    /// The next whose place is taken.
-    oldest: usize,
-}
+pub struct Masks<M>(Recent<(Shape, M, RawMask), KEPT>);
 
 impl<M> Default for Masks<M> {
     fn default() -> Self {
-        Self { made: Vec::new(), oldest: 0 }
+        Self(Recent::default())
     }
 }
 
 impl<M: Clone + PartialEq> Masks<M> {
     /// A mask over a key of this shape, made by `make` if there is none.
     pub fn find(&mut self, shape: &Shape, mask: &M, make: impl FnOnce() -> RawMask) -> RawMask {
-        if let Some((.., raw)) = self.made.iter().find(|(its, of, _)| its == shape && of == mask) {
+        if let Some((.., raw)) = self.0.find(|(its, of, _)| its == shape && of == mask) {
             return raw.clone();
         }
         let raw = make();
-        let made = (*shape, mask.clone(), raw.clone());
-        if self.made.len() < KEPT {
-            self.made.push(made);
-        } else {
-            self.made[self.oldest] = made;
-            self.oldest = (self.oldest + 1) % KEPT;
-        }
+        self.0.add((*shape, mask.clone(), raw.clone()));
         raw
     }
 }

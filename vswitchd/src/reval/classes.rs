@@ -18,6 +18,7 @@ use std::sync::{Arc, LazyLock};
 use flow::action::Action;
 use flow::key::Mask;
 use flow::mini::Midi;
+use flow::recent::Recent;
 use smallvec::SmallVec;
 use zerocopy::IntoBytes;
 
@@ -30,10 +31,29 @@ use crate::xlate::Room;
 
 /// Verdicts that are kept.
 const MANY: usize = 16;
-/// Verdicts that may be kept in vain before few are tried.
+/// Results that may be kept in vain before few are.
 const PATIENCE: u32 = 32;
-/// One of so many is tried then.
+/// One of so many is kept then.
 const RARELY: u32 = 32;
+
+/// Whether it is worth while to keep results for those that come next.
+#[derive(Default)]
+pub(crate) struct Patience {
+    in_vain: u32,
+}
+
+impl Patience {
+    /// Whether one more result shall be kept.
+    pub fn try_once_more(&mut self) -> bool {
+        self.in_vain = self.in_vain.wrapping_add(1);
+        self.in_vain <= PATIENCE || self.in_vain.is_multiple_of(RARELY)
+    }
+
+    /// One that was kept served another.
+    pub fn restore(&mut self) {
+        self.in_vain = 0;
+    }
+}
 
 /// Bits that decide whether they are in a mask or not: which attributes a packet has.
 static SHAPE: LazyLock<Box<Mask>> = LazyLock::new(|| {
@@ -117,12 +137,8 @@ struct Shared(Option<(Option<Arc<[Action]>>, Renewed)>);
 pub(super) struct Classes {
     /// The pass's number.
     pass: u64,
-    classes: Vec<Class>,
-    /// The one that was asked for last.
-    last: usize,
-    /// The oldest.
-    oldest: usize,
-    in_vain: u32,
+    classes: Recent<Class, MANY>,
+    patience: Patience,
 }
 
 impl Classes {
@@ -139,9 +155,11 @@ impl Classes {
             *self = Self { pass: look.pass, ..Self::default() };
         }
         let again = Again::new(&concern);
-        if let Some(at) = self.find(ukey, state, again) {
-            (self.last, self.in_vain) = (at, 0);
-            return self.classes[at].verdict.verdict();
+        if !state.teaching
+            && let Some(class) = self.classes.find(|class| class.has(ukey, state, again))
+        {
+            self.patience.restore();
+            return class.verdict.verdict();
         }
         let (verdict, decided) = look.translate_again(ukey, state, again, room);
         if let Some(decided) = decided
@@ -152,20 +170,11 @@ impl Classes {
         verdict
     }
 
-    fn find(&self, ukey: &Ukey, state: &State, again: Again<'_>) -> Option<usize> {
-        if state.teaching {
-            return None;
-        }
-        let is_its = |at: &usize| self.classes.get(*at).is_some_and(|class| class.has(ukey, state, again));
-        Some(self.last).filter(is_its).or_else(|| (0..self.classes.len()).find(is_its))
-    }
-
     fn keep(&mut self, ukey: &Ukey, state: &State, again: Again<'_>, decided: Decided, verdict: Shared) {
-        self.in_vain += 1;
-        if state.teaching || self.in_vain > PATIENCE && !self.in_vain.is_multiple_of(RARELY) {
+        if !self.patience.try_once_more() || state.teaching {
             return;
         }
-        let class = Class {
+        self.classes.add(Class {
             key: ukey.key.clone(),
             decided,
             stands: again.stands,
@@ -174,14 +183,7 @@ impl Classes {
             actions: Arc::clone(&state.actions),
             kept: state.kept.clone(),
             verdict,
-        };
-        if self.classes.len() < MANY {
-            self.last = self.classes.len();
-            return self.classes.push(class);
-        }
-        self.last = self.oldest;
-        self.classes[self.oldest] = class;
-        self.oldest = (self.oldest + 1) % MANY;
+        });
     }
 }
 

@@ -47,8 +47,7 @@ pub(super) struct Renewed {
 impl Renewed {
     /// Whether what is not as it was holds something of the flow's own packet, or asked for more than rules that packets meet.
     pub fn is_of_packet(&self) -> bool {
-        let holds = |effect: &Effect| matches!(effect, Effect::Mac { .. } | Effect::Learn { .. });
-        self.other.counts_rules || self.other.effects.iter().any(holds)
+        self.other.counts_rules || self.other.effects.iter().any(Effect::is_of_packet)
     }
 
     /// Whether nothing changes.

@@ -38,7 +38,7 @@ use datapath::PmdId;
 use flow::id::Ufid;
 use flow::time::Instant;
 
-pub(crate) use classes::Decided;
+pub(crate) use classes::{Decided, Patience};
 pub(crate) use look::raw_key;
 pub use ukey::{Kept, New, Ukey};
 

@@ -7,6 +7,7 @@ use datapath::upcall::Desk;
 use flow::action::Action;
 use flow::key::Mask;
 use flow::mini::Midi;
+use flow::recent::Recent;
 
 use super::recipe::Recipes;
 use crate::xlate::Room;
@@ -14,42 +15,14 @@ use crate::xlate::Room;
 /// Masks, and lists of actions, that are remembered.
 const RECENT: usize = 8;
 
-/// The last few of something, all different.
-struct Recent<T> {
-    items: Vec<T>,
-    /// The oldest, once there are as many as are remembered.
-    oldest: usize,
-}
-
-impl<T> Default for Recent<T> {
-    fn default() -> Self {
-        Self { items: Vec::new(), oldest: 0 }
-    }
-}
-
-impl<T> Recent<T> {
-    fn find(&self, is_it: impl Fn(&T) -> bool) -> Option<&T> {
-        self.items.iter().find(|item| is_it(item))
-    }
-
-    fn add(&mut self, item: T) {
-        if self.items.len() < RECENT {
-            self.items.push(item);
-        } else {
-            self.items[self.oldest] = item;
-            self.oldest = (self.oldest + 1) % RECENT;
-        }
-    }
-}
-
 /// Memory of one thread. Nothing in it is of a switch's state, so it serves whichever switch answers.
 #[derive(Default)]
 pub(super) struct Memory {
     /// For translations.
     pub room: Room,
     pub recipes: Recipes,
-    masks: Recent<(Box<Mask>, Arc<Midi>)>,
-    actions: Recent<Arc<[Action]>>,
+    masks: Recent<(Box<Mask>, Arc<Midi>), RECENT>,
+    actions: Recent<Arc<[Action]>, RECENT>,
 }
 
 impl Memory {

@@ -14,16 +14,13 @@ use std::sync::{Arc, Weak};
 
 use flow::action::Action;
 use flow::mini::Midi;
+use flow::recent::Recent;
 
-use crate::reval::{Decided, Kept, Ukey};
+use crate::reval::{Decided, Kept, Patience, Ukey};
 use crate::xlate::{Effect, Output, Snapshot};
 
 /// Recipes that are kept.
 const MANY: usize = 8;
-/// Recipes that may be kept in vain before few are.
-const PATIENCE: u32 = 32;
-/// One of so many is kept then.
-const RARELY: u32 = 32;
 
 /// What translations follow from besides the packet.
 #[derive(Clone, Copy)]
@@ -58,11 +55,8 @@ pub(super) struct Found {
 /// Recipes of one thread.
 #[derive(Default)]
 pub(super) struct Recipes {
-    recipes: Vec<Recipe>,
-    /// The one that was used last.
-    last: usize,
-    oldest: usize,
-    in_vain: u32,
+    recipes: Recent<Recipe, MANY>,
+    patience: Patience,
     /// Packets that got an answer by one.
     #[cfg(test)]
     pub spared: u64,
@@ -71,15 +65,13 @@ pub(super) struct Recipes {
 impl Recipes {
     /// The answer for a packet of this key, if there is a recipe for it.
     pub fn find(&mut self, reading: Reading<'_>, key: &Midi) -> Option<Found> {
-        let is_it = |at: &usize| self.recipes.get(*at).is_some_and(|recipe| recipe.is_for(reading, key));
-        let at = Some(self.last).filter(is_it).or_else(|| (0..self.recipes.len()).find(is_it))?;
-        let ukey = self.recipes[at].ukey.upgrade()?;
+        let ukey = self.recipes.find(|recipe| recipe.is_for(reading, key))?.ukey.upgrade()?;
         let state = ukey.try_state()?;
         // What was translated since then is of another time.
         if state.seq != Some(reading.seq) {
             return None;
         }
-        (self.last, self.in_vain) = (at, 0);
+        self.patience.restore();
         #[cfg(test)]
         {
             self.spared += 1;
@@ -90,32 +82,24 @@ impl Recipes {
 
     /// What of a packet's key decided what its translation gave, if that makes a recipe and there shall be one more.
     pub fn consider(&mut self, key: &Midi, result: &Output) -> Option<Decided> {
-        let is_of_packet = |effect: &Effect| matches!(effect, Effect::Mac { .. } | Effect::Learn { .. });
         if result.alone
             || result.veiled
             || !result.slow.is_empty()
             || result.error.is_some()
             || result.avoid_caching
-            || result.effects.iter().any(is_of_packet)
+            || result.effects.iter().any(Effect::is_of_packet)
         {
             return None;
         }
-        self.in_vain = self.in_vain.wrapping_add(1);
-        let wanted = self.in_vain <= PATIENCE || self.in_vain.is_multiple_of(RARELY);
-        wanted.then(|| Decided::new(key, |word| result.mask.0.words()[word], &result.free))
+        self.patience
+            .try_once_more()
+            .then(|| Decided::new(key, |word| result.mask.0.words()[word], &result.free))
     }
 
     /// Keeps that a flow has the answer for all packets like its own.
     pub fn keep(&mut self, reading: Reading<'_>, decided: Decided, ukey: &Arc<Ukey>) {
         let Reading { seq, snapshot } = reading;
         let (snapshot, key) = (Arc::downgrade(snapshot), ukey.key.clone());
-        let recipe = Recipe { seq, snapshot, key, decided, ukey: Arc::downgrade(ukey) };
-        if self.recipes.len() < MANY {
-            self.last = self.recipes.len();
-            return self.recipes.push(recipe);
-        }
-        self.last = self.oldest;
-        self.recipes[self.oldest] = recipe;
-        self.oldest = (self.oldest + 1) % MANY;
+        self.recipes.add(Recipe { seq, snapshot, key, decided, ukey: Arc::downgrade(ukey) });
     }
 }

@@ -65,6 +65,11 @@ impl Effect {
         }
     }
 
+    /// Whether it holds something of the packet that it was made for.
+    pub fn is_of_packet(&self) -> bool {
+        matches!(self, Self::Mac { .. } | Self::Learn { .. })
+    }
+
     /// Whether two effects are the same thing.
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
